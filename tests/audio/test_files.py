@@ -1,0 +1,288 @@
+"""Sound files in and out: values, lengths and levels are right, writing is safe, and what is wrong is said."""
+
+import doctest
+import errno
+import importlib
+import importlib.util
+import os
+import re
+import struct
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wavesynth.audio import wav
+from wavesynth.audio.files import Refused, WavWriter, decode, read, write
+from wavesynth.audio.pcm import to_float, to_int16
+from wavesynth.errors import UserError
+
+RATE = 16_000
+
+
+def sine(rate: int, seconds: float = 1.0, frequency: float = 440.0) -> np.ndarray:
+    """float64 [T], peak 0.5, faded at both ends."""
+    time = np.arange(int(rate * seconds)) / rate
+    return 0.5 * np.sin(2 * np.pi * frequency * time) * np.sin(np.pi * time / seconds) ** 2
+
+
+@pytest.mark.parametrize("module", ["audio.pcm", "audio.names", "data.corpus", "data.splits", "data.report"])
+def test_examples_in_docstrings(module: str):
+    result = doctest.testmod(importlib.import_module(f"wavesynth.{module}"))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+class TestPcm:
+    def test_every_integer_comes_back(self):
+        pcm = np.arange(-32768, 32768).astype(np.int16)
+        floats = to_float(pcm)
+        assert floats.dtype == np.float32
+        assert (floats.min(), floats.max()) == (-1.0, 32767 / 32768)
+        np.testing.assert_array_equal(to_int16(floats), pcm)
+
+    @given(st.floats(allow_nan=False, width=32))
+    def test_any_float_goes_to_the_nearest(self, value: float):
+        (pcm,) = to_int16([value])
+        nearest = min(max(value, -1.0), 32767 / 32768)
+        assert abs(int(pcm) / 32768 - nearest) <= 0.5 / 32768
+
+    def test_nan_is_no_sample(self):
+        with pytest.raises(ValueError, match="NaN"):
+            to_int16([0.0, np.nan])
+
+
+class TestRead:
+    @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 96_000])
+    @pytest.mark.parametrize("channels", [1, 2, 8])
+    def test_any_rate_and_channel_count(self, tmp_path: Path, rate: int, channels: int):
+        path = tmp_path / "x.wav"
+        samples = np.repeat(sine(rate)[:, None], channels, axis=1) * np.linspace(0.5, 1, channels)
+        soundfile.write(path, samples, rate, subtype="PCM_24")
+        got = read(path, RATE)
+        assert got.dtype == np.float32
+        assert got.shape == (RATE,)
+        np.testing.assert_allclose(got, sine(RATE) * np.linspace(0.5, 1, channels).mean(), atol=2e-3)
+
+    def test_long_files_are_resampled_without_seams(self, tmp_path: Path):
+        soundfile.write(tmp_path / "x.wav", sine(44_100, 5.0, 997), 44_100, subtype="FLOAT")
+        np.testing.assert_allclose(read(tmp_path / "x.wav", RATE), sine(RATE, 5.0, 997), atol=1e-4)
+
+    @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+    def test_mp3_is_read_straight_through(self, tmp_path: Path, mode: str):
+        """Block by block, where a seek after each block would land beside its place."""
+        soundfile.write(tmp_path / "x.mp3", sine(44_100, 3.0), 44_100, bitrate_mode=mode, compression_level=0.3)
+        got = read(tmp_path / "x.mp3", 44_100)
+        np.testing.assert_allclose(got[: 3 * 44_100], sine(44_100, 3.0), atol=0.02)
+
+    def test_an_mp3_that_tells_no_length_is_read_whole_or_warned_of(self, tmp_path: Path):
+        samples = np.concatenate([np.random.default_rng(0).uniform(-0.5, 0.5, 44_100), 0.1 * sine(44_100, 9.0)])
+        soundfile.write(tmp_path / "x.mp3", samples, 44_100, bitrate_mode="VARIABLE", compression_level=0.5)
+        content = (tmp_path / "x.mp3").read_bytes()
+        (tmp_path / "x.mp3").write_bytes(content[content.index(b"\xff\xfb", 4) :])  # without the table in frame 0
+        if importlib.util.find_spec("av"):
+            assert len(read(tmp_path / "x.mp3", RATE)) == pytest.approx(10 * RATE, rel=0.02)
+        else:
+            with pytest.warns(UserWarning, match="an MP3 that tells no length: only"):
+                assert 0 < len(read(tmp_path / "x.mp3", RATE)) < 9 * RATE
+
+    def test_what_was_mended_is_warned_of(self, tmp_path: Path):
+        soundfile.write(tmp_path / "loud.wav", 4 * sine(RATE), RATE, subtype="FLOAT")
+        with pytest.warns(UserWarning, match=r"loud.wav: peak 2\.0"):
+            got = read(tmp_path / "loud.wav", RATE)
+        np.testing.assert_allclose(got, 2 * sine(RATE), atol=1e-3)
+
+    def test_a_louder_channel_stands_in_where_the_mean_is_silent(self, tmp_path: Path):
+        soundfile.write(tmp_path / "x.wav", np.stack([-sine(RATE), sine(RATE)], axis=1), RATE, subtype="FLOAT")
+        with pytest.warns(UserWarning, match="channel 1 is taken"):
+            got = read(tmp_path / "x.wav", RATE)
+        np.testing.assert_allclose(got, -sine(RATE), atol=1e-6)
+
+    @pytest.mark.parametrize("scale", [2**15, 2**23, 2**31 - 2**8])
+    def test_integers_in_floats(self, tmp_path: Path, scale: int):
+        soundfile.write(tmp_path / "x.wav", (2 * sine(RATE) * scale).astype(np.float32), RATE, subtype="FLOAT")
+        with pytest.warns(UserWarning, match="floats that hold integers"):
+            got = read(tmp_path / "x.wav", RATE)
+        np.testing.assert_allclose(got, 2 * sine(RATE), atol=1e-4)
+
+    def test_mistakes_name_file_reason_and_remedy(self, tmp_path: Path):
+        (tmp_path / "a\nb.wav").write_text("no sound")
+        with pytest.raises(UserError, match=r"a\\nb.wav cannot be read: it is not sound .*convert it to WAV"):
+            read(tmp_path / "a\nb.wav", RATE)
+        with pytest.raises(UserError, match="no such file"):
+            read(tmp_path / "nowhere.wav", RATE)
+        with pytest.raises(UserError, match="not a plain file"):
+            read(tmp_path, RATE)
+        with pytest.raises(UserError, match="sample_rate=0"):
+            read(tmp_path / "nowhere.wav", 0)
+
+    def test_a_fifo_does_not_block(self, tmp_path: Path):
+        os.mkfifo(tmp_path / "x.wav")
+        with pytest.raises(UserError, match="not a plain file"):
+            read(tmp_path / "x.wav", RATE)
+
+    @pytest.mark.parametrize("kind", ["wav", "aiff", "flac", "ogg", "mp3"])
+    def test_any_truncation_is_taken_with_a_word_or_refused(self, tmp_path: Path, kind: str):
+        path = tmp_path / f"x.{kind}"
+        soundfile.write(path, sine(RATE, 0.5) + 1e-3 * np.random.default_rng(0).standard_normal(8_000), RATE)
+        content = path.read_bytes()
+
+        class Count:
+            total = 0
+
+            def append(self, samples: np.ndarray) -> None:
+                self.total += len(samples)
+
+            def restart(self) -> None:
+                self.total = 0
+
+        for size in np.linspace(0, len(content) - 60, 40).astype(int):
+            path.write_bytes(content[:size])
+            sink = Count()
+            try:
+                notes = decode(path, RATE, sink)
+            except Refused:
+                continue
+            assert sink.total > 0
+            assert re.search("cut short|damaged after", " ".join(notes)), (size, notes, sink.total)
+
+
+class TestPyav:
+    """The sound tracks that libsndfile cannot read, where the `formats` extra is installed."""
+
+    def test_without_it_the_remedy_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setitem(sys.modules, "av", None)
+        (tmp_path / "x.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
+        with pytest.raises(UserError, match=r"pip install 'wavesynth-jax\[formats\]'"):
+            read(tmp_path / "x.m4a", RATE)
+
+    def test_m4a(self, tmp_path: Path):
+        av = pytest.importorskip("av", reason="the formats extra is not installed")
+        with av.open(str(tmp_path / "x.m4a"), "w") as container:
+            track = container.add_stream("aac", rate=44_100, layout="stereo")
+            samples = np.repeat(sine(44_100)[None].astype(np.float32), 2, axis=0)
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
+            frame.sample_rate = 44_100
+            container.mux(track.encode(frame))
+            container.mux(track.encode(None))
+        got = read(tmp_path / "x.m4a", RATE)
+        # The encoder's delay is not promised to be cut off: compare where the two fit best.
+        delay = int(np.argmax(np.correlate(got, sine(RATE), "full"))) - (RATE - 1)
+        assert 0 <= delay <= 1_024
+        length = min(len(got) - delay, RATE)
+        assert length > 0.9 * RATE
+        np.testing.assert_allclose(got[delay : delay + length], sine(RATE)[:length], atol=0.03)
+
+
+class TestWrite:
+    def test_int16_comes_back_and_the_header_is_plain(self, tmp_path: Path):
+        pcm = np.random.default_rng(0).integers(-32768, 32768, 1_000).astype(np.int16)
+        write(tmp_path / "x.wav", to_float(pcm), RATE)
+        samples, rate = soundfile.read(tmp_path / "x.wav", dtype="int16")
+        assert rate == RATE
+        np.testing.assert_array_equal(samples, pcm)
+        np.testing.assert_array_equal(read(tmp_path / "x.wav", RATE), to_float(pcm))
+        assert len((tmp_path / "x.wav").read_bytes()) == 44 + 2_000
+
+    def test_values_outside_saturate(self, tmp_path: Path):
+        write(tmp_path / "x.wav", [-7.0, 7.0, np.inf], RATE)
+        assert soundfile.read(tmp_path / "x.wav", dtype="int16")[0].tolist() == [-32768, 32767, 32767]
+
+    def test_nothing_is_overwritten_unasked(self, tmp_path: Path):
+        write(tmp_path / "x.wav", np.zeros(9), RATE)
+        before = (tmp_path / "x.wav").read_bytes()
+        for attempt in (
+            lambda: write(tmp_path / "x.wav", np.ones(9), RATE),
+            lambda: WavWriter(tmp_path / "x.wav", RATE),
+        ):
+            with pytest.raises(UserError, match=r"x.wav exists: .*--force"):
+                attempt()
+        assert (tmp_path / "x.wav").read_bytes() == before
+        write(tmp_path / "x.wav", np.ones(5), RATE, force=True)
+        assert len((tmp_path / "x.wav").read_bytes()) == 44 + 10
+
+    @pytest.mark.parametrize("samples", [[np.nan], np.zeros((2, 100)), 0.5])
+    def test_what_is_no_sound_leaves_the_old_file(self, tmp_path: Path, samples):
+        write(tmp_path / "x.wav", np.zeros(9), RATE)
+        with pytest.raises(ValueError, match=r"NaN|\[T\]"):
+            write(tmp_path / "x.wav", samples, RATE, force=True)
+        assert [path.name for path in tmp_path.iterdir()] == ["x.wav"]
+        assert len((tmp_path / "x.wav").read_bytes()) == 44 + 18
+
+    @pytest.mark.parametrize(
+        ("path", "rate", "says"),
+        [("x.flac", RATE, "ends in .wav"), ("nowhere/x.wav", RATE, "No such file"), ("x.wav", 10**7, "sample_rate=")],
+    )
+    def test_mistakes(self, tmp_path: Path, path: str, rate: int, says: str):
+        with pytest.raises(UserError, match=says):
+            write(tmp_path / path, np.zeros(9), rate)
+        assert not list(tmp_path.iterdir())
+
+
+class TestWavWriter:
+    def test_blocks_end_to_end(self, tmp_path: Path):
+        samples = np.random.default_rng(0).uniform(-1, 1, 5_000).astype(np.float32)
+        with WavWriter(tmp_path / "x.wav", RATE) as writer:
+            for begin in range(0, 5_000, 700):
+                writer.append(samples[begin : begin + 700])
+        write(tmp_path / "y.wav", samples, RATE)
+        assert (tmp_path / "x.wav").read_bytes() == (tmp_path / "y.wav").read_bytes()
+        assert len(list(tmp_path.iterdir())) == 2
+
+    def test_what_is_written_so_far_is_a_wav_at_every_moment(self, tmp_path: Path):
+        with WavWriter(tmp_path / "x.wav", RATE) as writer:
+            for count in (1, 2, 3):
+                writer.append(np.full(100, 0.25))
+                assert soundfile.info(tmp_path / "x.wav.partial").frames == 100 * count
+            assert not (tmp_path / "x.wav").exists()
+
+    @pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+    def test_an_interruption_keeps_what_there_is(self, tmp_path: Path, stop: type[BaseException]):
+        def blocks() -> Iterator[np.ndarray]:
+            yield np.full(100, 0.25)
+            raise stop
+
+        with pytest.raises(stop), WavWriter(tmp_path / "x.wav", RATE) as writer:
+            self.append_all(writer, blocks())
+        assert soundfile.info(tmp_path / "x.wav").frames == 100
+
+    def test_an_interruption_before_anything_leaves_the_old_file(self, tmp_path: Path):
+        write(tmp_path / "x.wav", np.zeros(9), RATE)
+        with pytest.raises(KeyboardInterrupt), WavWriter(tmp_path / "x.wav", RATE, force=True):
+            raise KeyboardInterrupt
+        assert [path.name for path in tmp_path.iterdir()] == ["x.wav"]
+        assert soundfile.info(tmp_path / "x.wav").frames == 9
+
+    def test_a_full_disk_keeps_what_fitted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        whole, filled = wav.WavWriter._write, []
+
+        def small_disk(self: WavWriter, position: int, content: bytes) -> None:
+            if position == 44 + 2 * 160:
+                whole(self, position, content[:100])
+                filled.append(position)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            whole(self, position, content)
+
+        monkeypatch.setattr(wav.WavWriter, "_write", small_disk)
+        says = r"x.wav: the disk is full after 0.01 s"
+        with pytest.raises(UserError, match=says), WavWriter(tmp_path / "x.wav", RATE) as writer:
+            self.append_all(writer, [np.full(160, 0.25)] * 2)
+        content = (tmp_path / "x.wav").read_bytes()
+        assert filled
+        assert len(content) == 44 + 320
+        assert struct.unpack_from("<I", content, 40) == (320,)
+
+    def test_a_wav_cannot_exceed_4_gib(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(wav, "_MOST_SAMPLES", 150)
+        with pytest.raises(UserError, match="4 GiB"), WavWriter(tmp_path / "x.wav", RATE) as writer:
+            self.append_all(writer, [np.zeros(100)] * 2)
+        assert soundfile.info(tmp_path / "x.wav").frames == 100
+
+    def append_all(self, writer: WavWriter, blocks: Iterable[np.ndarray]) -> None:
+        for block in blocks:
+            writer.append(block)

@@ -1,0 +1,37 @@
+"""The one mapping between floats in [-1, 1] and 16-bit PCM.
+
+`float = int16 / 32768` and `int16 = clip(round(float * 32768), -32768, 32767)`: reading what was written gives the same
+integers back, and of all floats only those above 32767 / 32768 are changed by more than half a step.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FULL_SCALE = 32768
+"""The int16 value that 1.0 stands for; the largest that fits is one less."""
+
+
+def to_int16(samples: ArrayLike) -> NDArray[np.int16]:
+    """Floats of any shape to int16, rounded to the nearest (ties to even) and saturated; infinities saturate too.
+
+    Raises:
+        ValueError: a value is NaN, which no integer can stand for.
+
+    >>> to_int16([-2.0, -1.0, 0.0, 0.5, 1.0]).tolist()
+    [-32768, -32768, 0, 16384, 32767]
+    """
+    scaled = np.asarray(samples, dtype=np.float32) * np.float32(FULL_SCALE)
+    if np.isnan(scaled).any():
+        raise ValueError("samples hold NaN: they cannot be written as 16-bit PCM")
+    return np.clip(np.rint(scaled), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+
+
+def to_float(pcm: NDArray[Any]) -> NDArray[np.float32]:
+    """int16 of any shape to float32 in [-1, 1), exactly.
+
+    >>> to_float(np.array([-32768, 0, 16384], np.int16)).tolist()
+    [-1.0, 0.0, 0.5]
+    """
+    return np.asarray(pcm).astype(np.float32) / np.float32(FULL_SCALE)

@@ -1,0 +1,207 @@
+"""Spectra of samples: the short-time Fourier transform, mel bands, and a distance between sounds in decibels.
+
+Pure functions of arrays with any leading axes, float32 inside and out, differentiable everywhere (silence has gradient
+zero). The scale is absolute: a sine of amplitude 1 has magnitude 1 in its bin and power 1, 0 dB, over the mel bands.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wavesynth.errors import UserError
+
+
+@dataclass(frozen=True)
+class MelSettings:
+    """How a log-mel spectrogram is measured.
+
+    Attributes:
+        window: samples of the Hann window and of the transform, a multiple of `hop`.
+        hop: samples from one frame to the next.
+        num_bands: triangular bands, spaced evenly on the mel scale.
+        lowest_hz: lower edge of the first band.
+        highest_hz: upper edge of the last band; half the sample rate where that is lower.
+        floor_db: level below which everything counts as silence, in decibels relative to a sine of amplitude 1.
+
+    Raises:
+        UserError: a value that makes no spectrum.
+    """
+
+    window: int = 1024
+    hop: int = 256
+    num_bands: int = 80
+    lowest_hz: float = 40.0
+    highest_hz: float = 8000.0
+    floor_db: float = -60.0
+
+    def __post_init__(self) -> None:
+        if self.hop < 1 or self.window < 2 or self.window % 2 or self.window % self.hop:
+            raise UserError(f"window: {self.window} must be even and a multiple of the hop {self.hop}")
+        if self.num_bands < 1:
+            raise UserError(f"num_bands: {self.num_bands} must be at least 1")
+        if not 0 <= self.lowest_hz < self.highest_hz:
+            raise UserError(f"lowest_hz: {self.lowest_hz} must lie between 0 and highest_hz, {self.highest_hz}")
+
+
+DEFAULT_MEL = MelSettings()
+
+
+def num_frames(num_samples: int, hop: int = DEFAULT_MEL.hop) -> int:
+    """Frames of a sound: ``1 + num_samples // hop``, the k-th centred on sample ``k * hop``.
+
+    >>> num_frames(16_000)
+    63
+    """
+    return 1 + num_samples // hop
+
+
+def stft_magnitude(
+    samples: jax.Array | np.ndarray, window: int = DEFAULT_MEL.window, hop: int = DEFAULT_MEL.hop
+) -> jax.Array:
+    """Magnitude of the short-time Fourier transform with a periodic Hann window.
+
+    ``m[k, f] = 2 / sum(w) * |sum_n w[n] x[k * hop - window / 2 + n] exp(-2 pi i f n / window)|``, where x is zero
+    before its first and after its last sample. A sine of amplitude A on a bin's frequency has magnitude A there. The
+    first and the last bin (0 Hz and half the sample rate) read twice their amplitude.
+
+    Args:
+        samples: float [..., num_samples].
+        window: samples of the window, even and a multiple of `hop`.
+        hop: samples from one frame to the next.
+
+    Returns:
+        float32 [..., num_frames(num_samples, hop), window // 2 + 1].
+    """
+    samples = jnp.asarray(samples, jnp.float32)
+    MelSettings(window=window, hop=hop)  # refuses sizes that do not fit
+    frames = num_frames(samples.shape[-1], hop)
+    blocks_per_window = window // hop
+    num_padded = (frames - 1 + blocks_per_window) * hop
+    after = num_padded - window // 2 - samples.shape[-1]
+    padded = jnp.pad(samples, [(0, 0)] * (samples.ndim - 1) + [(window // 2, max(after, 0))])[..., :num_padded]
+    # Overlapping frames as shifted runs of hop-sized blocks: their gradient is a sum of slices, where that of an
+    # indexed gather would be a scatter.
+    blocks = padded.reshape(*samples.shape[:-1], -1, hop)
+    framed = jnp.concatenate([blocks[..., i : i + frames, :] for i in range(blocks_per_window)], axis=-1)
+    hann = hann_window(window)
+    spectrum = jnp.fft.rfft(framed * jnp.broadcast_to(hann, framed.shape), axis=-1)
+    return jnp.abs(spectrum) * np.float32(2 / hann.sum(dtype=np.float64))
+
+
+def log_mel(samples: jax.Array | np.ndarray, sample_rate: int, settings: MelSettings = DEFAULT_MEL) -> jax.Array:
+    """Log-mel spectrogram in decibels.
+
+    ``10 log10(max(p, floor))`` with the power ``p[k, band] = sum_f m[k, f]^2 filter[f, band] / b``, where m is
+    `stft_magnitude` and b = 1.5 the noise bandwidth of the Hann window in bins. The division makes the bands of a
+    steady sine of amplitude A add up to A^2, wherever it lies between the first and the last band's centre.
+
+    Args:
+        samples: float [..., num_samples] in [-1, 1].
+        sample_rate: samples per second.
+        settings: window, hop, bands and floor.
+
+    Returns:
+        float32 [..., frames, bands], none below `settings.floor_db`; frames as counted by `num_frames`.
+
+    Raises:
+        UserError: the sample rate leaves no room for the bands (see `mel_filterbank`).
+
+    >>> log_mel(np.zeros(16_000), sample_rate=16_000).shape
+    (63, 80)
+    """
+    magnitude = stft_magnitude(samples, settings.window, settings.hop)
+    hann = hann_window(settings.window).astype(np.float64)
+    noise_bandwidth = settings.window * np.sum(hann**2) / np.sum(hann) ** 2
+    filters = jnp.asarray(mel_filterbank(sample_rate, settings) / np.float32(noise_bandwidth))
+    power = jnp.matmul(jnp.square(magnitude), filters, precision=jax.lax.Precision.HIGHEST)
+    floor = 10 ** (settings.floor_db / 10)
+    return 10 * jnp.log10(jnp.maximum(power, floor))
+
+
+def log_mel_distance(
+    a: jax.Array | np.ndarray,
+    b: jax.Array | np.ndarray,
+    sample_rate: int,
+    settings: MelSettings = DEFAULT_MEL,
+) -> jax.Array:
+    """Mean absolute difference of two log-mel spectrograms, in decibels.
+
+    Args:
+        a: float [..., num_samples].
+        b: the same shape as `a`.
+        sample_rate: samples per second of both.
+        settings: window, hop, bands and floor.
+
+    Returns:
+        float32 [...]: the mean over frames and bands.
+
+    Raises:
+        UserError: the shapes differ.
+    """
+    if np.shape(a) != np.shape(b):
+        raise UserError(f"b: shape {np.shape(b)} differs from a's {np.shape(a)}; cut or pad the sounds to one length")
+    difference = log_mel(a, sample_rate, settings) - log_mel(b, sample_rate, settings)
+    return jnp.mean(jnp.abs(difference), axis=(-2, -1))
+
+
+@functools.lru_cache
+def hann_window(window: int) -> np.ndarray:
+    """The periodic Hann window, ``0.5 - 0.5 cos(2 pi n / window)``, float32 [window]. Do not write to it."""
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)).astype(np.float32)
+
+
+def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
+    """Slaney's mel scale (Auditory Toolbox, 1998): 200/3 Hz a mel up to 1 kHz, above it a factor of 6.4 in 27 mels."""
+    hz = np.asarray(hz, np.float64)
+    return np.where(hz < 1000, hz * 3 / 200, 15 + np.log(np.maximum(hz, 1000) / 1000) * 27 / np.log(6.4))
+
+
+def mel_to_hz(mel: np.ndarray | float) -> np.ndarray:
+    """The inverse of `hz_to_mel`."""
+    mel = np.asarray(mel, np.float64)
+    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27))
+
+
+def band_edges(sample_rate: int, settings: MelSettings = DEFAULT_MEL) -> np.ndarray:
+    """Frequencies in Hz, evenly spaced in mels: band i rises from edge i, peaks at i + 1 and ends at i + 2.
+
+    Returns:
+        float64 [num_bands + 2].
+
+    Raises:
+        UserError: the lowest band lies above half the sample rate.
+    """
+    highest_hz = min(settings.highest_hz, sample_rate / 2)
+    if settings.lowest_hz >= highest_hz:
+        raise UserError(f"sample_rate: {sample_rate} Hz has nothing above lowest_hz, {settings.lowest_hz} Hz")
+    return mel_to_hz(np.linspace(hz_to_mel(settings.lowest_hz), hz_to_mel(highest_hz), settings.num_bands + 2))
+
+
+@functools.lru_cache
+def mel_filterbank(sample_rate: int, settings: MelSettings = DEFAULT_MEL) -> np.ndarray:
+    """Triangular filters of height 1 on Slaney's mel scale, not scaled by area.
+
+    Neighbours overlap by half, so between the first and the last band's centre the filters of every bin add up to one.
+
+    Returns:
+        float32 [window // 2 + 1, num_bands]. Do not write to it.
+
+    Raises:
+        UserError: a band is so narrow that it holds no bin.
+    """
+    edges = band_edges(sample_rate, settings)
+    bins = np.arange(settings.window // 2 + 1)[:, None] * (sample_rate / settings.window)
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    filters = np.maximum(0, np.minimum(rising, falling))
+    if not filters.any(axis=0).all():
+        raise UserError(
+            f"num_bands: {settings.num_bands} bands are too narrow for bins of {sample_rate / settings.window:.1f} Hz;"
+            f" use fewer bands or a window longer than {settings.window}"
+        )
+    return filters.astype(np.float32)
