@@ -1,0 +1,453 @@
+"""prepare: the same shards however it is run, interrupted, killed or starved of disk; a clear word for each mistake."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wavesynth.data import partial as partial_module
+from wavesynth.data import prepare as prepare_module
+from wavesynth.data.prepare import Report, prepare
+from wavesynth.data.shards import Shards
+from wavesynth.errors import UserError
+
+from . import nasty
+
+ROOT = Path(__file__).resolve().parents[2]
+_plain = nasty.NAMES[0].write
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A Python program in a process of its own."""
+    command = [sys.executable, "-W", "error", "-c", program, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def sounds(tmp_path: Path) -> Path:
+    """30 sounds under 3 labels, among them some that are refused, copies, or warned of."""
+    names = [f"{label}/{i}.wav" for label in ("kick", "snare", "tom") for i in range(9)]
+    cases = tuple(nasty.Case(name, "taken", _plain) for name in names)
+    odd = tuple(case for case in nasty.CASES if case.file in ("twins/1.wav", "twins/2.wav", "text.wav", "peak_4.wav"))
+    return nasty.build(tmp_path / "sounds", cases + odd)
+
+
+@pytest.fixture
+def expected(sounds: Path, tmp_path: Path) -> dict[str, bytes]:
+    """What an uninterrupted run writes."""
+    prepare(sounds, tmp_path / "expected", progress=False)
+    return content(tmp_path / "expected")
+
+
+def test_the_report_tells_everything(sounds: Path, tmp_path: Path):
+    report = prepare(sounds, tmp_path / "shards", progress=False)
+    shards = Shards.open(tmp_path / "shards", verify=True)
+    assert report.taken == len(shards) == 29
+    assert report.labels == {"": 1, "kick": 9, "snare": 9, "tom": 9, "twins": 1}
+    assert shards.labels == ("kick", "snare", "tom", "twins")
+    assert report.seconds == shards.seconds == pytest.approx(29 * nasty.SECONDS)
+    assert report.splits == {name: len(shards.split(name)) for name in report.splits}
+    assert report.duplicates == (("twins/2.wav", "twins/1.wav"),)
+    assert Report.from_json((tmp_path / "shards" / "report.json").read_text()) == report
+    for line in ("29 files", "refused     1 file", "text.wav: it is not sound", "peak_4.wav: peak", "kick 9"):
+        assert line in str(report)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers_change_nothing(sounds: Path, tmp_path: Path, expected: dict[str, bytes], workers: int):
+    prepare(sounds, tmp_path / "shards", workers=workers, progress=False)
+    assert content(tmp_path / "shards") == expected
+
+
+def test_new_files_move_no_old_clip(sounds: Path, tmp_path: Path):
+    prepare(sounds, tmp_path / "before", progress=False)
+    nasty.build(sounds, tuple(nasty.Case(f"new/{i}.wav", "taken", _plain) for i in range(20)))
+    prepare(sounds, tmp_path / "after", progress=False)
+    before, after = ({c.sha256: c.split for c in Shards.open(tmp_path / name).clips} for name in ("before", "after"))
+    assert before.items() <= after.items()
+
+
+def test_progress_is_shown_on_stderr(sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    prepare(sounds, tmp_path / "shards")
+    prepare(sounds, tmp_path / "shards")
+    shown = capsys.readouterr()
+    assert "31/31" in shown.err
+    assert "up to date" in shown.err
+    assert shown.out == ""
+
+
+class TestAgain:
+    """A second call on finished shards."""
+
+    @pytest.fixture
+    def shards(self, sounds: Path, tmp_path: Path) -> Path:
+        prepare(sounds, tmp_path / "shards", progress=False)
+        return tmp_path / "shards"
+
+    def test_does_nothing_when_nothing_changed(self, sounds: Path, shards: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(prepare_module, "decode_all", lambda *_: pytest.fail("it decodes again"))
+        before = {path: path.stat().st_mtime_ns for path in shards.iterdir()}
+        report = prepare(sounds, shards, progress=False)
+        assert report.status == "up to date"
+        assert report.taken == 29
+        assert {path: path.stat().st_mtime_ns for path in shards.iterdir()} == before
+
+    def test_a_run_that_was_killed_between_renaming_and_tidying_up(self, sounds: Path, shards: Path):
+        before = content(shards)
+        (shards / "journal.jsonl").write_text("{}\n")
+        assert prepare(sounds, shards, progress=False).status == "up to date"
+        assert content(shards) == before
+
+    def test_what_a_file_manager_adds_is_no_obstacle(self, sounds: Path, shards: Path):
+        (shards / ".DS_Store").write_bytes(b"x")
+        assert prepare(sounds, shards, progress=False).status == "up to date"
+        assert prepare(sounds, shards, progress=False, force=True).status == "made"
+
+    def test_a_folder_that_holds_more_is_never_replaced(self, sounds: Path, shards: Path):
+        (shards / "thesis.doc").write_bytes(b"x")
+        with pytest.raises(UserError, match=r"holds thesis.doc"):
+            prepare(sounds, shards, progress=False, force=True)
+        assert (shards / "thesis.doc").exists()
+
+    @pytest.mark.parametrize(
+        ("change", "how", "says"),
+        [
+            (lambda sounds: (sounds / "tom/1.wav").unlink(), {}, "of other sounds"),
+            (lambda sounds: os.utime(sounds / "tom/1.wav", (1, 1)), {}, "of other sounds"),
+            (lambda sounds: nasty.build(sounds, (nasty.Case("x.wav", "", _plain),)), {}, "of other sounds"),
+            (lambda sounds: (sounds / "metadata.csv").write_text("file,label\ntom/1.wav,x"), {}, "of other sounds"),
+            (lambda sounds: None, {"sample_rate": 8_000}, "made with sample_rate 16000"),
+            (lambda sounds: None, {"valid": 0.2}, "made with valid 0.1"),
+        ],
+    )
+    def test_asks_before_it_replaces(
+        self, sounds: Path, shards: Path, change: Callable[[Path], object], how: dict[str, float], says: str
+    ):
+        change(sounds)
+        before = content(shards)
+        with pytest.raises(UserError, match=f"{says}.*--force"):
+            prepare(sounds, shards, progress=False, **how)
+        assert content(shards) == before
+        prepare(sounds, shards, progress=False, force=True, **how)
+        assert Shards.open(shards, verify=True).sample_rate == how.get("sample_rate", 16_000)
+        assert content(shards) != before
+        assert sorted(path.name for path in shards.parent.iterdir()) == ["shards", "sounds"]
+
+    def test_force_mends_damage(self, sounds: Path, shards: Path):
+        before = content(shards)
+        for name in before:
+            (shards / name).unlink()
+            with pytest.raises(UserError, match="--force"):
+                prepare(sounds, shards, progress=False)
+            prepare(sounds, shards, progress=False, force=True)
+            assert content(shards) == before
+
+    def test_old_shards_stay_until_the_new_are_complete(
+        self, sounds: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        before = content(shards)
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(prepare_module.Partial, "finish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(sounds, shards, progress=False, force=True)
+        assert content(shards) == before
+
+
+class TestInterrupted:
+    def interrupt(self, sounds: Path, shards: Path, monkeypatch: pytest.MonkeyPatch, after: int = 12) -> None:
+        """Ctrl-C when `after` files are recorded."""
+        record = partial_module.Partial.record
+
+        def interrupted(self: partial_module.Partial, *arguments) -> None:
+            if len(self.outcomes) == after:
+                raise KeyboardInterrupt
+            record(self, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(partial_module.Partial, "record", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                prepare(sounds, shards, progress=False)
+        assert not shards.exists()
+        assert shards.with_name(shards.name + ".partial").exists()
+
+    def test_the_next_run_continues(
+        self, sounds: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    ):
+        self.interrupt(sounds, tmp_path / "shards", monkeypatch)
+        decode_all, asked = prepare_module.decode_all, []
+
+        def listening(root: Path, files, *rest):
+            asked.extend(files)
+            return decode_all(root, files, *rest)
+
+        monkeypatch.setattr(prepare_module, "decode_all", listening)
+        assert prepare(sounds, tmp_path / "shards", progress=False).status == "continued"
+        assert content(tmp_path / "shards") == expected
+        assert len(asked) == 31 - 12
+
+    @pytest.mark.parametrize("torn", [b"", b"{", b'{"file": "snare/1.wav", "size"'])
+    def test_half_a_line_and_half_a_clip_are_cut_off(
+        self, sounds: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, torn: bytes
+    ):
+        self.interrupt(sounds, tmp_path / "shards", monkeypatch)
+        for name, more in (("journal.jsonl", torn), ("shard-00000.pcm", b"half a clip")):
+            with (tmp_path / "shards.partial" / name).open("ab") as file:
+                file.write(more)
+        (tmp_path / "shards.partial" / "shard-00001.pcm").write_bytes(b"never recorded")
+        prepare(sounds, tmp_path / "shards", progress=False)
+        assert content(tmp_path / "shards") == expected
+
+    @pytest.mark.parametrize(
+        ("change", "how", "says"),
+        [
+            (lambda root: os.utime(root / "sounds/kick/3.wav", (1, 1)), {}, r"changed since \(kick/3.wav\)"),
+            (lambda root: (root / "sounds/kick/3.wav").unlink(), {}, r"changed since \(kick/4.wav\)"),
+            (lambda root: (root / "shards.partial/shard-00000.pcm").write_bytes(b"x" * 400_000), {}, "data files"),
+            (lambda root: (root / "shards.partial/shard-00000.pcm").unlink(), {}, "data files"),
+            (lambda root: None, {"sample_rate": 8_000}, "other settings"),
+        ],
+    )
+    def test_work_that_no_longer_fits_is_done_again_with_a_word(
+        self,
+        sounds: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        change: Callable[[Path], object],
+        how: dict[str, int],
+        says: str,
+    ):
+        self.interrupt(sounds, tmp_path / "shards", monkeypatch)
+        change(tmp_path)
+        prepare(sounds, tmp_path / "shards", **how)
+        assert re.search(f"done again: .*{says}", capsys.readouterr().err)
+        prepare(sounds, tmp_path / "fresh", progress=False, **how)
+        assert content(tmp_path / "shards") == content(tmp_path / "fresh")
+
+    def test_two_at_once_are_refused(self, sounds: Path, tmp_path: Path):
+        held = partial_module.Partial(tmp_path / "shards", {}, ())
+        with held, pytest.raises(UserError, match="another `prepare` is at work"):
+            prepare(sounds, tmp_path / "shards", progress=False)
+
+    def test_a_partial_folder_of_somebody_else_is_left_alone(self, sounds: Path, tmp_path: Path):
+        nasty.build(tmp_path / "shards.partial", nasty.FORMATS[:1])
+        with pytest.raises(UserError, match="move it away"):
+            prepare(sounds, tmp_path / "shards", progress=False)
+
+
+def test_killed_at_random_moments_nothing_is_lost(sounds: Path, tmp_path: Path, expected: dict[str, bytes]):
+    """kill -9, 20 times: what is left never looks finished unless it is, and the next run ends at the same bytes."""
+    program = """if True:
+        import os, random, shutil, signal, sys, time, warnings
+        from pathlib import Path
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside numpy's own threads, from Python 3.12 on
+        import numpy, soundfile, soxr, tqdm
+        from wavesynth.data.prepare import prepare
+        from wavesynth.data.shards import Shards
+        sounds, shards = Path(sys.argv[1]), Path(sys.argv[2])
+        expected = {path.name: path.read_bytes() for path in Path(sys.argv[3]).iterdir()}
+        unfinished = shards.with_name("shards.partial")
+
+        def child():
+            pid = os.fork()
+            if pid:
+                return pid
+            status = 1
+            try:
+                prepare(sounds, shards, workers=2, progress=False)
+                status = 0
+            finally:
+                os._exit(status)
+
+        begin = time.perf_counter()
+        assert os.waitpid(child(), 0)[1] == 0
+        whole = time.perf_counter() - begin
+        interrupted = 0
+        for seed in range(20):
+            shutil.rmtree(shards)
+            pid = child()
+            time.sleep(random.Random(seed).uniform(0.02, 1) * whole)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            interrupted += unfinished.exists()
+            if shards.exists():
+                Shards.open(shards, verify=True)
+            assert os.waitpid(child(), 0)[1] == 0, seed
+            assert {path.name: path.read_bytes() for path in shards.iterdir()} == expected, seed
+            assert not unfinished.exists()
+        print(interrupted)"""
+    done = run(program, sounds, tmp_path / "shards", tmp_path / "expected")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 5, "too few of the 20 met a run at work"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
+def test_memory_does_not_grow_with_a_file(tmp_path: Path):
+    """20 minutes at 24 kHz: 58 MB as they are, 38 MB in the shards, 77 MB as floats."""
+    (tmp_path / "sounds").mkdir()
+    second = (np.random.default_rng(0).standard_normal(24_000) * 3_000).astype("<i2").tobytes()
+    program = """if True:
+        import sys
+        from wavesynth.data.prepare import prepare
+        prepare(sys.argv[1], sys.argv[2], progress=False)
+        # Not ru_maxrss: that begins at what the parent process held.
+        with open("/proc/self/status") as status:
+            print(next(line.split()[1] for line in status if line.startswith("VmHWM")))"""
+    peaks = []
+    for seconds in (3, 1_200):
+        (tmp_path / "sounds" / "long.wav").write_bytes(nasty.wav(second * seconds, rate=24_000))
+        done = run(program, tmp_path / "sounds", tmp_path / f"shards{seconds}")
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout) / 1024)
+    assert peaks[1] - peaks[0] < 16
+    assert Shards.open(tmp_path / "shards1200", verify=True).seconds == pytest.approx(1_200)
+
+
+class TestFullDisk:
+    def check(self, message: str) -> int:
+        assert "is full: about" in message
+        assert "\n" not in message
+        return int(re.search(r"([\d,]+) of 31 files are kept", message).group(1))
+
+    def test_a_file_that_may_not_grow(self, sounds: Path, tmp_path: Path, expected: dict[str, bytes]):
+        """The limit of a process on the size of its files, met by whatever is written first."""
+        program = """if True:
+            import resource, sys
+            from wavesynth.data.prepare import prepare
+            from wavesynth.errors import UserError
+            resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000))
+            try:
+                prepare(sys.argv[1], sys.argv[2], progress=False)
+            except UserError as error:
+                print(error)"""
+        done = run(program, sounds, tmp_path / "shards")
+        assert done.returncode == 0, done.stderr
+        assert 5 < self.check(done.stdout.strip()) < 20
+        assert not (tmp_path / "shards").exists()
+        assert prepare(sounds, tmp_path / "shards", progress=False).status == "continued"
+        assert content(tmp_path / "shards") == expected
+
+    def test_a_small_disk(self, sounds: Path, tmp_path: Path, expected: dict[str, bytes]):
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(disk)]
+        if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("no right to mount a small disk here; the limit on file sizes is tested all the same")
+        try:
+            with pytest.raises(UserError) as caught:
+                prepare(sounds, disk / "shards", progress=False)
+            assert 5 < self.check(str(caught.value)) < 20
+            subprocess.run(["mount", "-o", "remount,size=2m", str(disk)], check=True)
+            assert prepare(sounds, disk / "shards", progress=False).status == "continued"
+            assert content(disk / "shards") == expected
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+
+    @pytest.mark.parametrize("where", ["to_json", "to_bytes"])
+    def test_at_the_very_end(
+        self, sounds: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, where: str
+    ):
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Report if where == "to_json" else prepare_module.Manifest, where, full)
+            with pytest.raises(UserError) as caught:
+                prepare(sounds, tmp_path / "shards", progress=False)
+        assert self.check(str(caught.value)) == 31
+        assert not (tmp_path / "shards").exists()
+        prepare(sounds, tmp_path / "shards", progress=False)
+        assert content(tmp_path / "shards") == expected
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("how", "says"),
+        [
+            ({"sample_rate": 999}, "sample_rate=999: .*1000 to 768000"),
+            ({"sample_rate": 44_100.5}, "sample_rate=44100.5"),
+            ({"sample_rate": True}, "sample_rate=True"),
+            ({"valid": 1.0}, "valid=1.0"),
+            ({"test": -0.1}, "test=-0.1"),
+            ({"valid": float("nan")}, "valid=nan"),
+            ({"valid": 0.5, "test": 0.5}, "leave nothing to train on"),
+            ({"workers": 0}, "workers=0"),
+        ],
+    )
+    def test_arguments(self, sounds: Path, tmp_path: Path, how: dict[str, float], says: str):
+        with pytest.raises(UserError, match=says):
+            prepare(sounds, tmp_path / "shards", progress=False, **how)
+        assert not (tmp_path / "shards.partial").exists()
+
+    @pytest.mark.parametrize(
+        ("folder", "shards", "says"),
+        [
+            ("nowhere", "shards", "no such folder"),
+            ("sounds/text.wav", "shards", "is a file"),
+            ("empty", "shards", "holds no sound files; give"),
+            ("other", "shards", r"holds no sound files \(1 other entries\)"),
+            ("sounds", "sounds", "in the folder of sounds itself"),
+            ("sounds", "sounds/shards", "in the folder of sounds itself"),
+            ("sounds", "link/shards", "in the folder of sounds itself"),
+            ("sounds", "empty/../sounds/kick/..", "in the folder of sounds itself"),
+            ("sounds", "other/cover.jpg", "is a file: give the shards another place"),
+            ("sounds", "other", "holds cover.jpg, so it is no shards folder"),
+            ("sounds", "other/cover.jpg/shards", "cannot be written: Not a directory"),
+        ],
+    )
+    def test_places(self, sounds: Path, tmp_path: Path, folder: str, shards: str, says: str):
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "link").symlink_to(sounds)
+        nasty.build(tmp_path / "other", (nasty.Case("cover.jpg", "ignored", _plain),))
+        before = sorted(tmp_path.rglob("*"))
+        for force in (False, True):
+            with pytest.raises(UserError, match=says):
+                prepare(tmp_path / folder, tmp_path / shards, progress=False, force=force)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_an_empty_folder_may_become_the_shards(self, sounds: Path, tmp_path: Path, expected: dict[str, bytes]):
+        (tmp_path / "shards").mkdir()
+        prepare(sounds, tmp_path / "shards", progress=False)
+        assert content(tmp_path / "shards") == expected
+
+    def test_most_of_a_folder_refused(self, tmp_path: Path):
+        bad = tuple(case for case in nasty.CASES if case.treatment == "refused")[:8]
+        good = nasty.FORMATS[3:10]
+        nasty.build(tmp_path / "sounds", bad + good)
+        with pytest.raises(UserError, match=r"8 of 15 files were refused \(.*shards.report.json"):
+            prepare(tmp_path / "sounds", tmp_path / "shards", progress=False)
+        assert len(json.loads((tmp_path / "shards.report.json").read_text())["refused"]) == 8
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["shards.report.json", "sounds"]
+        (tmp_path / "sounds" / bad[0].file).unlink()
+        assert prepare(tmp_path / "sounds", tmp_path / "shards", progress=False).taken == 7
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["shards", "sounds"]
+
+    def test_metadata_that_leaves_nothing_to_train_on(self, tmp_path: Path):
+        nasty.build(tmp_path / "sounds", nasty.FORMATS[3:4])
+        (tmp_path / "sounds/metadata.csv").write_text(f"file,split\n{nasty.FORMATS[3].file},test\n")
+        with pytest.raises(UserError, match="no clip to train"):
+            prepare(tmp_path / "sounds", tmp_path / "shards", progress=False)
+
+
+def test_importing_it_is_quick():
+    """Help and errors must not wait for what only decoding needs."""
+    program = """if True:
+        import sys
+        import wavesynth.data.prepare, wavesynth.data.shards
+        print(*{"jax", "soundfile", "soxr", "tqdm", "av", "flax"} & set(sys.modules))"""
+    assert run(program).stdout.strip() == ""

@@ -1,0 +1,113 @@
+"""From shards to batches: a pure function of (seed, step, host), so that the state of a resumed run is one integer.
+
+A window is `context` samples of true left context and `crop` samples to learn. Before a clip lies digital silence, and
+so does what is behind its end; windows are drawn so that beginnings and ends of clips are seen as often as their middles.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from wavesynth.audio.pcm import to_float
+from wavesynth.data.shards import Shards
+from wavesynth.errors import UserError
+
+Batch = dict[str, np.ndarray]
+"""samples: float32 [B, context + crop]. real: bool [B, crop], False behind a clip's end and in rows that only fill up.
+label: int32 [B], -1 for none. pitch: float32 [B], MIDI number, NaN for none. start: int32 [B], where in its clip."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches of one split of some shards.
+
+    >>> batches = Batches(shards, "train", batch_size=8, crop=8192, context=1054, seed=0)
+    >>> batch = batches.batch(step=17)          # always the same one
+    """
+
+    shards: Shards
+    split: str
+    batch_size: int
+    crop: int
+    context: int
+    seed: int
+    limit: int = 64
+    host: int = 0
+    hosts: int = 1
+
+    def __post_init__(self) -> None:
+        if not len(self.clips):
+            raise UserError(f"split is {self.split!r}, which has no clips: add sounds and prepare them again")
+        if self.batch_size % self.hosts:
+            raise UserError(f"batch_size is {self.batch_size}: make it a multiple of the {self.hosts} hosts")
+
+    @cached_property
+    def clips(self) -> tuple[int, ...]:
+        return self.shards.split(self.split)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        return np.array([self.shards.clips[clip].length for clip in self.clips])
+
+    @cached_property
+    def reach(self) -> np.ndarray:
+        """Running sum of how many windows touch each clip: it is by this that clips are drawn, so short ones count."""
+        return np.cumsum(self.lengths + self.crop)
+
+    def batch(self, step: int) -> Batch:
+        """This host's part of the batch of `step`: every clip as likely as it is long, every place in it alike."""
+        rows = self.batch_size // self.hosts
+        random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
+        draws = random.random((self.batch_size, 2))[self.host * rows : (self.host + 1) * rows]
+        windows = []
+        for which, where in draws:
+            index = int(np.searchsorted(self.reach, which * self.reach[-1], side="right"))
+            length = int(self.lengths[index])
+            start = int(where * (length + self.crop)) - self.crop
+            windows.append((self.clips[index], int(np.clip(start, 0, max(length - self.crop, 0)))))
+        return self._assemble(windows, rows)
+
+    def held_out(self) -> Iterator[Batch]:
+        """Windows side by side over all clips, or `limit` of them spread evenly: the same ones at every call."""
+        windows = [
+            (clip, start) for clip in self.clips for start in range(0, self.shards.clips[clip].length, self.crop)
+        ]
+        if len(windows) > self.limit:
+            windows = [windows[index] for index in np.linspace(0, len(windows) - 1, self.limit).round().astype(int)]
+        rows = self.batch_size // self.hosts
+        for first in range(0, len(windows), self.batch_size):
+            mine = windows[first + self.host * rows : first + (self.host + 1) * rows]
+            yield self._assemble(mine, rows)
+
+    def _assemble(self, windows: list[tuple[int, int]], rows: int) -> Batch:
+        batch = {
+            "samples": np.zeros((rows, self.context + self.crop), np.float32),
+            "real": np.zeros((rows, self.crop), bool),
+            "label": np.full(rows, -1, np.int32),
+            "pitch": np.full(rows, np.nan, np.float32),
+            "start": np.zeros(rows, np.int32),
+        }
+        for row, (clip, start) in enumerate(windows):
+            record, pcm = self.shards.clips[clip], self.shards.samples(clip)
+            first, last = max(start - self.context, 0), min(start + self.crop, record.length)
+            offset = first - (start - self.context)
+            batch["samples"][row, offset : offset + last - first] = to_float(pcm[first:last])
+            batch["real"][row, : last - start] = True
+            batch["label"][row] = -1 if record.label is None else self.shards.labels.index(record.label)
+            batch["pitch"][row] = np.nan if record.pitch is None else record.pitch
+            batch["start"][row] = start
+        return batch
+
+
+def prefetch(batches: Batches, first: int, last: int, ahead: int = 2) -> Iterator[Batch]:
+    """The batches of steps first..last - 1, made by a thread of their own, `ahead` of the one in use."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
+        pending = [pool.submit(batches.batch, step) for step in range(first, min(first + ahead, last))]
+        for step in range(first, last):
+            batch = pending.pop(0).result()
+            if step + ahead < last:
+                pending.append(pool.submit(batches.batch, step + ahead))
+            yield batch
