@@ -1,0 +1,1 @@
+"""The inner loops: one folder per op, one signature, several implementations."""

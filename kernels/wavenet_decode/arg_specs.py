@@ -1,0 +1,50 @@
+"""Named shapes of the op. Tests prove every implementation on them, benchmarks measure the same ones."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from wavesynth.models.wavenet import WaveNetConfig
+
+
+@dataclass(frozen=True)
+class ArgSpec:
+    """A network, how many streams, and how many samples."""
+
+    model: WaveNetConfig
+    batch: int = 1
+    steps: int = 64
+    frames: int = 0  # frames of local conditioning; 0 for none
+    options: dict = field(default_factory=dict)  # temperature, top_k, top_p
+
+
+def _small(**overrides: Any) -> WaveNetConfig:
+    shape: dict[str, Any] = dict(
+        stacks=2, layers_per_stack=4, channels=16, skip_channels=24, head_channels=20, taps=8, vector_channels=0
+    )
+    return WaveNetConfig(**(shape | overrides))
+
+
+_SOFTMAX: dict[str, Any] = dict(output="softmax", quantization="mulaw", taps=2)
+
+TESTED = {
+    "mixture": ArgSpec(_small()),
+    "mixture-batch-5": ArgSpec(_small(), batch=5),
+    "mixture-width-3": ArgSpec(_small(kernel_width=3), batch=5),
+    "mixture-mulaw": ArgSpec(_small(quantization="mulaw")),
+    "mixture-conditioned": ArgSpec(_small(vector_channels=6, frame_channels=5, hop_length=10), batch=5, frames=7),
+    "mixture-global": ArgSpec(_small(vector_channels=6), batch=5),
+    "softmax": ArgSpec(_small(**_SOFTMAX)),
+    "softmax-batch-5": ArgSpec(_small(**_SOFTMAX), batch=5),
+    "softmax-width-3": ArgSpec(_small(kernel_width=3, **_SOFTMAX), batch=5),
+    "softmax-conditioned": ArgSpec(
+        _small(kernel_width=3, vector_channels=6, frame_channels=5, hop_length=10, **_SOFTMAX), batch=5, frames=7
+    ),
+}
+
+NV = WaveNetConfig(
+    stacks=2, layers_per_stack=10, channels=64, skip_channels=256, head_channels=256,
+    output="softmax", quantization="mulaw", taps=1, vector_channels=0,
+)  # fmt: skip
+"""The size of nv-wavenet: 20 layers, 64 residual, 256 skip and 256 output channels."""
+
+MEASURED = {f"nv-batch-{batch}": ArgSpec(NV, batch=batch, steps=512) for batch in (1, 8, 64)}

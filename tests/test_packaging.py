@@ -1,0 +1,174 @@
+"""The house rules that a reader relies on: which way imports point, what is imported where, and what gets installed."""
+
+import ast
+import importlib.util
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import wavesynth
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# From the sounds to the user: a module imports from its own row and the rows above it, never from those below.
+LAYERS = (
+    {"errors"},
+    {"config"},
+    {"audio"},
+    {"data"},
+    {"models"},
+    {"kernels"},
+    {"training", "sampling", "timbre", "evaluation"},
+    {"families"},
+    {"synth"},
+    {"api"},
+    {"__init__"},
+    {"__main__", "demo"},
+)
+# Slow to import, or not always installed: imported in the function that uses them.
+IMPORTED_WHERE_USED = {"soundfile", "soxr", "tyro", "matplotlib", "tensorboardX", "torch", "grain", "av"}
+MACHINE_PATH = re.compile(r"(?<![\w.:$}])/(?:work|home|root|Users|opt|tmp/w)/\w")
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Dotted name to file of every module of the package. The kernels are found by name, behind the link."""
+    files = {}
+    for folder, prefix in ((ROOT / "wavesynth", "wavesynth"), (ROOT / "kernels", "wavesynth.kernels")):
+        for path in sorted(folder.rglob("*.py")):
+            name = ".".join((prefix, *path.relative_to(folder).with_suffix("").parts))
+            files[name.removesuffix(".__init__")] = path
+    return files
+
+
+def imports(tree: ast.AST, module: str, *, top_level: bool = False) -> Iterator[str]:
+    """Dotted names of what a module imports, outside `if TYPE_CHECKING`; with `top_level`, outside functions too."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = module.split(".")
+            if modules()[module].name != "__init__.py":
+                package = package[:-1]
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            base = ".".join(part for part in (base, node.module) if part)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        elif not (top_level and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)):
+            yield from imports(node, module, top_level=top_level)
+
+
+def parsed(module: str) -> ast.Module:
+    return ast.parse(modules()[module].read_text(encoding="utf-8"))
+
+
+def layer_of(dotted: str) -> int:
+    """The row of a name inside the package; a name that is no part of it comes from `wavesynth/__init__.py`."""
+    parts = dotted.split(".")
+    part = parts[1] if len(parts) > 1 else "__init__"
+    rows = [row for row, layer in enumerate(LAYERS) if part in layer]
+    if rows:
+        return rows[0]
+    assert f"wavesynth.{part}" not in modules(), f"wavesynth/{part} stands in no row of LAYERS"
+    return layer_of("wavesynth.__init__")
+
+
+EACH_MODULE = pytest.mark.parametrize("module", modules())
+
+
+@EACH_MODULE
+def test_imports_point_one_way(module: str) -> None:
+    for name in imports(parsed(module), module):
+        if name.split(".")[0] == "wavesynth":
+            assert layer_of(name) <= layer_of(module), f"{module} imports {name}"
+
+
+@EACH_MODULE
+def test_kernels_are_imported_by_their_full_name(module: str) -> None:
+    assert "kernels" not in {name.split(".")[0] for name in imports(parsed(module), module)}
+
+
+@EACH_MODULE
+def test_flax_stays_in_its_rooms(module: str) -> None:
+    if not module.startswith("wavesynth.models") and module != "wavesynth.training.state":
+        assert "flax" not in {name.split(".")[0] for name in imports(parsed(module), module)}
+
+
+@EACH_MODULE
+def test_heavy_packages_are_imported_where_they_are_used(module: str) -> None:
+    at_import = {name.split(".")[0] for name in imports(parsed(module), module, top_level=True)}
+    assert not at_import & IMPORTED_WHERE_USED
+
+
+def test_the_import_reader_sees_what_it_should() -> None:
+    module = "wavesynth.audio"
+    code = """
+import soxr, jax.numpy as jnp
+from . import mulaw
+from ..errors import UserError
+from wavesynth import Synth
+if TYPE_CHECKING:
+    import torch
+try:
+    import av
+except ImportError: ...
+class A:
+    import grain
+    def f(self):
+        import tyro
+"""
+    top = ["soxr", "jax.numpy", "wavesynth.audio.mulaw", "wavesynth.errors.UserError", "wavesynth.Synth", "av", "grain"]
+    assert list(imports(ast.parse(code), module, top_level=True)) == top
+    assert list(imports(ast.parse(code), module)) == [*top, "tyro"]
+    assert layer_of("wavesynth.audio.mulaw") < layer_of("wavesynth.models.wavenet") < layer_of("wavesynth.Synth")
+
+
+def texts() -> Iterator[Path]:
+    """The files that people read, the parts of the project that a build or a run leaves behind aside."""
+    for folder in ("wavesynth", "kernels", "tests", "bench", "checkpoints", ".ci"):
+        yield from (path for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".md", ".toml", ""})
+    yield from (path for path in ROOT.glob("*") if path.suffix in {".py", ".md", ".toml", ".yaml"})
+
+
+def test_no_file_names_a_machine() -> None:
+    named = {
+        str(path.relative_to(ROOT)): found.group()
+        for path in texts()
+        if path.is_file() and (found := MACHINE_PATH.search(path.read_text(encoding="utf-8", errors="replace")))
+    }
+    assert not named
+
+
+def test_no_file_is_called_utils() -> None:
+    assert not [path for path in texts() if path.name in {"utils.py", "util.py", "helpers.py"}]
+
+
+def test_the_link_to_the_kernels_is_relative() -> None:
+    assert os.readlink(ROOT / "wavesynth" / "kernels") == os.path.join("..", "kernels")
+
+
+def test_what_is_tested_is_whole() -> None:
+    """Every source file is in the package that the tests import: the installed one, where one is installed."""
+    package = Path(wavesynth.__path__[0])
+    for name, path in modules().items():
+        folder = package.joinpath(*name.split(".")[1:])
+        tested = folder / "__init__.py" if path.name == "__init__.py" else folder.with_suffix(".py")
+        assert tested.is_file(), f"{package} lacks {name}"
+        assert tested.read_bytes() == path.read_bytes(), f"{tested} is an old copy of {path}: install again"
+    assert (package / "py.typed").is_file()
+    if package.parent != ROOT:
+        assert importlib.util.find_spec("kernels") is None
+
+
+def test_the_readme_has_its_two_commands() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for command in (
+        "python3 -m venv .venv && .venv/bin/pip install '.[viz]' && .venv/bin/wavesynth demo",
+        "python3 -m venv .venv-test && .venv-test/bin/pip install '.[test]' && .venv-test/bin/python -m pytest",
+    ):
+        assert command in readme.splitlines()

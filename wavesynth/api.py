@@ -1,0 +1,285 @@
+"""Training and loading: where a folder of sounds, a family and the loop are wired together."""
+
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import wavesynth
+from wavesynth.audio import files, pictures
+from wavesynth.audio.names import display
+from wavesynth.config import FORMAT, Config, Material, TrainingConfig, from_dict, to_json
+from wavesynth.data.batches import Batches
+from wavesynth.data.corpus import scan
+from wavesynth.data.prepare import prepare
+from wavesynth.data.shards import MANIFEST, Shards
+from wavesynth.errors import UserError
+from wavesynth.families import Family, bind, family_type, preset
+from wavesynth.synth import Synth
+from wavesynth.training import checkpoints, loop
+from wavesynth.training.journal import Journal
+from wavesynth.training.journal import read as read_journal
+from wavesynth.training.state import Params
+
+PathName = str | PathLike[str]
+CONFIG, SOURCE = "config.json", "source.json"
+DEFAULT_PRESET = "wavenet-small"
+CALIBRATION_WINDOWS = 64
+
+
+def train(
+    source: PathName,
+    run: PathName,
+    config: Config | None = None,
+    *,
+    steps: int | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: bool = True,
+) -> Synth:
+    """Trains a model on shards, or on a folder of sounds, and returns it ready to use.
+
+    source: what `prepare` wrote, or a folder (it is prepared to RUN/shards at 16 kHz first).
+    run: the folder to write; see `wavesynth.training.checkpoints` for what lands in it.
+    config: of `preset`, "wavenet-small" by default. steps: in place of the config's own number.
+    resume: go on with the run that is there, exactly as if it had never stopped. force: replace it.
+
+    SIGINT and SIGTERM end it after the step under way; the state is saved, and KeyboardInterrupt says how to go on.
+
+    >>> synth = train("sounds/", "runs/mine", preset("wavenet-small"), steps=2_000)
+    """
+    enable_compile_cache()
+    run = Path(run)
+    if resume:
+        config = _resumed_config(run, config, steps)
+    else:
+        config = config or preset(DEFAULT_PRESET)
+        if steps is not None:
+            config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
+        _claim(run, force)
+    shards = _open(Path(source), run, progress)
+    if resume:
+        _check_source(run, shards)
+    material = Material(shards.sample_rate, shards.labels, any(clip.pitch is not None for clip in shards.clips))
+    family = bind(config.family, family_type(config.family).adapt(config.model, material), material)
+    if not resume:
+        _write(run / CONFIG, _config_json(family, config.training))
+        _write(
+            run / SOURCE, json.dumps({"shards": str(Path(shards.path).absolute()), "fingerprint": shards.fingerprint})
+        )
+    return _train(family, config.training, shards, run, progress)
+
+
+def load(run: PathName) -> Synth:
+    """The synth that a run (or a published folder of config.json and model.safetensors) holds.
+
+    Nothing in the folder is executed. A file that is missing, damaged or of another version is a UserError.
+
+    >>> synth = load("runs/drums")
+    """
+    enable_compile_cache()
+    run = Path(run)
+    family, _ = _read_config(run)
+    return Synth(family, checkpoints.read_weights(run, family.shapes()))
+
+
+def score_files(synth: Synth, folder: PathName, **how: Any) -> Iterator[tuple[str, int, float]]:
+    """Name, samples and bits per sample of every sound in a folder (or of one file); at the end their mean over samples.
+
+    how: see `Synth.log_prob`.
+    """
+    folder = Path(folder)
+    paths = [folder / source.file for source in scan(folder).files] if folder.is_dir() else [folder]
+    total_samples, total_bits = 0, 0.0
+    for path in paths:
+        samples = files.read(path, synth.sample_rate)
+        bits = synth.bits_per_sample(samples, **how)
+        total_samples, total_bits = total_samples + len(samples), total_bits + bits * len(samples)
+        yield display(str(path)), len(samples), bits
+    if len(paths) > 1:
+        yield f"mean of {len(paths)} sounds", total_samples, total_bits / total_samples
+
+
+def describe(run: PathName) -> str:
+    """What a run holds, in a few lines."""
+    run = Path(run)
+    family, training = _read_config(run)
+    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(family.shapes()))
+    material = family.material
+    journal = read_journal(run / "journal.jsonl")
+    lines = [
+        f"family       {family.name}, {size:,} parameters, {family.context:,} samples of context",
+        f"sounds       {material.sample_rate:,} Hz, {'with' if material.pitched else 'without'} pitches",
+        f"labels       {', '.join(material.labels) or 'none'}",
+        f"model        {family.model}",
+        f"training     {training}",
+    ]
+    if journal:
+        last = {name: value for line in journal for name, value in line.items()}
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in last.items() if name not in ("step", "seconds"))
+        lines.append(f"trained      {last['step']:,} steps in {last['seconds'] / 60:.1f} minutes: {figures}")
+    return "\n".join(lines)
+
+
+def enable_compile_cache() -> None:
+    """Keeps compiled programs between processes, so that a second run starts at once."""
+    if not jax.config.read("jax_compilation_cache_dir"):
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(base / "wavesynth" / "jax"))
+
+
+def _train(family: Family, training: TrainingConfig, shards: Shards, run: Path, progress: bool) -> Synth:
+    def batches(split: str) -> Batches:
+        return Batches(
+            shards, split, training.batch_size, training.crop, family.context, training.seed,
+            limit=training.validation_windows, host=jax.process_index(), hosts=jax.process_count(),
+        )  # fmt: skip
+
+    objective = family.objective(training)
+    learned, held_out = batches("train"), batches("valid" if shards.split("valid") else "train")
+    states = checkpoints.States(run, training.keep)
+    try:
+        if states.latest is None:
+            state = objective.init(_fresh_params(family, learned, training.seed))
+            best = math.inf
+        else:
+            template = jax.eval_shape(objective.init, family.shapes())
+            state, meta = states.restore(jax.tree.map(_on_first_device, template))
+            best = meta["best"]
+        if progress:
+            print(_introduction(family, objective.metric, learned, held_out, training), flush=True)
+        journal = Journal(run, first_step=int(state.step))
+        try:
+            loop.train(
+                objective, state, training, batches=learned, held_out=held_out, states=states, journal=journal, best=best,
+                publish=lambda params, step, value: checkpoints.publish(run, params, {"step": step, objective.metric: value}),
+                preview=lambda params, step: _preview(Synth(family, params), run / "previews" / f"{step:07d}", training),
+                progress=progress,
+            )  # fmt: skip
+        except loop.Stopped as stopped:
+            raise KeyboardInterrupt(
+                f"stopped at step {stopped.step} of {training.steps}; the state is saved: go on by --resume (resume=True)"
+            ) from None
+        finally:
+            journal.close()
+    finally:
+        states.close()
+    return load(run)
+
+
+def _fresh_params(family: Family, learned: Batches, seed: int) -> Params:
+    calibration = dataclasses.replace(learned, batch_size=CALIBRATION_WINDOWS * learned.hosts, host=0, hosts=1)
+    return family.init(jax.random.key(seed), calibration.batch(0)["samples"])
+
+
+def _on_first_device(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+
+
+def _introduction(family: Family, metric: str, learned: Batches, held_out: Batches, training: TrainingConfig) -> str:
+    figures = ", ".join(f"{name} {value:.2f}" for name, value in family.baselines(learned, held_out).items())
+    return (
+        f"{family.name}: {learned.shards.seconds / 60:.1f} minutes of sound, {len(learned.clips)} clips to learn and "
+        f"{len(held_out.clips)} held out, {training.steps} steps.\n{metric} per sample of held-out sound: {figures}; "
+        "a good model lies well below the last."
+    )
+
+
+def _preview(synth: Synth, folder: Path, training: TrainingConfig) -> None:
+    """A few sounds to listen to and, where matplotlib is installed, to look at."""
+    paths = synth.write(folder, n=4, seconds=training.preview_seconds, seed=training.seed, force=True)
+    if has_matplotlib():
+        sounds = {path.stem: files.read(path, synth.sample_rate) for path in paths}
+        pictures.spectrogram(folder / "spectrogram.png", sounds, synth.sample_rate)
+
+
+def has_matplotlib() -> bool:
+    """Whether pictures can be drawn (extra `viz`)."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def _open(source: Path, run: Path, progress: bool) -> Shards:
+    if (source / MANIFEST).exists():
+        return Shards.open(source, verify=True)
+    shards = run / "shards"
+    report = prepare(source, shards, progress=progress)
+    if progress:
+        print(report, flush=True)
+    return Shards.open(shards)
+
+
+def _claim(run: Path, force: bool) -> None:
+    """Makes the run folder ours. With force, what an earlier run wrote there goes; nothing else does."""
+    if run.exists() and not run.is_dir():
+        raise UserError(f"run is {str(run)!r}, which is a file: name a folder to write")
+    if (run / CONFIG).exists():
+        if not force:
+            raise UserError(f"run is {str(run)!r}, which holds a run: --resume goes on with it, --force replaces it")
+        import shutil
+
+        for name in ("states", "previews", "tensorboard"):
+            shutil.rmtree(run / name, ignore_errors=True)
+        for name in (checkpoints.WEIGHTS, "journal.jsonl", CONFIG, SOURCE):
+            (run / name).unlink(missing_ok=True)
+    elif run.exists() and any(child.name not in ("shards", "shards.partial") for child in run.iterdir()):
+        raise UserError(f"run is {str(run)!r}, a folder that holds other things: name a new one")
+    run.mkdir(parents=True, exist_ok=True)
+
+
+def _resumed_config(run: Path, config: Config | None, steps: int | None) -> Config:
+    if not (run / CONFIG).exists():
+        raise UserError(f"run is {str(run)!r}, which holds no run to resume: leave --resume out to start one")
+    family, training = _read_config(run)
+    found = Config(family.name, family.model, training)
+    if config is not None and (config.family, family_type(config.family).adapt(config.model, family.material)) != (
+        family.name,
+        family.model,
+    ):
+        raise UserError(f"config is not the one that {run} was begun with: leave it out to resume, or name a new run")
+    if steps is not None:
+        found = dataclasses.replace(found, training=dataclasses.replace(training, steps=steps))
+    return found
+
+
+def _check_source(run: Path, shards: Shards) -> None:
+    before = json.loads((run / SOURCE).read_text())
+    if before["fingerprint"] != shards.fingerprint:
+        raise UserError(f"source holds other sounds than {run} was begun with ({before['shards']}): resume with those")
+
+
+def _config_json(family: Family, training: TrainingConfig) -> str:
+    head: dict[str, Any] = {"format": FORMAT, "wavesynth": wavesynth.__version__, "family": family.name}
+    parts = {"model": family.model, "training": training, "material": family.material}
+    return json.dumps(head | {name: json.loads(to_json(part)) for name, part in parts.items()}, indent=2) + "\n"
+
+
+def _read_config(run: Path) -> tuple[Family, TrainingConfig]:
+    path = run / CONFIG
+    if not path.exists():
+        raise UserError(f"run is {str(run)!r}, which holds no {CONFIG}: name the folder that training wrote")
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}): restore it, or train anew") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path} is not of format {FORMAT}, the one that wavesynth {wavesynth.__version__} reads")
+    kind = family_type(content.get("family", ""))
+    model = from_dict(kind.model_config, content.get("model"), f"{path}: model")
+    training = from_dict(TrainingConfig, content.get("training"), f"{path}: training")
+    return kind(model, from_dict(Material, content.get("material"), f"{path}: material")), training
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+__all__ = ["load", "train"]

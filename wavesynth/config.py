@@ -1,0 +1,138 @@
+"""What a run is made of, as frozen dataclasses that are checked when made and travel as JSON.
+
+The shape of a network is its family's own dataclass (`WaveNetConfig` and so on): here is what all families share.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from wavesynth.errors import UserError
+
+FORMAT = 1  # of config.json; raised when an older reader would misunderstand a newer file
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a model must know of the sounds it is trained on.
+
+    sample_rate: Hz. labels: names, in the order of their numbers. pitched: whether any clip has a pitch.
+    """
+
+    sample_rate: int
+    labels: tuple[str, ...] = ()
+    pitched: bool = False
+
+    def label_index(self, label: str | None) -> int:
+        """The number of a label; -1 for None."""
+        if label is None:
+            return -1
+        if label not in self.labels:
+            known = ", ".join(self.labels) if self.labels else "none: the model was trained without labels"
+            raise UserError(f"label is {label!r}, which the model does not know: choose one of its labels ({known})")
+        return self.labels.index(label)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained.
+
+    steps: optimiser steps in all; the learning rate warms up over `warmup` of them and falls to 0 along a cosine.
+    batch_size, crop: examples a step, and samples of each that are learned (context comes on top).
+    optimizer: "adamw" or "muon" (matrices by Muon, the rest by AdamW). clip: the largest norm of a gradient.
+    ema: decay of the moving average of the weights, which is what samples and is published.
+    validate_every, save_every, preview_every: in steps. keep: how many of the latest states stay on disk.
+    validation_windows: how many held-out windows one validation scores. seed: of everything random.
+    """
+
+    steps: int = 20_000
+    batch_size: int = 8
+    crop: int = 8_192
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.0
+    warmup: int = 100
+    clip: float = 1.0
+    ema: float = 0.999
+    validate_every: int = 250
+    validation_windows: int = 64
+    save_every: int = 250
+    keep: int = 2
+    preview_every: int = 1_000
+    preview_seconds: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least_one = (
+            "steps",
+            "batch_size",
+            "crop",
+            "validate_every",
+            "validation_windows",
+            "save_every",
+            "keep",
+            "preview_every",
+        )
+        for name in at_least_one:
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        for name in ("learning_rate", "clip", "preview_seconds"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be above 0")
+        for name in ("weight_decay", "warmup", "seed"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must not be negative")
+        if not 0 <= self.ema < 1:
+            raise UserError(f"ema is {self.ema}: it must be at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A family's name, the shape of its network (that family's own dataclass) and how it is trained."""
+
+    family: str
+    model: Any
+    training: TrainingConfig
+
+
+def to_json(value: Any) -> str:
+    """A dataclass as readable JSON."""
+    return json.dumps(dataclasses.asdict(value), indent=2, ensure_ascii=False) + "\n"
+
+
+def from_dict(kind: type, values: Any, where: str) -> Any:
+    """The dataclass `kind` from its JSON form. A field that is unknown or of another type is an error naming `where`."""
+    if not isinstance(values, dict):
+        raise UserError(f"{where} holds {values!r}, not the fields of {kind.__name__}: it was not written by wavesynth")
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise UserError(
+            f"{where} has the unknown field {unknown[0]!r}: it was written by another version of wavesynth; "
+            "use that version, or train anew"
+        )
+    required = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
+    missing = sorted(required - set(values))
+    if missing:
+        raise UserError(f"{where} lacks the field {missing[0]!r}: it is damaged, or of another version of wavesynth")
+    return kind(**{name: _coerce(hints[name], value, f"{where}: {name}") for name, value in values.items()})
+
+
+def _coerce(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_coerce(arguments[0], item, where) for item in value)
+    if origin is Literal:
+        if value not in arguments:
+            raise UserError(f"{where} is {value!r}: choose one of {', '.join(map(repr, arguments))}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _coerce(arguments[0], value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
+        raise UserError(f"{where} is {value!r}: it must be of type {hint.__name__}")
+    return value

@@ -1,0 +1,37 @@
+"""The table of families, and their presets."""
+
+from typing import Any
+
+from wavesynth.config import Config, Material
+from wavesynth.errors import UserError
+from wavesynth.families.base import Family, Request
+from wavesynth.families.wavenet import WaveNetFamily
+
+FAMILIES: dict[str, type[Family]] = {family.name: family for family in (WaveNetFamily,)}
+PRESETS: dict[str, Config] = {name: config for family in FAMILIES.values() for name, config in family.presets.items()}
+
+
+def preset(name: str) -> Config:
+    """A config that is known to work; change it by `dataclasses.replace`.
+
+    >>> config = preset("wavenet-small")
+    """
+    if name not in PRESETS:
+        raise UserError(f"preset is {name!r}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def family_type(name: str) -> type[Family]:
+    if name not in FAMILIES:
+        raise UserError(
+            f"family is {name!r}, which this version of wavesynth does not have: it has {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[name]
+
+
+def bind(name: str, model: Any, material: Material) -> Family:
+    """The family `name` with a network of the shape `model`, for sounds like `material`."""
+    return family_type(name)(model, material)
+
+
+__all__ = ["FAMILIES", "PRESETS", "Family", "Request", "bind", "family_type", "preset"]

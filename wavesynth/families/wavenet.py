@@ -1,0 +1,162 @@
+"""WaveNet: a network of causal convolutions, maximum likelihood, and the op that decodes it sample by sample."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wavesynth.audio.prediction import fit
+from wavesynth.config import Config, Material, TrainingConfig
+from wavesynth.data.batches import Batches
+from wavesynth.evaluation.baselines import baselines
+from wavesynth.families.base import Family, Request
+from wavesynth.kernels.wavenet_decode import DecodeSpec, condition_table, pack
+from wavesynth.models.functional import initialize, pure
+from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax
+from wavesynth.models.wavenet import WaveNet, WaveNetConfig
+from wavesynth.sampling.autoregressive import stream
+from wavesynth.training.likelihood import Likelihood
+from wavesynth.training.objective import Batch
+from wavesynth.training.state import Params
+
+PITCHES = 128  # MIDI numbers; a pitch between two of them is a mixture of both
+SCORED_AT_ONCE = 16_384  # samples; bounds the memory of scoring
+
+
+class WaveNetFamily(Family):
+    name = "wavenet"
+    model_config = WaveNetConfig
+    presets: ClassVar = {
+        "wavenet-tiny": Config(
+            "wavenet",
+            WaveNetConfig(layers_per_stack=8, channels=24, skip_channels=48, head_channels=48),
+            TrainingConfig(steps=1_000, batch_size=8, crop=2_048, learning_rate=4e-3),
+        ),
+        "wavenet-small": Config("wavenet", WaveNetConfig(), TrainingConfig(steps=4_000, batch_size=4, crop=4_096)),
+        "wavenet": Config(
+            "wavenet",
+            WaveNetConfig(stacks=3, layers_per_stack=10, channels=128, skip_channels=256, head_channels=256, dtype="bfloat16"),
+            TrainingConfig(steps=100_000, batch_size=16, crop=16_384, learning_rate=1e-3, warmup=500, ema=0.9998),
+        ),
+    }  # fmt: skip
+
+    @classmethod
+    def adapt(cls, model: WaveNetConfig, material: Material) -> WaveNetConfig:
+        return replace(
+            model,
+            labels=len(material.labels),
+            vector_channels=model.vector_channels if material.labels else 0,
+            frame_channels=PITCHES if material.pitched else 0,
+        )
+
+    @property
+    def context(self) -> int:
+        return self.model.receptive_field
+
+    def init(self, key: jax.Array, samples: np.ndarray) -> Params:
+        params = initialize(self._make, key)
+        if self.model.output == "mixture":
+            predictor = fit(samples, self.model.taps)
+            params["linear"] = jnp.asarray(predictor.coefficients, jnp.float32)
+            params["fixed_whitening"] = jnp.asarray(predictor.whitening, jnp.float32)
+            params["fixed_log_scale"] = jnp.asarray(np.log(predictor.scale), jnp.float32)
+            spread = jnp.linspace(-2.0, 0.0, self.model.mixtures)  # components of several widths, to tell them apart
+            params["out_bias"] = params["out_bias"].at[2 * self.model.mixtures :].set(spread)
+        return params
+
+    def shapes(self) -> Params:
+        return jax.eval_shape(lambda: initialize(self._make, jax.random.key(0)))
+
+    def objective(self, training: TrainingConfig) -> Likelihood:
+        return Likelihood(partial(self._batch_log_prob, self.model.likelihood), training)
+
+    def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
+        return baselines(training, held_out, self.model.likelihood.quantization)
+
+    def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
+        model = self.model
+        spec = DecodeSpec(model.dilations, model.kernel_width, model.taps, model.output, model.likelihood.quantization)
+        vector, frames = self._conditions(params, request, request.n)
+        return stream(
+            pack(params, spec), request.n, request.seed,
+            strategy=request.strategy, table=condition_table(params, spec, vector, frames),
+            hop_length=model.hop_length, prime=None if request.prime is None else request.prime[-self.context :],
+            implementation=request.implementation,
+        )  # fmt: skip
+
+    def log_prob(self, params: Params, samples: np.ndarray, request: Request, quantization: str | None) -> np.ndarray:
+        likelihood = self._likelihood(quantization)
+        vector, frames = self._conditions(params, request, 1)
+        padded = np.pad(np.asarray(samples, np.float32), (self.context, -len(samples) % SCORED_AT_ONCE))
+        nats = [
+            self._score(
+                likelihood, params, padded[None, start : start + self.context + SCORED_AT_ONCE], vector, frames
+            )[0]
+            for start in range(0, len(samples), SCORED_AT_ONCE)
+        ]
+        return np.concatenate(nats)[: len(samples)]
+
+    def latent(self, params: Params, label: int) -> np.ndarray:
+        if not self.model.labels:
+            self.cannot("turn a label into a timbre", "it was trained without labels")
+        return np.asarray(params["label_table"][label])
+
+    def _make(self, rngs) -> WaveNet:
+        return WaveNet(self.model, rngs=rngs)
+
+    @cached_property
+    def _bind(self):
+        return pure(self._make)
+
+    @cached_property
+    def _score(self):
+        def score(likelihood, params, samples, vector, frames):
+            return likelihood.log_prob(self._bind(params)(samples, vector, frames), samples[:, self.context :])
+
+        return jax.jit(score, static_argnums=0)
+
+    def _batch_log_prob(self, likelihood: LogisticMixture | MulawSoftmax, params: Params, batch: Batch) -> jax.Array:
+        vector = frames = None
+        if self.model.labels:
+            vector = _rows(params["label_table"], batch["label"])
+        if self.model.frame_channels:
+            frames = pitch_frames(batch["pitch"])
+        outputs = self._bind(params)(batch["samples"], vector, frames)
+        return likelihood.log_prob(outputs, batch["samples"][:, self.context :])
+
+    def _conditions(self, params: Params, request: Request, n: int) -> tuple[jax.Array | None, jax.Array | None]:
+        """What conditions n streams: a vector [n, D] and frames [n, 1, PITCHES], each None where the model has none."""
+        vector = frames = None
+        if self.model.labels:
+            labels = jnp.full(n, request.label)
+            vector = _rows(params["label_table"], labels)
+            if request.latent is not None:
+                vector = jnp.broadcast_to(jnp.asarray(request.latent), vector.shape)
+        if self.model.frame_channels:
+            frames = pitch_frames(jnp.full(n, jnp.nan if request.pitch is None else request.pitch))
+        elif request.pitch is not None:
+            self.cannot("play a pitch", "it was trained on sounds without pitches; leave pitch out")
+        return vector, frames
+
+    def _likelihood(self, quantization: str | None) -> LogisticMixture | MulawSoftmax:
+        own = self.model.likelihood
+        if quantization in (None, own.quantization):
+            return own
+        if isinstance(own, MulawSoftmax) or quantization not in ("int16", "mulaw"):
+            self.cannot(f"score in bins of {quantization!r}", f"its own are {own.quantization!r}")
+        return replace(own, quantization=quantization)
+
+
+def _rows(table: jax.Array, labels: jax.Array) -> jax.Array:
+    """Rows of a table of label embeddings; the mean of all for the label -1, "any"."""
+    return jnp.where(labels[:, None] < 0, table.mean(axis=0, keepdims=True), table[labels])
+
+
+def pitch_frames(pitch: jax.Array) -> jax.Array:
+    """MIDI numbers [B], NaN for none, to local conditioning [B, 1, PITCHES]: one-hot, linear between two semitones."""
+    weights = jnp.maximum(0.0, 1.0 - jnp.abs(jnp.arange(PITCHES)[None] - pitch[:, None]))
+    return jnp.where(jnp.isnan(pitch)[:, None], 0.0, weights)[:, None]

@@ -1,0 +1,60 @@
+"""Endless sampling from a WaveNet in chunks of constant size, over the op that decodes them."""
+
+import itertools
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wavesynth.kernels.wavenet_decode import Conditioning, DecodeWeights, silent_cache, wavenet_decode
+from wavesynth.sampling.strategies import Strategy
+
+CHUNK = 1_024  # samples a call: long enough to hide its cost, short enough to stop, write and play in between
+
+
+def stream(
+    weights: DecodeWeights,
+    batch: int,
+    seed: int,
+    *,
+    strategy: Strategy = Strategy(),
+    table: jax.Array | None = None,
+    hop_length: int = 1,
+    prime: np.ndarray | None = None,
+    implementation: str | None = None,
+) -> Iterator[np.ndarray]:
+    """Yields float32 [batch, CHUNK], for ever.
+
+    Row i depends on (seed, i) alone and not on how many rows there are: each has its own stream of uniforms.
+    table: conditioning [F, L, batch, 2 C], a frame every `hop_length` samples, the last one held; None for none.
+    prime: float32 [P]; every row goes on from it. It is not part of what is yielded.
+    """
+    cache = silent_cache(weights, batch, None if table is None else table[0])
+
+    def conditioning(frame: np.ndarray) -> Conditioning | None:
+        return None if table is None else Conditioning(table, jnp.asarray(np.minimum(frame, len(table) - 1), jnp.int32))
+
+    primer = np.zeros(0, np.float32) if prime is None else prime
+    for start in range(0, len(primer), CHUNK):
+        forced = jnp.tile(jnp.asarray(primer[start : start + CHUNK])[:, None], (1, batch))
+        held = conditioning(np.zeros(len(forced), int))
+        idle = jnp.zeros((len(forced), 2, batch))
+        cache = wavenet_decode(weights, cache, held, idle, forced=forced, implementation=implementation).cache
+
+    for chunk in itertools.count():
+        frames = (chunk * CHUNK + np.arange(CHUNK)) // hop_length
+        decoded = wavenet_decode(
+            weights, cache, conditioning(frames), uniforms(seed, chunk, batch),
+            temperature=strategy.temperature, top_k=strategy.top_k, top_p=strategy.top_p, implementation=implementation,
+        )  # fmt: skip
+        cache = decoded.cache
+        yield np.asarray(decoded.samples.T)
+
+
+def uniforms(seed: int, chunk: int, batch: int) -> jax.Array:
+    """The randomness of one chunk, float32 [CHUNK, 2, batch], drawn for each row by itself."""
+    keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), row), chunk))(
+        jnp.arange(batch)
+    )
+    return jax.vmap(lambda key: jax.random.uniform(key, (CHUNK, 2)), out_axes=-1)(keys)

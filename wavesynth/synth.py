@@ -1,0 +1,206 @@
+"""`Synth`: a trained model, ready to use."""
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from wavesynth.audio import files
+from wavesynth.errors import UserError
+from wavesynth.families import Family, Request
+from wavesynth.sampling.strategies import Strategy
+from wavesynth.timbre.timbre import Timbre, lerp
+
+Sound = np.ndarray | str | PathLike[str]
+"""Samples at the synth's rate, float [T] in [-1, 1], or a file of any rate and channel count."""
+
+
+@dataclass(frozen=True, eq=False)
+class Synth:
+    """A model with its weights. Arrays in, arrays out: float32 in [-1, 1] at `sample_rate`.
+
+    >>> synth = wavesynth.load("runs/drums")
+    >>> audio = synth.sample(n=8, seconds=1.0, seed=0, label="kick")        # [8, T]
+
+    Everything that draws takes a seed: the same seed, machine and version give the same samples. What a model of this
+    family cannot do is a UserError that says why.
+    """
+
+    family: Family
+    params: dict[str, Any]
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.family.material.sample_rate
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels it was trained with."""
+        return self.family.material.labels
+
+    @cached_property
+    def num_parameters(self) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(self.params))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names these weights; timbres carry it."""
+        digest = sha256()
+        for leaf in jax.tree.leaves(self.params):
+            digest.update(np.asarray(leaf).tobytes())
+        return digest.hexdigest()[:16]
+
+    def sample(self, n: int = 1, seconds: float = 1.0, **wishes: Any) -> np.ndarray:
+        """`n` sounds of `seconds`, float32 [n, T]. `wishes`: see `blocks`.
+
+        All are in memory at once; to write long ones to disk as they are made, see `write`.
+        """
+        return np.concatenate(list(self.blocks(n, seconds, **wishes)), axis=1)
+
+    def blocks(
+        self,
+        n: int = 1,
+        seconds: float = math.inf,
+        *,
+        seed: int = 0,
+        label: str | None = None,
+        timbre: Timbre | None = None,
+        pitch: float | None = None,
+        prime: Sound | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        implementation: str | None = None,
+    ) -> Iterator[np.ndarray]:
+        """`n` sounds as they are made: blocks float32 [n, t], until `seconds` are full.
+
+        label: one of `labels`. timbre: a point of the latent space, in place of a label. pitch: MIDI number (60 is
+        middle C). prime: a sound to go on from; it is not repeated. temperature, top_k, top_p: see
+        `wavesynth.sampling.strategies.Strategy`. implementation: of the op that decodes; None takes the best.
+        """
+        if n < 1:
+            raise UserError(f"n is {n}: ask for at least 1 sound")
+        if label is not None and timbre is not None:
+            raise UserError(f"label is {label!r} and a timbre is given too: give one of them")
+        request = Request(
+            n=n, seed=seed, label=self.family.material.label_index(label), pitch=pitch,
+            latent=None if timbre is None else self._own(timbre),
+            prime=None if prime is None else self._samples(prime, "prime"),
+            strategy=Strategy(temperature, top_k, top_p), implementation=implementation,
+        )  # fmt: skip
+        left = self._num_samples(seconds)
+        return self._cut(self.family.stream(self.params, request), left)
+
+    def stream(self, seed: int = 0, block: int = 1_024, **wishes: Any) -> Iterator[np.ndarray]:
+        """One endless sound in blocks, float32 [block], at constant memory. `wishes`: see `blocks`."""
+        if block < 1:
+            raise UserError(f"block is {block}: it must be at least 1 sample")
+        kept = np.zeros(0, np.float32)
+        for made in self.blocks(1, seed=seed, **wishes):
+            kept = np.concatenate([kept, made[0]])
+            while len(kept) >= block:
+                yield kept[:block]
+                kept = kept[block:]
+
+    def write(
+        self, folder: str | PathLike[str], n: int = 1, seconds: float = 1.0, *, force: bool = False,
+        progress: bool = False, **wishes: Any,
+    ) -> list[Path]:  # fmt: skip
+        """Writes `n` sounds to FOLDER/000.wav, 001.wav ... as they are made, at constant memory; returns the paths.
+
+        An interrupt leaves what was made so far as whole wavs. Nothing is overwritten unless `force`.
+        """
+        from tqdm import tqdm
+
+        total = self._num_samples(seconds)
+        blocks = self.blocks(n, seconds, **wishes)
+        folder = Path(folder)
+        paths = [folder / f"{index:03d}.wav" for index in range(n)]
+        there = next((path for path in paths if path.exists()), None)
+        if there is not None and not force:
+            raise UserError(f"{there} is there already: choose another folder, or overwrite it by --force (force=True)")
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            writers = [stack.enter_context(files.WavWriter(path, self.sample_rate, force=force)) for path in paths]
+            scale = n / self.sample_rate
+            bar = stack.enter_context(
+                tqdm(total=round(total * scale, 1), unit="s", unit_scale=False, disable=not progress)
+            )
+            made = 0
+            for block in blocks:
+                for writer, row in zip(writers, block, strict=True):
+                    writer.append(row)
+                made += block.shape[1]
+                bar.update(round(made * scale, 1) - bar.n)
+                bar.set_postfix_str(f"{made * n / max(bar.format_dict['elapsed'], 1e-9):,.0f} samples/s")
+        return paths
+
+    def log_prob(
+        self, samples: Sound, *, label: str | None = None, pitch: float | None = None, quantization: str | None = None
+    ) -> np.ndarray:
+        """Nats float32 [T]: the log-probability of each sample's bin, given the samples before it.
+
+        quantization: the bins, "int16" or "mulaw"; None for the model's own. Only the bin to predict is changed by it:
+        the past is always seen as the model was trained to see it.
+        """
+        request = Request(label=self.family.material.label_index(label), pitch=pitch)
+        return self.family.log_prob(self.params, self._samples(samples, "samples"), request, quantization)
+
+    def bits_per_sample(self, samples: Sound, **how: Any) -> float:
+        """The mean of -log2 probability over all samples, `how` as in `log_prob`: lower is better."""
+        return float(-np.mean(self.log_prob(samples, **how), dtype=np.float64) / math.log(2))
+
+    def timbre(self, label: str) -> Timbre:
+        """The point that a label has in the latent space."""
+        return Timbre(self.family.latent(self.params, self.family.material.label_index(label)), self.fingerprint)
+
+    def morph(
+        self, a: Timbre | str, b: Timbre | str, steps: int = 9, seconds: float = 1.0, **wishes: Any
+    ) -> np.ndarray:
+        """Sounds on the way from timbre (or label) a to b, float32 [steps, T], all from one seed. `wishes`: see `blocks`."""
+        if steps < 2:
+            raise UserError(f"steps is {steps}: a morph has at least its two ends")
+        first, last = (end if isinstance(end, Timbre) else self.timbre(end) for end in (a, b))
+        points = [lerp(first, last, step / (steps - 1)) for step in range(steps)]
+        return np.concatenate([self.sample(1, seconds, timbre=point, **wishes) for point in points])
+
+    def _own(self, timbre: Timbre) -> np.ndarray:
+        if timbre.synth != self.fingerprint:
+            raise UserError(
+                f"the timbre belongs to synth {timbre.synth}, this is {self.fingerprint}: make it with this one"
+            )
+        return timbre.latent
+
+    def _samples(self, sound: Sound, argument: str) -> np.ndarray:
+        if isinstance(sound, str | PathLike):
+            return files.read(sound, self.sample_rate)
+        samples = np.asarray(sound, np.float32)
+        if samples.ndim != 1 or not samples.size:
+            raise UserError(f"{argument} has the shape {samples.shape}: give one sound as samples [T]")
+        if not np.isfinite(samples).all():
+            raise UserError(f"{argument} holds values that are not finite numbers: mend them first")
+        if np.abs(samples).max() > 1:
+            raise UserError(f"{argument} reaches {np.abs(samples).max():.3g}: scale it into [-1, 1]")
+        return samples
+
+    def _num_samples(self, seconds: float) -> float:
+        if not seconds > 0:
+            raise UserError(f"seconds is {seconds}: it must be above 0")
+        return math.inf if math.isinf(seconds) else max(1, round(seconds * self.sample_rate))
+
+    @staticmethod
+    def _cut(blocks: Iterator[np.ndarray], left: float) -> Iterator[np.ndarray]:
+        for block in blocks:
+            yield block[:, : int(min(left, block.shape[1]))]
+            left -= block.shape[1]
+            if left <= 0:
+                return

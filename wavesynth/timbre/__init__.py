@@ -1,0 +1,1 @@
+"""Points between sounds."""

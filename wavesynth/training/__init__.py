@@ -1,0 +1,1 @@
+"""The loop, the objectives it runs, and what it writes."""

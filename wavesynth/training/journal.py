@@ -1,0 +1,53 @@
+"""The diary of a run: one JSON object a line, and TensorBoard's files where tensorboardX is installed."""
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class Journal:
+    """Appends figures to RUN/journal.jsonl; each line has `step`, `seconds` (of training) and what was measured then.
+
+    first_step: lines after this step are dropped on opening, since a resumed run writes them again. A line that a
+    killed process left unfinished is dropped as well.
+    """
+
+    def __init__(self, run: Path, first_step: int = 0) -> None:
+        self.path = run / "journal.jsonl"
+        kept = [line for line in read(self.path) if line["step"] <= first_step]
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        os.replace(temporary, self.path)
+        self.seconds = kept[-1]["seconds"] if kept else 0.0
+        self._file = self.path.open("a")
+        self._board = _tensorboard(run / "tensorboard", first_step)
+
+    def write(self, step: int, seconds: float, **figures: Any) -> None:
+        self._file.write(json.dumps({"step": step, "seconds": round(seconds, 3), **figures}) + "\n")
+        self._file.flush()
+        if self._board:
+            for name, value in figures.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board:
+            self._board.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a journal; none if there is no journal."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _tensorboard(folder: Path, first_step: int) -> Any:
+    if importlib.util.find_spec("tensorboardX") is None:
+        return None
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)

@@ -1,0 +1,54 @@
+"""The objective of models that give every sample a probability: maximise it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+
+from wavesynth.config import TrainingConfig
+from wavesynth.training.objective import Batch, Metrics
+from wavesynth.training.state import Params, TrainState, apply_gradients, create, make_optimizer
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Maximum likelihood, as pure steps (see `wavesynth.training.objective.Objective`).
+
+    log_prob: (params, batch) to nats [B, crop] of every sample to learn.
+    The gradient is that of the mean over the whole crop: the silence behind a short clip is learned too, so that samples
+    end as sounds do. The figure `bits` counts real samples alone.
+    """
+
+    log_prob: Callable[[Params, Batch], jax.Array]
+    training: TrainingConfig
+    metric: str = "bits"
+
+    @cached_property
+    def _optimizer(self):
+        return make_optimizer(self.training)
+
+    def init(self, params: Params) -> TrainState:
+        return create(params, self._optimizer)
+
+    def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        def loss(params: Params) -> tuple[jax.Array, jax.Array]:
+            bits = -self.log_prob(params, batch) / math.log(2)
+            return bits.mean(), _mean_over_real(bits, batch)
+
+        (value, bits), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradients)))
+        healthy = jnp.isfinite(value) & jnp.isfinite(norm)
+        state = apply_gradients(state, gradients, self._optimizer, self.training.ema, healthy)
+        return state, {"bits": bits, "gradient_norm": norm, "healthy": healthy}
+
+    def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
+        bits = -self.log_prob(params, batch) / math.log(2)
+        return {"bits": _mean_over_real(bits, batch)}, batch["real"].sum()
+
+
+def _mean_over_real(bits: jax.Array, batch: Batch) -> jax.Array:
+    real = batch["real"]
+    return jnp.sum(jnp.where(real, bits, 0.0)) / jnp.maximum(real.sum(), 1)

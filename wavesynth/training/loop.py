@@ -1,0 +1,177 @@
+"""The training loop: one for all families."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from wavesynth.config import TrainingConfig
+from wavesynth.data.batches import Batches, prefetch
+from wavesynth.errors import UserError
+from wavesynth.training.checkpoints import States
+from wavesynth.training.journal import Journal
+from wavesynth.training.objective import Objective
+from wavesynth.training.state import Params, TrainState
+
+
+@dataclass
+class Stopped(Exception):
+    """A signal asked the run to stop; the state of `step` was saved."""
+
+    step: int
+    signal: int
+
+
+def train(
+    objective: Objective,
+    state: TrainState,
+    training: TrainingConfig,
+    *,
+    batches: Batches,
+    held_out: Batches,
+    states: States,
+    journal: Journal,
+    best: float,
+    publish: Callable[[Params, int, float], None],
+    preview: Callable[[Params, int], None],
+    progress: bool = True,
+) -> TrainState:
+    """Runs from `state.step` to `training.steps`; validates, saves, publishes and previews on the way.
+
+    best: the best validation so far; `publish(ema, step, figure)` is called whenever it is beaten.
+    Raises Stopped after SIGINT or SIGTERM, and UserError after a step without a finite loss; both after saving.
+    """
+    from tqdm import tqdm
+
+    place = placement(training.batch_size)
+    state = place(state)
+    step_once = jax.jit(objective.step, donate_argnums=0)
+    evaluate = jax.jit(objective.evaluate)
+    first = step = int(state.step)
+    clock = Clock(journal.seconds)
+
+    with (
+        stop_signals() as received,
+        tqdm(initial=first, total=training.steps, unit="step", disable=not progress) as bar,
+    ):
+        for batch in prefetch(batches, first, training.steps):
+            state, metrics = step_once(state, place(batch, batched=True))
+            step += 1
+            figures = {name: float(value) for name, value in metrics.items()}
+            healthy = bool(figures.pop("healthy"))
+            rate = (step - first) * training.batch_size * training.crop / clock.lap(step - first)
+            bar.set_postfix_str(
+                f"{objective.metric} {figures[objective.metric]:.3f}, best {best:.3f}, {rate:,.0f} samples/s"
+            )
+            bar.update()
+            stopping = bool(received) or step == training.steps or not healthy
+            if stopping or step % 10 == 0:
+                journal.write(step, clock.total, **figures)
+            due = step % training.validate_every == 0 or step == training.steps
+            if healthy and (due or (stopping and best == math.inf)):  # whatever was saved can be listened to
+                with clock.paused():
+                    value = validate(evaluate, state.ema, held_out, place, objective.metric)
+                    journal.write(step, clock.total, **{f"valid_{objective.metric}": value})
+                    if value < best:
+                        best = value
+                        publish(state.ema, step, best)
+            if stopping or step % training.save_every == 0:
+                with clock.paused():
+                    states.save(state, {"best": best}, wait=stopping)
+            if not healthy:
+                raise UserError(
+                    f"the loss of step {step} is not a finite number: the run has stopped, the last good state is saved; "
+                    f"go on from it with a smaller learning rate (it is {training.learning_rate:g})"
+                )
+            if received and step < training.steps:
+                raise Stopped(step, received[0])
+            if step % training.preview_every == 0 or step == training.steps:
+                with clock.paused():
+                    preview(state.ema, step)
+    return state
+
+
+def validate(evaluate: Callable, params: Params, held_out: Batches, place: Callable, metric: str) -> float:
+    """The mean of a figure over the held-out windows, each weighted by the samples it counts."""
+    total = weight = 0.0
+    for batch in held_out.held_out():
+        figures, count = evaluate(params, place(batch, batched=True))
+        total += float(figures[metric]) * float(count)
+        weight += float(count)
+    return total / weight if weight else math.nan
+
+
+def placement(batch_size: int) -> Callable[..., Any]:
+    """A function that puts trees on the devices: a state whole on each, a batch (`batched=True`) split over them.
+
+    As many of the devices are used as divide the batch size.
+    """
+    devices = jax.devices()
+    mesh = jax.make_mesh(
+        (math.gcd(batch_size, len(devices)),), ("data",), axis_types=(AxisType.Auto,),
+        devices=devices[: math.gcd(batch_size, len(devices))],
+    )  # fmt: skip
+    whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+
+    def place(tree: Any, batched: bool = False) -> Any:
+        if batched:
+            return {
+                name: jax.make_array_from_process_local_data(split, np.asarray(leaf)) for name, leaf in tree.items()
+            }
+        return jax.device_put(tree, whole)
+
+    return place
+
+
+class Clock:
+    """Seconds of training, without what validation, saving and previews take."""
+
+    def __init__(self, before: float) -> None:
+        self._before, self._began, self._resting, self._first = before, time.perf_counter(), 0.0, 0.0
+
+    @property
+    def total(self) -> float:
+        return self._before + time.perf_counter() - self._began - self._resting
+
+    def lap(self, steps: int) -> float:
+        """Seconds since training began, in proportion: the first step, which compiles, is counted like the others."""
+        now = time.perf_counter() - self._began - self._resting
+        if steps == 1:
+            self._first = now
+            return now
+        return (now - self._first) * steps / (steps - 1)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._resting += time.perf_counter() - began
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying of them, so that a step can be finished; a second SIGINT kills."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, _frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

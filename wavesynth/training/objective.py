@@ -1,0 +1,32 @@
+"""What the loop asks of an objective: pure functions, whatever they optimise."""
+
+from typing import Any, Protocol
+
+import jax
+
+from wavesynth.training.state import Params, TrainState
+
+Batch = dict[str, Any]
+Metrics = dict[str, jax.Array]
+
+
+class Objective(Protocol):
+    """Pure steps over a `TrainState`; the loop compiles them and knows nothing else of the model.
+
+    metric: the name of the figure that validation is judged by; lower is better.
+    """
+
+    @property
+    def metric(self) -> str: ...
+
+    def init(self, params: Params) -> TrainState:
+        """The state before the first step."""
+        ...
+
+    def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """One step. The metrics hold scalars and "healthy": False if the step found no finite loss and changed nothing."""
+        ...
+
+    def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
+        """The figures of one held-out batch, and the weight with which they enter the mean."""
+        ...

@@ -1,0 +1,68 @@
+"""What training changes from step to step, and the optimiser that changes it."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from wavesynth.config import TrainingConfig
+
+Params = Any  # nested dictionaries of arrays
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("step", "params", "ema", "optimizer"), meta_fields=())
+@dataclass(frozen=True)
+class TrainState:
+    """Everything that a checkpoint holds: with the data's seed, which is in the config, it determines all that follows.
+
+    step: int32 [], steps taken. params, ema: the weights and their moving average. optimizer: its state.
+    """
+
+    step: jax.Array
+    params: Params
+    ema: Params
+    optimizer: Any
+
+
+def create(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+    return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer.init(params))
+
+
+def make_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
+    """Clipping, then AdamW or Muon (Jordan et al., 2024), under a linear warm-up and a cosine to zero."""
+    warmup = min(training.warmup, training.steps // 10)
+    rate = optax.warmup_cosine_decay_schedule(0.0, training.learning_rate, warmup, max(training.steps, warmup + 1))
+    if training.optimizer == "muon":
+        matrices = optax.contrib.muon(
+            rate, weight_decay=training.weight_decay, weight_decay_mask=trained, adam_weight_decay=0.0
+        )
+        return optax.chain(optax.clip_by_global_norm(training.clip), matrices)
+    decay = optax.adamw(rate, b1=0.9, b2=0.99, weight_decay=training.weight_decay, mask=trained)
+    return optax.chain(optax.clip_by_global_norm(training.clip), decay)
+
+
+def trained(params: Params) -> Any:
+    """Which parameters decay: matrices, unless their name begins with `fixed_` (those are constants from the data)."""
+
+    def decays(path: tuple, leaf: jax.Array) -> bool:
+        return leaf.ndim > 1 and not str(path[-1].key).startswith("fixed_")
+
+    return jax.tree_util.tree_map_with_path(decays, params)
+
+
+def apply_gradients(
+    state: TrainState, gradients: Params, optimizer: optax.GradientTransformation, decay: float, healthy: jax.Array
+) -> TrainState:
+    """One step; where `healthy` is False the state is kept as it is, so that a NaN never enters it.
+
+    The moving average's decay grows from 0 towards `decay`, so that early averages are not full of the first weights.
+    """
+    updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    keep = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    ema = optax.incremental_update(params, state.ema, 1 - keep)
+    stepped = TrainState(state.step + 1, params, ema, optimizer_state)
+    return jax.tree.map(lambda new, old: jnp.where(healthy, new, old), stepped, state)
