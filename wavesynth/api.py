@@ -5,6 +5,7 @@ import importlib.util
 import json
 import math
 import os
+import statistics
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -67,7 +68,12 @@ def train(
     shards = _open(Path(source), run, progress)
     if resume:
         _check_source(run, shards)
-    material = Material(shards.sample_rate, shards.labels, any(clip.pitch is not None for clip in shards.clips))
+    material = Material(
+        shards.sample_rate,
+        shards.labels,
+        pitched=any(clip.pitch is not None for clip in shards.clips),
+        clip_seconds=statistics.median(clip.length for clip in shards.clips) / shards.sample_rate,
+    )
     family = bind(config.family, family_type(config.family).adapt(config.model, material), material)
     if not resume:
         _write(run / CONFIG, _config_json(family, config.training))
@@ -130,7 +136,7 @@ def describe(run: PathName) -> str:
 
 def enable_compile_cache() -> None:
     """Keeps compiled programs between processes, so that a second run starts at once."""
-    if not jax.config.read("jax_compilation_cache_dir"):
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "wavesynth" / "jax"))
 
@@ -139,7 +145,7 @@ def _train(family: Family, training: TrainingConfig, shards: Shards, run: Path, 
     def batches(split: str) -> Batches:
         return Batches(
             shards, split, training.batch_size, training.crop, family.context, training.seed,
-            limit=training.validation_windows, host=jax.process_index(), hosts=jax.process_count(),
+            limit=training.validation_windows, align=family.align, host=jax.process_index(), hosts=jax.process_count(),
         )  # fmt: skip
 
     objective = family.objective(training)

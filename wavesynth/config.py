@@ -20,11 +20,13 @@ class Material:
     """What a model must know of the sounds it is trained on.
 
     sample_rate: Hz. labels: names, in the order of their numbers. pitched: whether any clip has a pitch.
+    clip_seconds: the median length of a clip; it tells a folder of notes from one of whole pieces.
     """
 
     sample_rate: int
     labels: tuple[str, ...] = ()
     pitched: bool = False
+    clip_seconds: float = 0.0
 
     def label_index(self, label: str | None) -> int:
         """The number of a label; -1 for None."""

@@ -24,6 +24,8 @@ label: int32 [B], -1 for none. pitch: float32 [B], MIDI number, NaN for none. st
 class Batches:
     """Batches of one split of some shards.
 
+    align: windows begin at multiples of it (so that frames of local conditioning do). limit: of held-out windows.
+
     >>> batches = Batches(shards, "train", batch_size=8, crop=8192, context=1054, seed=0)
     >>> batch = batches.batch(step=17)          # always the same one
     """
@@ -34,6 +36,7 @@ class Batches:
     crop: int
     context: int
     seed: int
+    align: int = 1
     limit: int = 64
     host: int = 0
     hosts: int = 1
@@ -67,13 +70,16 @@ class Batches:
             index = int(np.searchsorted(self.reach, which * self.reach[-1], side="right"))
             length = int(self.lengths[index])
             start = int(where * (length + self.crop)) - self.crop
-            windows.append((self.clips[index], int(np.clip(start, 0, max(length - self.crop, 0)))))
+            start = int(np.clip(start, 0, max(length - self.crop, 0)))
+            windows.append((self.clips[index], start - start % self.align))
         return self._assemble(windows, rows)
 
     def held_out(self) -> Iterator[Batch]:
         """Windows side by side over all clips, or `limit` of them spread evenly: the same ones at every call."""
         windows = [
-            (clip, start) for clip in self.clips for start in range(0, self.shards.clips[clip].length, self.crop)
+            (clip, start)
+            for clip in self.clips
+            for start in range(0, self.shards.clips[clip].length, self.crop - self.crop % self.align)
         ]
         if len(windows) > self.limit:
             windows = [windows[index] for index in np.linspace(0, len(windows) - 1, self.limit).round().astype(int)]

@@ -36,7 +36,7 @@ def run(out: Path, *, steps: int | None = None, force: bool = False) -> Path:
         shutil.rmtree(out)
     began = time.perf_counter()
     _say(f"1 of 4  prepare: {SOUNDS}")
-    print(prepare(SOUNDS, out / "shards", progress=False))
+    print(prepare(SOUNDS, out / "shards", test=0.0, progress=False))
     _say(f"2 of 4  train: the preset {PRESET}, on everything just prepared")
     synth = api.train(out / "shards", out / "run", preset(PRESET), steps=steps)
     _say(f"3 of 4  sample: {', '.join(NOTES + DRUMS)}")
@@ -72,7 +72,7 @@ def _section(out: Path, synth: Synth, name: str, heading: str, sounds: dict[str,
     if api.has_matplotlib():
         pictures.spectrogram(out / f"{name}.png", sounds, synth.sample_rate, columns=len(sounds))
         shown = [Picture(f"{name}.png", heading)]
-    return Section(heading, "", pictures=shown, sounds=[Sound(f"{name}/{title}.wav", title) for title in sounds])
+    return Section(heading, "", pictures=shown, sounds=[Sound(title, f"{name}/{title}.wav") for title in sounds])
 
 
 def _real(synth: Synth) -> dict[str, np.ndarray]:

@@ -60,6 +60,11 @@ class Family(ABC):
     def context(self) -> int:
         """How many samples of left context a window of training data needs."""
 
+    @property
+    def align(self) -> int:
+        """Windows of training data begin at multiples of this many samples."""
+        return 1
+
     @abstractmethod
     def init(self, key: jax.Array, samples: np.ndarray) -> Params:
         """Fresh parameters; `samples` [N, T] are windows of the training data to calibrate them by."""

@@ -24,6 +24,9 @@ from wavesynth.training.objective import Batch
 from wavesynth.training.state import Params
 
 PITCHES = 128  # MIDI numbers; a pitch between two of them is a mixture of both
+CLOCK = 17  # channels that tell how long a sound has been going on
+CLOCK_SECONDS = 0.01 * (2 ** ((CLOCK - 1) / 2) - 1)  # what it counts to: 2.55
+ONE_SHOT_SECONDS = 10.0  # longer clips are taken for pieces, in which the time since their beginning means nothing
 SCORED_AT_ONCE = 16_384  # samples; bounds the memory of scoring
 
 
@@ -50,12 +53,21 @@ class WaveNetFamily(Family):
             model,
             labels=len(material.labels),
             vector_channels=model.vector_channels if material.labels else 0,
-            frame_channels=PITCHES if material.pitched else 0,
+            frame_channels=PITCHES * material.pitched + CLOCK * (material.clip_seconds <= ONE_SHOT_SECONDS),
         )
 
     @property
     def context(self) -> int:
         return self.model.receptive_field
+
+    @property
+    def align(self) -> int:
+        return self.model.hop_length if self.clocked else 1
+
+    @property
+    def clocked(self) -> bool:
+        """Whether the network is told how long a sound has been going on: what a note does depends on it."""
+        return self.model.frame_channels % PITCHES == CLOCK
 
     def init(self, key: jax.Array, samples: np.ndarray) -> Params:
         params = initialize(self._make, key)
@@ -79,25 +91,41 @@ class WaveNetFamily(Family):
 
     def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
         model = self.model
+        self._check_pitch(request)
         spec = DecodeSpec(model.dilations, model.kernel_width, model.taps, model.output, model.likelihood.quantization)
-        vector, frames = self._conditions(params, request, request.n)
+        vector = frames = None
+        before = 0
+        if model.labels:
+            vector = _rows(params["label_table"], jnp.full(request.n, request.label))
+            if request.latent is not None:
+                vector = jnp.broadcast_to(jnp.asarray(request.latent), vector.shape)
+        if model.frame_channels:
+            before = model.context_frames if self.clocked else 0
+            pitch = jnp.full(request.n, jnp.nan if request.pitch is None else request.pitch)
+            start = jnp.full(request.n, 0 if request.prime is None else len(request.prime))
+            until_held = -(-int(CLOCK_SECONDS * self.material.sample_rate) // model.hop_length) + 1
+            frames = self._frames(pitch, start, until_held)
         return stream(
             pack(params, spec), request.n, request.seed,
-            strategy=request.strategy, table=condition_table(params, spec, vector, frames),
+            strategy=request.strategy, table=condition_table(params, spec, vector, frames), frames_before=before,
             hop_length=model.hop_length, prime=None if request.prime is None else request.prime[-self.context :],
             implementation=request.implementation,
         )  # fmt: skip
 
     def log_prob(self, params: Params, samples: np.ndarray, request: Request, quantization: str | None) -> np.ndarray:
         likelihood = self._likelihood(quantization)
-        vector, frames = self._conditions(params, request, 1)
-        padded = np.pad(np.asarray(samples, np.float32), (self.context, -len(samples) % SCORED_AT_ONCE))
-        nats = [
-            self._score(
-                likelihood, params, padded[None, start : start + self.context + SCORED_AT_ONCE], vector, frames
-            )[0]
-            for start in range(0, len(samples), SCORED_AT_ONCE)
-        ]
+        self._check_pitch(request)
+        step = SCORED_AT_ONCE - SCORED_AT_ONCE % self.align
+        padded = np.pad(np.asarray(samples, np.float32), (self.context, -len(samples) % step))
+        nats = []
+        for start in range(0, len(samples), step):
+            batch = {
+                "samples": padded[None, start : start + self.context + step],
+                "label": np.array([request.label], np.int32),
+                "pitch": np.array([np.nan if request.pitch is None else request.pitch], np.float32),
+                "start": np.array([start], np.int32),
+            }
+            nats.append(self._score(likelihood, params, batch)[0])
         return np.concatenate(nats)[: len(samples)]
 
     def latent(self, params: Params, label: int) -> np.ndarray:
@@ -114,33 +142,37 @@ class WaveNetFamily(Family):
 
     @cached_property
     def _score(self):
-        def score(likelihood, params, samples, vector, frames):
-            return likelihood.log_prob(self._bind(params)(samples, vector, frames), samples[:, self.context :])
-
-        return jax.jit(score, static_argnums=0)
+        return jax.jit(self._batch_log_prob, static_argnums=0)
 
     def _batch_log_prob(self, likelihood: LogisticMixture | MulawSoftmax, params: Params, batch: Batch) -> jax.Array:
         vector = frames = None
         if self.model.labels:
             vector = _rows(params["label_table"], batch["label"])
         if self.model.frame_channels:
-            frames = pitch_frames(batch["pitch"])
+            targets = batch["samples"].shape[1] - self.context
+            frames = self._frames(batch["pitch"], batch["start"], -(-targets // self.model.hop_length))
         outputs = self._bind(params)(batch["samples"], vector, frames)
         return likelihood.log_prob(outputs, batch["samples"][:, self.context :])
 
-    def _conditions(self, params: Params, request: Request, n: int) -> tuple[jax.Array | None, jax.Array | None]:
-        """What conditions n streams: a vector [n, D] and frames [n, 1, PITCHES], each None where the model has none."""
-        vector = frames = None
-        if self.model.labels:
-            labels = jnp.full(n, request.label)
-            vector = _rows(params["label_table"], labels)
-            if request.latent is not None:
-                vector = jnp.broadcast_to(jnp.asarray(request.latent), vector.shape)
-        if self.model.frame_channels:
-            frames = pitch_frames(jnp.full(n, jnp.nan if request.pitch is None else request.pitch))
-        elif request.pitch is not None:
+    def _check_pitch(self, request: Request) -> None:
+        if request.pitch is not None and not self.material.pitched:
             self.cannot("play a pitch", "it was trained on sounds without pitches; leave pitch out")
-        return vector, frames
+
+    def _frames(self, pitch: jax.Array, start: jax.Array, num_frames: int) -> jax.Array:
+        """Local conditioning [B, F, frame_channels] of windows of `num_frames` frames that begin at sample `start` [B].
+
+        F counts the frames of the left context too; it is 1 where nothing changes in time.
+        """
+        model = self.model
+        parts = []
+        before = model.context_frames if self.clocked else 0
+        length = before + num_frames if self.clocked else 1
+        if self.material.pitched:
+            parts.append(jnp.repeat(one_hot(pitch, PITCHES)[:, None], length, axis=1))
+        if self.clocked:
+            place = start[:, None] + (jnp.arange(length) - before)[None] * model.hop_length
+            parts.append(clock(place / self.material.sample_rate))
+        return jnp.concatenate(parts, axis=-1)
 
     def _likelihood(self, quantization: str | None) -> LogisticMixture | MulawSoftmax:
         own = self.model.likelihood
@@ -156,7 +188,17 @@ def _rows(table: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.where(labels[:, None] < 0, table.mean(axis=0, keepdims=True), table[labels])
 
 
-def pitch_frames(pitch: jax.Array) -> jax.Array:
-    """MIDI numbers [B], NaN for none, to local conditioning [B, 1, PITCHES]: one-hot, linear between two semitones."""
-    weights = jnp.maximum(0.0, 1.0 - jnp.abs(jnp.arange(PITCHES)[None] - pitch[:, None]))
-    return jnp.where(jnp.isnan(pitch)[:, None], 0.0, weights)[:, None]
+def clock(seconds: jax.Array) -> jax.Array:
+    """Time since a sound began [...] to channels [..., CLOCK], on a scale that doubles: two for each octave over 10 ms.
+
+    Before the beginning it stands at 0, after CLOCK_SECONDS at its end.
+    """
+    octaves = jnp.log2(1 + jnp.maximum(seconds, 0.0) / 0.01)
+    return one_hot(jnp.minimum(2 * octaves, CLOCK - 1), CLOCK)
+
+
+def one_hot(place: jax.Array, size: int) -> jax.Array:
+    """Real numbers [...] to [..., size]: 1 at that place, shared linearly between two neighbours; all 0 for NaN."""
+    places = jnp.expand_dims(jnp.arange(size), range(place.ndim))
+    weights = jnp.maximum(0.0, 1.0 - jnp.abs(places - place[..., None]))
+    return jnp.where(jnp.isnan(place)[..., None], 0.0, weights)

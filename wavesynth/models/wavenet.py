@@ -3,7 +3,7 @@
 This is the parallel form, for training and scoring. Its step-by-step form, which samples, is the op
 `wavesynth.kernels.wavenet_decode`; both compute the same function.
 
-Time in one window [B, R + T]: R samples of left context (the receptive field), then T targets. Every convolution is
+Time in one window [R + T]: R samples of left context (the receptive field), then T targets. Every convolution is
 "valid": it eats its own part of the context, so that exactly T predictions are left.
 
     samples   |------------- R -------------|------ T ------|
@@ -18,12 +18,14 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from wavesynth.audio import mulaw
 from wavesynth.errors import UserError
+from wavesynth.models.layers import affine, dense, gate, over_examples, shifted_copies, zeros
 from wavesynth.models.likelihoods import MIN_LOG_SCALE, LogisticMixture, MulawSoftmax, Quantization, quantize
+
+ALIGN = 16  # float32 in one AVX-512 register
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class WaveNetConfig:
     labels: int = 0
     vector_channels: int = 16
     frame_channels: int = 0
-    hop_length: int = 512
+    hop_length: int = 128
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -89,50 +91,34 @@ class WaveNetConfig:
         return self.taps + (self.kernel_width - 1) * sum(self.dilations)
 
     @property
+    def context_frames(self) -> int:
+        """How many frames of local conditioning the left context of a window takes."""
+        return -(-self.receptive_field // self.hop_length)
+
+    @property
     def likelihood(self) -> LogisticMixture | MulawSoftmax:
         if self.output == "softmax":
             return MulawSoftmax()
         return LogisticMixture(self.mixtures, self.quantization)
 
 
-def dense(rngs: nnx.Rngs, inputs: int, outputs: int, scale: float = 1.0) -> nnx.Param:
-    """A matrix of variance scale^2 / inputs."""
-    return nnx.Param(jax.random.normal(rngs.params(), (inputs, outputs)) * (scale / np.sqrt(inputs)))
-
-
-def affine(x: jax.Array, matrix: nnx.Param, bias: nnx.Param) -> jax.Array:
-    """x [..., I] @ matrix [I, O] + bias [O], in the dtype of x."""
-    product = x @ matrix[...].astype(x.dtype)
-    return product + jnp.expand_dims(bias[...].astype(x.dtype), range(product.ndim - 1))
-
-
-def zeros(*shape: int) -> nnx.Param:
-    return nnx.Param(jnp.zeros(shape))
-
-
 class GatedLayer(nnx.Module):
-    """One dilated causal convolution, its gate, and the way back to the residual path.
-
-    All taps of the convolution are one matrix product over the shifted copies of the input, oldest first.
-    """
+    """One dilated causal convolution, its gate, and the way back to the residual path."""
 
     def __init__(self, config: WaveNetConfig, dilation: int, *, rngs: nnx.Rngs) -> None:
-        self.dilation, self.kernel_width = dilation, config.kernel_width
+        self.shifts = [k * dilation for k in reversed(range(config.kernel_width))]  # of the taps, oldest first
         self.dilated = dense(rngs, config.kernel_width * config.channels, 2 * config.channels)
         self.dilated_bias = zeros(2 * config.channels)
         self.residual = dense(rngs, config.channels, config.channels, scale=len(config.dilations) ** -0.5)
         self.residual_bias = zeros(config.channels)
 
-    def __call__(self, x: jax.Array, conditioning: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """x [B, t, C] and conditioning [B, >= t or 1, 2 C] to (x, gate), both [B, t - (width - 1) dilation, C]."""
-        length = x.shape[1] - (self.kernel_width - 1) * self.dilation
-        taps = [x[:, k * self.dilation : k * self.dilation + length] for k in range(self.kernel_width)]
-        z = affine(jnp.concatenate(taps, axis=-1), self.dilated, self.dilated_bias)
+    def __call__(self, x: jax.Array, length: int, conditioning: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """x [C, t] and conditioning [2 C, 1 or length] to (x, gate), the last `length` places of both, [C, length]."""
+        z = affine(self.dilated, self.dilated_bias, shifted_copies(x, self.shifts, length))
         if conditioning is not None:
-            z += conditioning[:, -length:]
-        signal, gate = jnp.split(z, 2, axis=-1)
-        gated = jnp.tanh(signal) * jax.nn.sigmoid(gate)
-        return taps[-1] + affine(gated, self.residual, self.residual_bias), gated
+            z += conditioning
+        gated = gate(z)
+        return x[:, -length:] + affine(self.residual, self.residual_bias, gated), gated
 
 
 class WaveNet(nnx.Module):
@@ -175,61 +161,76 @@ class WaveNet(nnx.Module):
         samples: jax.Array,
         vector: jax.Array | None = None,
         frames: jax.Array | None = None,
-        frame_start: jax.Array | None = None,
     ) -> jax.Array:
         """The likelihood's parameters of the last T samples of each window.
 
-        samples: float32 [B, R + T], R the receptive field. vector: [B, vector_channels]. frames: [B, F,
-        frame_channels], of which frame 0 begins at sample `frame_start` [B] of the window (default R, the first
-        target); the first and last frames are held beyond the ends. Returns float32 [B, T, likelihood.width].
+        samples: float32 [B, R + T], R the receptive field. vector: [B, vector_channels]. frames: local conditioning
+        [B, context_frames + ceil(T / hop_length), frame_channels], a frame beginning with the first target; or
+        [B, 1, frame_channels], held throughout. Returns float32 [B, T, likelihood.width].
         """
+        return over_examples(self.one, samples, vector, frames)
+
+    def one(self, samples: jax.Array, vector: jax.Array | None, frames: jax.Array | None) -> jax.Array:
+        """What `__call__` does, for one window: samples [R + T] to [T, likelihood.width]."""
         config = self.config
-        targets = samples.shape[1] - config.receptive_field
-        conditioning = self.conditioning(samples.shape, vector, frames, frame_start)
-        x, prediction = self.read_past(quantize(samples[:, :-1], config.likelihood.quantization))
+        targets = samples.shape[0] - config.receptive_field
+        lengths = self.lengths(targets)
+        conditioning = self.conditioning(targets, vector, frames)
+        x, prediction = self.read_past(quantize(samples[:-1], config.likelihood.quantization))
+        x = jnp.pad(x, ((0, 0), (lengths[0] - x.shape[1], 0)))
         gates = []
         for index, layer in enumerate(self.layers):
-            x, gate = layer(x, None if conditioning is None else conditioning[index])
-            gates.append(gate[:, -targets:])
-        skip = jax.nn.relu(affine(jnp.concatenate(gates, axis=-1), self.skip, self.skip_bias))
-        head = jax.nn.relu(affine(skip, self.head, self.head_bias))
-        outputs = affine(head.astype(jnp.float32), self.out, self.out_bias)
+            told = None if conditioning is None else at_end(conditioning[index], lengths[index + 1])
+            x, gated = layer(x, lengths[index + 1], told)
+            gates.append(gated[:, -targets:])
+        skip = jax.nn.relu(affine(self.skip, self.skip_bias, jnp.concatenate(gates)))
+        head = jax.nn.relu(affine(self.head, self.head_bias, skip))
+        outputs = affine(self.out, self.out_bias, head.astype(jnp.float32)).T
         if config.output == "softmax":
             return outputs
-        return mixture_outputs(outputs, prediction[:, -targets:], self.fixed_log_scale[...])
+        return mixture_outputs(outputs, prediction[-targets:], self.fixed_log_scale[...])
+
+    def lengths(self, targets: int) -> list[int]:
+        """How many places the front and each layer give, in whole vectors of the processor; the first ones are unused."""
+        config = self.config
+        left = [(config.kernel_width - 1) * sum(config.dilations[index:]) for index in range(len(config.dilations) + 1)]
+        return [-(-(targets + context) // ALIGN) * ALIGN for context in left]
 
     def read_past(self, samples: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Samples [B, t] to the first layer's output [B, t - taps + 1, C] and the linear prediction [B, t - taps + 1]."""
+        """Samples [t] to the first layer's input [C, t - taps + 1] and the linear prediction [t - taps + 1]."""
         config = self.config
-        length = samples.shape[1] - config.taps + 1
-        shifted = [samples[:, k : k + length] for k in range(config.taps)]  # oldest first
+        length = samples.shape[0] - config.taps + 1
+        past = jnp.stack([samples[k : k + length] for k in range(config.taps)])  # oldest first
         if config.output == "softmax":
-            x = jnp.stack([self.front[k][mulaw.encode(tap)] for k, tap in enumerate(shifted)]).sum(axis=0)
-            return (x + self.front_bias[...][None, None]).astype(config.dtype), jnp.zeros_like(shifted[0])
-        past = jnp.stack(shifted, axis=-1)
+            x = jax.vmap(lambda table, tap: table[mulaw.encode(tap)])(self.front[...], past).sum(axis=0).T
+            return (x + self.front_bias[...][:, None]).astype(config.dtype), jnp.zeros(length)
         with jax.default_matmul_precision("highest"):  # the detail sought is a thousandth of the amplitude
-            white = past @ jax.lax.stop_gradient(self.fixed_whitening[...])
-            return affine(white, self.front, self.front_bias).astype(config.dtype), past @ self.linear[...]
+            white = jax.lax.stop_gradient(self.fixed_whitening[...]).T @ past
+            return affine(self.front, self.front_bias, white).astype(config.dtype), self.linear[...] @ past
 
-    def conditioning(
-        self, shape: tuple[int, ...], vector: jax.Array | None, frames: jax.Array | None, frame_start: jax.Array | None
-    ) -> list[jax.Array] | None:
-        """What each layer adds before its gate: a list of [B, 1 or R + T - 1, 2 C], aligned at the end; None for none."""
+    def conditioning(self, targets: int, vector: jax.Array | None, frames: jax.Array | None) -> list[jax.Array] | None:
+        """What each layer adds before its gate: a list of [2 C, 1 or more], aligned at the end; None for none."""
         config = self.config
         total = None
         if config.vector_channels and vector is not None:
             total = (vector @ self.vector_projection[...])[:, None]
         if config.frame_channels and frames is not None:
-            projected = frames @ self.frame_projection[...]
-            if frames.shape[1] > 1:
-                start = jnp.full(shape[0], config.receptive_field) if frame_start is None else frame_start
-                index = (jnp.arange(1, shape[1])[None] - start[:, None]) // config.hop_length
-                index = jnp.clip(index, 0, frames.shape[1] - 1)
-                projected = jnp.take_along_axis(projected, index[..., None], axis=1)
+            projected = (frames @ self.frame_projection[...]).T
             total = projected if total is None else total + projected
         if total is None:
             return None
-        return jnp.split(total.astype(config.dtype), len(config.dilations), axis=-1)
+        per_layer = jnp.split(total.astype(config.dtype), len(config.dilations))
+        if total.shape[1] == 1:
+            return per_layer
+        last = config.context_frames * config.hop_length + targets
+        return [jnp.repeat(frame, config.hop_length, axis=1)[:, :last] for frame in per_layer]
+
+
+def at_end(x: jax.Array, length: int) -> jax.Array:
+    """The last `length` columns of x [C, t], or x itself where it has but one; zeros stand in for missing ones."""
+    if x.shape[1] == 1:
+        return x
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (length - x.shape[1], 0, 0)))
 
 
 def mixture_outputs(outputs: jax.Array, prediction: jax.Array, log_scale: jax.Array) -> jax.Array:

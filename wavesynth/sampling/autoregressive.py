@@ -20,6 +20,7 @@ def stream(
     *,
     strategy: Strategy = Strategy(),
     table: jax.Array | None = None,
+    frames_before: int = 0,
     hop_length: int = 1,
     prime: np.ndarray | None = None,
     implementation: str | None = None,
@@ -27,25 +28,30 @@ def stream(
     """Yields float32 [batch, CHUNK], for ever.
 
     Row i depends on (seed, i) alone and not on how many rows there are: each has its own stream of uniforms.
-    table: conditioning [F, L, batch, 2 C], a frame every `hop_length` samples, the last one held; None for none.
+    table: conditioning [F, L, batch, 2 C], a frame every `hop_length` samples, the first and last held; None for none.
+    frames_before: how many of its frames lie before the first sample that is made.
     prime: float32 [P]; every row goes on from it. It is not part of what is yielded.
     """
     cache = silent_cache(weights, batch, None if table is None else table[0])
 
-    def conditioning(frame: np.ndarray) -> Conditioning | None:
-        return None if table is None else Conditioning(table, jnp.asarray(np.minimum(frame, len(table) - 1), jnp.int32))
+    def conditioning(place: np.ndarray) -> Conditioning | None:
+        if table is None:
+            return None
+        index = np.clip(place // hop_length + frames_before, 0, len(table) - 1)
+        return Conditioning(table, jnp.asarray(index, jnp.int32))
 
     primer = np.zeros(0, np.float32) if prime is None else prime
     for start in range(0, len(primer), CHUNK):
         forced = jnp.tile(jnp.asarray(primer[start : start + CHUNK])[:, None], (1, batch))
-        held = conditioning(np.zeros(len(forced), int))
+        place = np.arange(len(forced)) + start - len(primer)
         idle = jnp.zeros((len(forced), 2, batch))
-        cache = wavenet_decode(weights, cache, held, idle, forced=forced, implementation=implementation).cache
+        cache = wavenet_decode(
+            weights, cache, conditioning(place), idle, forced=forced, implementation=implementation
+        ).cache
 
     for chunk in itertools.count():
-        frames = (chunk * CHUNK + np.arange(CHUNK)) // hop_length
         decoded = wavenet_decode(
-            weights, cache, conditioning(frames), uniforms(seed, chunk, batch),
+            weights, cache, conditioning(chunk * CHUNK + np.arange(CHUNK)), uniforms(seed, chunk, batch),
             temperature=strategy.temperature, top_k=strategy.top_k, top_p=strategy.top_p, implementation=implementation,
         )  # fmt: skip
         cache = decoded.cache

@@ -1,0 +1,147 @@
+"""What the benchmarks share: who measures, alternatives timed in turns, a table on screen, a list of objects in JSON.
+
+Every benchmark compares its alternatives in one process, one run of each after the other, so that a machine that slows
+down slows them all. The first run of each compiles and warms up, and is not counted.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wavesynth.models.wavenet import WaveNetConfig
+
+Row = dict[str, Any]
+
+
+class Timing(NamedTuple):
+    """Seconds of one run: the median of several, the fastest and the slowest."""
+
+    median: float
+    low: float
+    high: float
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a small version that ends within a minute: no figures")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="where to write the rows, the machine first")
+    return parser
+
+
+def has_pytorch() -> bool:
+    """Whether the extra `bench` is installed. If not, says what is left out."""
+    missing = [name for name in ("torch", "wavenet_vocoder") if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"left out: implementation pytorch, since {' and '.join(missing)} is missing (extra `bench`)", flush=True)
+    return not missing
+
+
+def pytorch_wavenet(config: WaveNetConfig) -> Any:
+    """The `wavenet-vocoder` of the same size as a softmax WaveNet whose skip and head widths are equal; no dropout."""
+    import torch
+    from wavenet_vocoder import WaveNet
+
+    torch.manual_seed(0)
+    return WaveNet(
+        out_channels=config.likelihood.width, layers=len(config.dilations), stacks=config.stacks,
+        residual_channels=config.channels, gate_channels=2 * config.channels, skip_out_channels=config.skip_channels,
+        kernel_size=config.kernel_width, dropout=0.0,
+    )  # fmt: skip
+
+
+def multiply_adds(config: WaveNetConfig) -> int:
+    """Products of matrices for one sample of a WaveNet, in multiply-adds; what picks rows of tables is free."""
+    width, channels, skip, head = config.kernel_width, config.channels, config.skip_channels, config.head_channels
+    layer = width * channels * 2 * channels + channels * channels + channels * skip
+    front = 0 if config.output == "softmax" else config.taps * (config.taps + channels + 1)
+    return front + len(config.dilations) * layer + skip * head + head * config.likelihood.width
+
+
+def machine() -> Row:
+    """Who measures: processor, cores, system, versions, and how busy it was before the benchmark began."""
+    packages = ("wavesynth-jax", "jax", "jaxlib", "numpy", "torch", "wavenet-vocoder")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "what": "machine",
+        "date": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "cpu": _cpu(),
+        "cores": cores,
+        "device": jax.devices()[0].device_kind,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    } | {package: _version(package) for package in packages}
+
+
+def _cpu() -> str:
+    """The processor's name and the widest of its vector extensions, where the system tells."""
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = {name.strip(): value.strip() for name, value in lines.items()}
+    known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
+    extensions = [name for name in known if name in facts.get("flags", facts.get("Features", "")).split()]
+    return " ".join([facts.get("model name", platform.machine()), *extensions])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def interleaved(candidates: dict[str, Callable[[], Any]], repeats: int) -> dict[str, Timing]:
+    """Times each candidate `repeats` times, in turns. A candidate returns when its work is done, not when it is queued."""
+    for candidate in candidates.values():
+        candidate()
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeats):
+        for name, candidate in candidates.items():
+            began = time.perf_counter()
+            candidate()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: Timing(statistics.median(all_), min(all_), max(all_)) for name, all_ in seconds.items()}
+
+
+def matrix_product(rows: int, columns: int = 2_048) -> Callable[[], Any]:
+    """A candidate that multiplies [rows, columns] by [columns, columns] in float32: what the machine can do."""
+    left, right = jnp.ones((rows, columns)), jnp.ones((columns, columns))
+    multiply = jax.jit(jnp.matmul)
+    return lambda: multiply(left, right).block_until_ready()
+
+
+def print_table(rows: list[Row], columns: tuple[str, ...]) -> None:
+    """Rows under their columns' names; what a row lacks stays empty."""
+    cells = [[column.replace("_", " ") for column in columns]]
+    cells += [[_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip(), flush=True)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float | np.floating):
+        return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
+    return "" if value is None else str(value)
+
+
+def write_json(path: Path | None, rows: list[Row]) -> None:
+    """The rows as a list of flat objects, one a line; complete or not at all. None writes nothing."""
+    if path is not None:
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+        os.replace(temporary, path)
