@@ -5,11 +5,11 @@ Every run starts from silence and draws some hundred samples of each stream; com
 stands our default model. PyTorch's sampler draws one stream at a time, on one thread or on all: the faster one counts.
 
 samples_per_second counts all streams of a batch; real_time is how many times faster than 16 kHz each stream is.
-share_of_limit: against one product of the batch with one matrix of as many weights as the network has, in float32: on a CPU
-the limit is how fast weights come from the cache, and a loop over samples cannot avoid reading them all for each.
+share_of_limit stays empty: what bounds a loop over samples on a CPU is how fast the weights come from the cache, and no
+library's matrix product reaches that with one vector (they are slower than the op itself).
 """
 
-import math
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -22,16 +22,16 @@ from harness import (
     has_pytorch,
     interleaved,
     machine,
-    multiply_adds,
     print_table,
     pytorch_wavenet,
+    shrunk,
     write_json,
 )
 
 from wavesynth.config import Material
 from wavesynth.families import bind, family_type, preset
 from wavesynth.kernels.wavenet_decode import IMPLEMENTATIONS, DecodeSpec, pack, silent_cache, wavenet_decode
-from wavesynth.kernels.wavenet_decode.arg_specs import MEASURED, NV, ArgSpec
+from wavesynth.kernels.wavenet_decode.arg_specs import MEASURED, ArgSpec
 
 SAMPLE_RATE = 16_000
 
@@ -58,32 +58,19 @@ def op(spec: ArgSpec, implementation: str) -> Callable[[], Any]:
     return once
 
 
-def pytorch(steps: int, threads: int) -> Callable[[], Any]:
+def pytorch(spec: ArgSpec, threads: int) -> Callable[[], Any]:
     import torch
 
-    model = pytorch_wavenet(NV).eval()
+    model = pytorch_wavenet(spec.model).eval()
     model.make_generation_fast_()
-    silence = torch.nn.functional.one_hot(torch.tensor([[128]]), NV.likelihood.width).float().transpose(1, 2)
+    silence = torch.nn.functional.one_hot(torch.tensor([[128]]), spec.model.likelihood.width).float().transpose(1, 2)
 
     def once() -> Any:
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         with torch.no_grad():
-            model.incremental_forward(silence, T=steps)
+            model.incremental_forward(silence, T=spec.steps)
         torch.set_num_threads(before)
-
-    return once
-
-
-def weights_once(spec: ArgSpec) -> Callable[[], Any]:
-    """As many steps, each one product with one matrix of as many weights as the network has."""
-    width = round(math.sqrt(multiply_adds(spec.model)))
-    left, right = np.ones((spec.batch, width), np.float32), np.ones((width, width), np.float32)
-    out = np.empty_like(left)
-
-    def once() -> None:
-        for _ in range(spec.steps):
-            np.matmul(left, right, out=out)
 
     return once
 
@@ -96,40 +83,39 @@ def main() -> None:
     repeats = options.repeats or (2 if options.quick else 7)
     specs = MEASURED | {f"wavenet-small-batch-{n}": ArgSpec(default_model(), batch=n, steps=512) for n in (1, 8)}
     if options.quick:
-        specs = {name: ArgSpec(spec.model, 1, 64) for name, spec in specs.items() if spec.batch == 1}
+        specs = {name: ArgSpec(shrunk(spec.model), 1, 64) for name, spec in specs.items() if spec.batch == 1}
 
-    candidates, measured = {}, {}
-    for name, spec in specs.items():
-        for implementation in IMPLEMENTATIONS:
-            measured[name, implementation] = spec
-            candidates[name, implementation] = op(spec, implementation)
-        candidates[name, "limit"] = weights_once(spec)
+    cases = [(name, kind, None, spec) for name, spec in specs.items() for kind in IMPLEMENTATIONS]
+    candidates = {case[:3]: op(case[3], case[1]) for case in cases}
     if has_pytorch():
         import torch
 
         for threads in sorted({1, torch.get_num_threads()}):
-            measured["nv-batch-1", f"pytorch, {threads}"] = spec = ArgSpec(NV, 1, 64 if options.quick else 256)
-            candidates["nv-batch-1", f"pytorch, {threads}"] = pytorch(spec.steps, threads)
+            name, spec = "nv-batch-1", dataclasses.replace(specs["nv-batch-1"], steps=64 if options.quick else 256)
+            cases.append((name, "pytorch", threads, spec))
+            candidates[cases[-1][:3]] = pytorch(spec, threads)
     timings = interleaved(candidates, repeats)
 
-    for (name, implementation), spec in measured.items():
-        timing, steps = timings[name, implementation], specs[name].steps
+    for *case, spec in cases:
+        name, implementation, threads = case
+        timing = timings[tuple(case)]
         rate = spec.batch * spec.steps / timing.median
-        limit = spec.batch * steps / timings[name, "limit"].median
         rows.append({
-            "what": "decode", "implementation": implementation.split(", ")[0], "model": name.rsplit("-batch-")[0],
-            "dtype": "float32", "batch": spec.batch, "seconds": timing.median, "seconds_low": timing.low,
-            "seconds_high": timing.high, "samples_per_second": rate, "real_time": rate / spec.batch / SAMPLE_RATE,
-            "share_of_limit": rate / limit, "steps": spec.steps, "repeats": repeats, "quick": options.quick,
+            "what": "decode", "implementation": implementation,
+            "model": name.rsplit("-batch-")[0] + ", 3 layers" * options.quick, "dtype": "float32", "batch": spec.batch,
+            "threads": threads, "seconds": timing.median, "seconds_low": timing.low, "seconds_high": timing.high,
+            "samples_per_second": rate, "real_time": rate / spec.batch / SAMPLE_RATE, "share_of_limit": None,
+            "steps": spec.steps, "repeats": repeats, "quick": options.quick,
         })  # fmt: skip
-    theirs = sorted((row for row in rows if row.get("implementation") == "pytorch"), key=lambda row: row["seconds"])
-    rows = [row for row in rows if row not in theirs[1:]]
-    columns = ("what", "implementation", "model", "dtype", "batch", "steps", "seconds", "seconds_low", "seconds_high")
-    print_table(rows[1:], (*columns, "samples_per_second", "real_time", "share_of_limit"))
+    columns = ("what", "implementation", "model", "dtype", "batch", "threads", "steps", "seconds", "seconds_low")
+    print_table(rows[1:], (*columns, "seconds_high", "samples_per_second", "real_time"))
+    theirs = max((row["samples_per_second"] for row in rows if row.get("implementation") == "pytorch"), default=None)
     for row in rows[1:]:
-        if theirs and row["model"] == "nv" and row["implementation"] != "pytorch":
-            ratio = row["samples_per_second"] / theirs[0]["samples_per_second"]
-            print(f"{row['implementation']}, nv, batch {row['batch']}: {ratio:.1f} times as fast as pytorch's one stream")
+        if theirs and row["model"].startswith("nv") and row["implementation"] != "pytorch":
+            ratio = row["samples_per_second"] / theirs
+            print(
+                f"{row['implementation']}, nv, batch {row['batch']}: {ratio:.1f} times as fast as pytorch's one stream"
+            )
     write_json(options.json, rows)
 
 

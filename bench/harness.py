@@ -5,6 +5,7 @@ down slows them all. The first run of each compiles and warms up, and is not cou
 """
 
 import argparse
+import dataclasses
 import importlib.metadata
 import importlib.util
 import json
@@ -12,6 +13,7 @@ import os
 import platform
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import wavesynth
 from wavesynth.models.wavenet import WaveNetConfig
 
 Row = dict[str, Any]
@@ -35,7 +38,7 @@ class Timing(NamedTuple):
 
 def arguments(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small version that ends within a minute: no figures")
+    parser.add_argument("--quick", action="store_true", help="small shapes, to see that it runs; no figures")
     parser.add_argument("--json", type=Path, metavar="PATH", help="where to write the rows, the machine first")
     return parser
 
@@ -53,12 +56,18 @@ def pytorch_wavenet(config: WaveNetConfig) -> Any:
     import torch
     from wavenet_vocoder import WaveNet
 
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # of what the old package is built on
     torch.manual_seed(0)
     return WaveNet(
         out_channels=config.likelihood.width, layers=len(config.dilations), stacks=config.stacks,
         residual_channels=config.channels, gate_channels=2 * config.channels, skip_out_channels=config.skip_channels,
         kernel_size=config.kernel_width, dropout=0.0,
     )  # fmt: skip
+
+
+def shrunk(config: WaveNetConfig) -> WaveNetConfig:
+    """The same network with three layers, for --quick: it compiles in a moment."""
+    return dataclasses.replace(config, stacks=1, layers_per_stack=3)
 
 
 def multiply_adds(config: WaveNetConfig) -> int:
@@ -70,9 +79,15 @@ def multiply_adds(config: WaveNetConfig) -> int:
 
 
 def machine() -> Row:
-    """Who measures: processor, cores, system, versions, and how busy it was before the benchmark began."""
-    packages = ("wavesynth-jax", "jax", "jaxlib", "numpy", "torch", "wavenet-vocoder")
+    """Who measures: processor, cores, system, versions, and how busy it was before the benchmark began.
+
+    Warns if it was busy: with other work on the cores, threads wait for each other, and PyTorch's wait the longest.
+    """
+    packages = ("jax", "jaxlib", "numpy", "torch", "wavenet-vocoder")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    if load is not None and load > 0.3 * (cores or 1):
+        print(f"the machine is busy (load {load:.1f}): the figures will tell little", flush=True)
     return {
         "what": "machine",
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -81,7 +96,8 @@ def machine() -> Row:
         "device": jax.devices()[0].device_kind,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "load": load,
+        "wavesynth": wavesynth.__version__,
     } | {package: _version(package) for package in packages}
 
 

@@ -10,7 +10,6 @@ share_of_limit: three times the forward multiply-adds of the targets alone, agai
 product, measured in the same turns.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -24,67 +23,45 @@ from harness import (
     matrix_product,
     multiply_adds,
     print_table,
-    pytorch_wavenet,
+    shrunk,
     write_json,
 )
+from trainees import PIECES, PyTorch, Wavesynth, bound
 
-from wavesynth.audio import mulaw
-from wavesynth.config import Config, Material, TrainingConfig
-from wavesynth.families import bind, family_type, preset
+from wavesynth.config import Config, TrainingConfig
+from wavesynth.data.batches import Batch
+from wavesynth.families import preset
 from wavesynth.kernels.wavenet_decode.arg_specs import NV
-from wavesynth.training.loop import placement
 
-MATERIAL = Material(sample_rate=16_000, clip_seconds=60.0)  # long pieces without labels
 LIMIT = 2_048  # rows and columns of the matrix product that is the limit
 
 
-def sounds(batch_size: int, length: int) -> np.ndarray:
-    """Something tonal and noisy, float32 [B, T]."""
-    random, time = np.random.default_rng(0), np.arange(length) / MATERIAL.sample_rate
-    pitch = random.uniform(100, 400, (batch_size, 1))
-    return (0.3 * np.sin(2 * np.pi * pitch * time) + random.normal(0, 0.02, (batch_size, length))).astype(np.float32)
+def tones(training: TrainingConfig, context: int) -> Batch:
+    """A batch of something tonal and noisy."""
+    rows, length = training.batch_size, context + training.crop
+    random, time = np.random.default_rng(0), np.arange(length) / PIECES.sample_rate
+    tone = np.sin(2 * np.pi * random.uniform(100, 400, (rows, 1)) * time)
+    return {
+        "samples": (0.3 * tone + random.normal(0, 0.02, (rows, length))).astype(np.float32),
+        "real": np.ones((rows, training.crop), bool),
+        "label": np.full(rows, -1, np.int32),
+        "pitch": np.full(rows, np.nan, np.float32),
+        "start": np.zeros(rows, np.int32),
+    }
 
 
 def wavesynth_step(config: Config) -> Callable[[], float]:
-    training = config.training
-    family = bind(config.family, family_type(config.family).adapt(config.model, MATERIAL), MATERIAL)
-    samples = sounds(training.batch_size, family.context + training.crop)
-    batch = {
-        "samples": samples,
-        "real": np.ones((training.batch_size, training.crop), bool),
-        "label": np.full(training.batch_size, -1, np.int32),
-        "pitch": np.full(training.batch_size, np.nan, np.float32),
-        "start": np.zeros(training.batch_size, np.int32),
-    }
-    objective, place = family.objective(training), placement(training.batch_size)
-    step = jax.jit(objective.step, donate_argnums=0)
-    state = place(objective.init(family.init(jax.random.key(0), samples)))
-
-    def once() -> float:
-        nonlocal state
-        state, metrics = step(state, place(batch, batched=True))
-        return {name: float(value) for name, value in metrics.items()}["bits"]
-
-    return once
+    family = bound(config, PIECES)
+    batch = tones(config.training, family.context)
+    trainee = Wavesynth(family, config.training, family.init(jax.random.key(0), batch["samples"]))
+    inputs = trainee.inputs(batch)
+    return lambda: trainee.step(inputs)
 
 
-def pytorch_step(training: TrainingConfig) -> Callable[[], float]:
-    import torch
-    from torch.nn import functional
-
-    model = pytorch_wavenet(NV)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    codes = torch.from_numpy(np.array(mulaw.encode(sounds(training.batch_size, training.crop + 1)), np.int64))
-    past = functional.one_hot(codes[:, :-1], mulaw.CODES).float().transpose(1, 2).contiguous()
-
-    def once() -> float:
-        loss = functional.cross_entropy(model(past), codes[:, 1:])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return once
+def pytorch_step(config: Config) -> Callable[[], float]:
+    trainee = PyTorch(config.model)
+    inputs = trainee.inputs(tones(config.training, trainee.context))
+    return lambda: trainee.step(inputs)
 
 
 def main() -> None:
@@ -97,21 +74,25 @@ def main() -> None:
     nv = Config("wavenet", NV, TrainingConfig(batch_size=2, crop=crop))
     small = preset("wavenet-small")
     if options.quick:
-        small = dataclasses.replace(small, training=dataclasses.replace(small.training, crop=crop))
+        nv, small = (
+            Config(config.family, shrunk(config.model), TrainingConfig(batch_size=2, crop=crop))
+            for config in (nv, small)
+        )
     measured = {"wavesynth, nv": nv, "wavesynth, wavenet-small": small}
     candidates = {name: wavesynth_step(config) for name, config in measured.items()}
     if has_pytorch():
         measured["pytorch, nv"] = nv
-        candidates["pytorch, nv"] = pytorch_step(nv.training)
+        candidates["pytorch, nv"] = pytorch_step(nv)
     timings = interleaved(candidates | {"limit": matrix_product(LIMIT, LIMIT)}, repeats)
 
     peak = LIMIT**3 / timings["limit"].median
     for name, config in measured.items():
         implementation, model = name.split(", ")
-        targets, timing = config.training.batch_size * config.training.crop, timings[name]
+        training, timing = config.training, timings[name]
+        targets = training.batch_size * training.crop
         rows.append({
-            "what": "train_step", "implementation": implementation, "model": model, "dtype": config.model.dtype,
-            "batch": config.training.batch_size, "crop": config.training.crop, "seconds": timing.median,
+            "what": "train_step", "implementation": implementation, "model": model + ", 3 layers" * options.quick,
+            "dtype": config.model.dtype, "batch": training.batch_size, "crop": training.crop, "seconds": timing.median,
             "seconds_low": timing.low, "seconds_high": timing.high, "samples_per_second": targets / timing.median,
             "share_of_limit": 3 * multiply_adds(config.model) * targets / peak / timing.median, "repeats": repeats,
             "quick": options.quick,

@@ -1,8 +1,13 @@
 """What every test runs under: the installed package, strict JAX, reproducible hypothesis, and the shipped sounds."""
 
 import importlib.machinery
+import json
 import os
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -55,3 +60,149 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no recordings in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """A WaveNet that trains in a second: 5 layers, 8 channels, 20 steps of 4 windows of 512 samples."""
+    from wavesynth.config import Config, TrainingConfig
+    from wavesynth.models.wavenet import WaveNetConfig
+
+    model = WaveNetConfig(
+        stacks=1, layers_per_stack=5, channels=8, skip_channels=16, head_channels=16, taps=16, mixtures=2,
+        vector_channels=4, hop_length=64,
+    )  # fmt: skip
+    training = TrainingConfig(
+        steps=20, batch_size=4, crop=512, warmup=2, validate_every=5, validation_windows=8, save_every=5,
+        preview_every=1_000, preview_seconds=0.05,
+    )  # fmt: skip
+    return Config("wavenet", model, training)
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tmp_path_factory: pytest.TempPathFactory, sounds: Path) -> Path:
+    """The sounds that ship with the package, prepared."""
+    from wavesynth.data.prepare import prepare
+
+    folder = tmp_path_factory.mktemp("tiny") / "shards"
+    prepare(sounds, folder, workers=1, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compile_cache(child_environment: dict[str, str]) -> None:
+    """Lets this process share the session's compile cache from here on: what trains again and again starts at once."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    jax.config.update("jax_enable_compilation_cache", True)
+    jax.config.update("jax_compilation_cache_dir", child_environment["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_shards: Path, tiny_config, compile_cache: None) -> Path:
+    """A finished run of `tiny_config` on `tiny_shards`. Copy it before you change it."""
+    import wavesynth
+
+    run = tmp_path_factory.mktemp("tiny") / "run"
+    wavesynth.train(tiny_shards, run, tiny_config, progress=False)
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_synth(tiny_run: Path):
+    """What `tiny_run` has learned."""
+    import wavesynth
+
+    return wavesynth.load(tiny_run)
+
+
+# Imports once what the command line needs, then forks a child for every line of arguments: JAX starts in the child.
+SERVER = """
+import importlib.util, json, os, sys, traceback
+import jax, orbax.checkpoint, safetensors.numpy, soundfile, soxr, tqdm, tyro
+import wavesynth.api
+from wavesynth.__main__ import main
+if importlib.util.find_spec("tensorboardX"):
+    import tensorboardX
+for line in sys.stdin:
+    order = json.loads(line)
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    jax.config.update("jax_num_cpu_devices", order["devices"])
+    status = 1
+    try:
+        status = main(order["arguments"])
+    except SystemExit as stop:
+        status = stop.code
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status or 0)
+"""
+
+
+@dataclass
+class Child:
+    """A command that runs: its process, and what it has printed so far."""
+
+    pid: int
+    folder: Path
+    server: subprocess.Popen
+
+    @property
+    def stdout(self) -> str:
+        return (self.folder / "stdout").read_text() if (self.folder / "stdout").exists() else ""
+
+    @property
+    def stderr(self) -> str:
+        return (self.folder / "stderr").read_text() if (self.folder / "stderr").exists() else ""
+
+    @cached_property
+    def status(self) -> int:
+        """Waits for the end. Minus a signal's number if it died of one."""
+        assert self.server.stdout is not None
+        return int(self.server.stdout.readline())
+
+
+@pytest.fixture(scope="session")
+def child_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """For processes that run JAX: a compile cache of this session's own."""
+    cache = {
+        "JAX_ENABLE_COMPILATION_CACHE": "true",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("jax")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    return os.environ | cache | {"JAX_PLATFORMS": "cpu", "COLUMNS": "100"}
+
+
+@pytest.fixture(scope="session")
+def start(
+    tmp_path_factory: pytest.TempPathFactory, child_environment: dict[str, str]
+) -> Iterator[Callable[..., Child]]:
+    """start(*arguments) begins `wavesynth ARGUMENTS` in a process of its own; ask for its status before the next."""
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER], env=child_environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+
+    def begin(*arguments: object, devices: int = 1) -> Child:
+        folder = tmp_path_factory.mktemp("child")
+        order = {"arguments": list(map(str, arguments)), "devices": devices}
+        order |= {name: str(folder / name) for name in ("stdout", "stderr")}
+        server.stdin.write(json.dumps(order) + "\n")
+        server.stdin.flush()
+        return Child(int(server.stdout.readline()), folder, server)
+
+    yield begin
+    server.stdin.close()
+    server.wait()
+    server.stdout.close()

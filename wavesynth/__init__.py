@@ -8,6 +8,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from wavesynth.config import VERSION as __version__
+
 if TYPE_CHECKING:
     from wavesynth.api import load, train
     from wavesynth.data.prepare import prepare
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     from wavesynth.families import preset
     from wavesynth.synth import Synth
     from wavesynth.timbre.timbre import Timbre
-
-__version__ = "0.1.0"
 
 # Where each public name lives. They are imported when first used, so that `wavesynth --help` does not wait for JAX.
 _HOMES = {
@@ -29,7 +29,7 @@ _HOMES = {
     "train": "wavesynth.api",
 }
 
-__all__ = ["Synth", "Timbre", "UserError", "load", "prepare", "preset", "train"]
+__all__ = ["Synth", "Timbre", "UserError", "__version__", "load", "prepare", "preset", "train"]
 
 
 def __getattr__(name: str) -> Any:

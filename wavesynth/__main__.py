@@ -1,9 +1,12 @@
 """The command line: the functions of the Python interface, with flags made from their arguments and dataclasses."""
 
 import dataclasses
+import os
+import signal
 import sys
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from wavesynth.errors import UserError
 
@@ -24,28 +27,47 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"wavesynth: {name!r} is not a command: see wavesynth --help", file=sys.stderr)
         return 2
     try:
-        COMMANDS[name](rest)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"wavesynth {name}: {message}", file=sys.stderr)
+            COMMANDS[name](rest)
     except UserError as error:
         print(f"wavesynth {name}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read what was printed has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
         print(f"wavesynth {name}: {error.strerror or error}{place}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
         print(f"wavesynth {name}: {str(stopped) or 'interrupted'}", file=sys.stderr)
-        return 130
+        return 128 + getattr(stopped, "signal", signal.SIGINT)
     return 0
 
 
 def prepare(arguments: list[str]) -> None:
     """FOLDER SHARDS: decode a folder of sounds into shards, and say what was taken and what was refused."""
+    from tyro.conf import arg
+
     import wavesynth
 
     def prepare(
-        folder: Path, shards: Path, /, sample_rate: int = 16_000, valid: float = 0.1,
-        test: float = 0.1, workers: int | None = None, force: bool = False,
+        folder: Annotated[Path, arg(metavar="FOLDER")], shards: Annotated[Path, arg(metavar="SHARDS")], /,
+        sample_rate: int = 16_000, valid: float = 0.1, test: float = 0.1, workers: int | None = None,
+        force: bool = False,
     ) -> None:  # fmt: skip
+        """Decode a folder of sounds into shards, and say what was taken and what was refused.
+
+        Args:
+            folder: the sounds, nested as they are.
+            shards: the folder to write.
+            sample_rate: Hz.
+            valid: share of the clips that is kept for validation.
+            test: share of the clips that is kept for testing.
+            workers: files decoded at the same time; one per processor where it is left out.
+            force: replace the shards that are there.
+        """
         print(
             wavesynth.prepare(
                 folder, shards, sample_rate=sample_rate, valid=valid, test=test, workers=workers, force=force
@@ -55,17 +77,20 @@ def prepare(arguments: list[str]) -> None:
     _run(prepare, arguments)
 
 
-def train(arguments: list[str]) -> None:
+def train(arguments: list[str], resumed: Any = None) -> None:
     """SHARDS|FOLDER RUN: train a model; --preset NAME, --steps N, --resume."""
+    from tyro.conf import arg
+
     import wavesynth
-    from wavesynth.api import DEFAULT_PRESET
+    from wavesynth.api import DEFAULT_PRESET, config_of
     from wavesynth.config import TrainingConfig
 
-    chosen = _peek("--preset", arguments, DEFAULT_PRESET)
-    config = wavesynth.preset(chosen)
+    chosen = _peek("--preset", arguments)
+    config = resumed or wavesynth.preset(chosen or DEFAULT_PRESET)
 
     def train(
-        source: Path, run: Path, /, preset: str = chosen, resume: bool = False, force: bool = False,
+        source: Annotated[Path, arg(metavar="SHARDS|FOLDER")], run: Annotated[Path, arg(metavar="RUN")], /,
+        preset: str = chosen or DEFAULT_PRESET, resume: bool = False, force: bool = False,
         model: Any = config.model, training: TrainingConfig = config.training,
         steps: int | None = None,
     ) -> None:  # fmt: skip
@@ -74,16 +99,18 @@ def train(arguments: list[str]) -> None:
         Args:
             source: what prepare wrote, or a folder of sounds.
             run: the folder to write.
-            preset: where all other settings start from.
+            preset: where all other settings start from; with --resume they start from the run's own.
             resume: go on with the run that is there.
             force: replace the run that is there.
             model: the shape of the network.
             training: how it is trained.
-            steps: optimiser steps in all.
+            steps: optimiser steps in all, in place of --training.steps.
         """
+        if resume and not resumed and not force:
+            own = config_of(run)
+            return COMMANDS["train"](arguments, dataclasses.replace(config if chosen else own, training=own.training))
         changed = dataclasses.replace(config, model=model, training=training)
-        given = None if resume and changed == config else changed
-        wavesynth.train(source, run, given, steps=steps, resume=resume, force=force)
+        wavesynth.train(source, run, changed, steps=steps, resume=resume, force=force)
         print(f"done: listen with  wavesynth sample {run} OUT --n 8 --seconds 2")
 
     _run(train, arguments)
@@ -91,10 +118,13 @@ def train(arguments: list[str]) -> None:
 
 def sample(arguments: list[str]) -> None:
     """RUN OUT: write wavs; --n 8 --seconds 2 --seed 0 [--label kick --pitch 60 --prime x.wav --temperature 0.9]."""
+    from tyro.conf import arg
+
     import wavesynth
 
     def sample(
-        run: Path, out: Path, /, n: int = 8, seconds: float = 2.0, seed: int = 0,
+        run: Annotated[Path, arg(metavar="RUN")], out: Annotated[Path, arg(metavar="OUT")], /,
+        n: int = 8, seconds: float = 2.0, seed: int = 0,
         label: str | None = None, pitch: float | None = None, prime: Path | None = None, temperature: float = 1.0,
         top_k: int | None = None, top_p: float | None = None, implementation: str | None = None, force: bool = False,
     ) -> None:  # fmt: skip
@@ -103,6 +133,9 @@ def sample(arguments: list[str]) -> None:
         Args:
             run: a run folder, or a published one.
             out: the folder to write.
+            n: how many wavs.
+            seconds: length of each; inf goes on until it is interrupted.
+            seed: the same seed gives the same sounds.
             label: one of the labels that the model was trained with.
             pitch: MIDI number; 60 is middle C.
             prime: a sound to go on from.
@@ -123,11 +156,15 @@ def sample(arguments: list[str]) -> None:
 
 def morph(arguments: list[str]) -> None:
     """RUN A B OUT: write the sounds on the way from label A to label B; --steps 9 --seconds 1 [--pitch 60]."""
+    from tyro.conf import arg
+
     import wavesynth
 
     def morph(
-        run: Path, a: str, b: str, out: Path, /, steps: int = 9,
-        seconds: float = 1.0, seed: int = 0, pitch: float | None = None, temperature: float = 1.0, force: bool = False,
+        run: Annotated[Path, arg(metavar="RUN")], a: Annotated[str, arg(metavar="A")],
+        b: Annotated[str, arg(metavar="B")], out: Annotated[Path, arg(metavar="OUT")], /,
+        steps: int = 9, seconds: float = 1.0, seed: int = 0, pitch: float | None = None, temperature: float = 1.0,
+        force: bool = False,
     ) -> None:  # fmt: skip
         """Write the sounds on the way from one label to another.
 
@@ -136,28 +173,36 @@ def morph(arguments: list[str]) -> None:
             a: the label to begin with.
             b: the label to end with.
             out: the folder to write.
+            steps: how many sounds, both ends included.
+            seconds: length of each.
+            seed: the same seed gives the same sounds.
             pitch: MIDI number; 60 is middle C.
+            temperature: less than 1 is safer, more is wilder.
             force: overwrite wavs that are there.
         """
         from wavesynth.audio import files
+        from wavesynth.synth import numbered
 
         synth = wavesynth.load(run)
-        out.mkdir(parents=True, exist_ok=True)
-        sounds = synth.morph(a, b, steps, seconds, seed=seed, pitch=pitch, temperature=temperature)
-        for index, sound in enumerate(sounds):
-            files.write(out / f"{index:03d}.wav", sound, synth.sample_rate, force=force)
-        print(f"wrote {out / '000.wav'} to {steps - 1:03d}.wav")
+        ends = synth.timbre(a), synth.timbre(b)
+        paths = numbered(out, steps, force)
+        sounds = synth.morph(*ends, steps, seconds, seed=seed, pitch=pitch, temperature=temperature)
+        for path, sound in zip(paths, sounds, strict=True):
+            files.write(path, sound, synth.sample_rate, force=force)
+        print(f"wrote {paths[0]} to {paths[-1].name}")
 
     _run(morph, arguments)
 
 
 def score(arguments: list[str]) -> None:
     """RUN FOLDER: bits per sample of every sound in a folder; --quantization mulaw|int16."""
+    from tyro.conf import arg
+
     import wavesynth
 
     def score(
-        run: Path, folder: Path, /, quantization: str | None = None, label: str | None = None,
-        pitch: float | None = None,
+        run: Annotated[Path, arg(metavar="RUN")], folder: Annotated[Path, arg(metavar="FOLDER")], /,
+        quantization: str | None = None, label: str | None = None, pitch: float | None = None,
     ) -> None:  # fmt: skip
         """Print the bits per sample of every sound in a folder, and their mean over all samples.
 
@@ -165,6 +210,8 @@ def score(arguments: list[str]) -> None:
             run: a run folder, or a published one.
             folder: sounds, or one sound.
             quantization: the bins, "int16" or "mulaw"; the model's own where it is left out.
+            label: one of the labels that the model was trained with.
+            pitch: MIDI number; 60 is middle C.
         """
         from wavesynth.api import score_files
 
@@ -177,9 +224,16 @@ def score(arguments: list[str]) -> None:
 
 def info(arguments: list[str]) -> None:
     """RUN: what a model is, what it was trained on and how far."""
+    from tyro.conf import arg
+
     from wavesynth.api import describe
 
-    def info(run: Path, /) -> None:
+    def info(run: Annotated[Path, arg(metavar="RUN")], /) -> None:
+        """Print what a model is, what it was trained on and how far.
+
+        Args:
+            run: a run folder, or a published one.
+        """
         print(describe(run))
 
     _run(info, arguments)
@@ -187,9 +241,11 @@ def info(arguments: list[str]) -> None:
 
 def demo(arguments: list[str]) -> None:
     """[OUT]: train on the sounds that come with wavesynth, sample, morph, and leave a page to look at and listen to."""
+    from tyro.conf import arg
+
     import wavesynth.demo
 
-    def demo(out: Path = Path("wavesynth-demo"), /, force: bool = False) -> None:
+    def demo(out: Annotated[Path, arg(metavar="OUT")] = Path("wavesynth-demo"), /, force: bool = False) -> None:
         """Train on the sounds that come with wavesynth, sample, morph, and leave a page.
 
         Args:
@@ -220,17 +276,17 @@ def _overview() -> str:
 def _run(function: Any, arguments: list[str]) -> None:
     import tyro
 
-    tyro.cli(function, args=arguments, prog=f"wavesynth {function.__name__}")
+    tyro.cli(function, args=arguments, prog=f"wavesynth {function.__name__}", config=(tyro.conf.FlagCreatePairsOff,))
 
 
-def _peek(flag: str, arguments: list[str], default: str) -> str:
-    """The value of one flag, before the others can be known."""
+def _peek(flag: str, arguments: list[str]) -> str | None:
+    """The value of one flag, before the others can be known; None where it is not given."""
     for index, argument in enumerate(arguments):
         if argument.startswith(flag + "="):
             return argument[len(flag) + 1 :]
         if argument == flag and index + 1 < len(arguments):
             return arguments[index + 1]
-    return default
+    return None
 
 
 if __name__ == "__main__":

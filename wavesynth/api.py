@@ -5,7 +5,9 @@ import importlib.util
 import json
 import math
 import os
+import shutil
 import statistics
+import warnings
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -13,10 +15,9 @@ from typing import Any
 
 import jax
 
-import wavesynth
 from wavesynth.audio import files, pictures
 from wavesynth.audio.names import display
-from wavesynth.config import FORMAT, Config, Material, TrainingConfig, from_dict, to_json
+from wavesynth.config import FORMAT, VERSION, Config, Material, TrainingConfig, from_dict, to_json
 from wavesynth.data.batches import Batches
 from wavesynth.data.corpus import scan
 from wavesynth.data.prepare import prepare
@@ -33,6 +34,7 @@ PathName = str | PathLike[str]
 CONFIG, SOURCE = "config.json", "source.json"
 DEFAULT_PRESET = "wavenet-small"
 CALIBRATION_WINDOWS = 64
+_BEGINNING = ("shards", "shards.partial", "shards.report.json", "source.json", "source.json.tmp", "config.json.tmp")
 
 
 def train(
@@ -50,7 +52,8 @@ def train(
     source: what `prepare` wrote, or a folder (it is prepared to RUN/shards at 16 kHz first).
     run: the folder to write; see `wavesynth.training.checkpoints` for what lands in it.
     config: of `preset`, "wavenet-small" by default. steps: in place of the config's own number.
-    resume: go on with the run that is there, exactly as if it had never stopped. force: replace it.
+    resume: go on with the run that is there, exactly as if it had never stopped, by its own config unless one is given
+    (which may change how it is trained from here on, not the network). force: replace it, once all is ready for that.
 
     SIGINT and SIGTERM end it after the step under way; the state is saved, and KeyboardInterrupt says how to go on.
 
@@ -58,14 +61,15 @@ def train(
     """
     enable_compile_cache()
     run = Path(run)
+    if resume and force:
+        raise UserError("resume and force are both given: go on with the run (resume), or replace it (force)")
     if resume:
-        config = _resumed_config(run, config, steps)
+        config = _resumed_config(run, config)
     else:
         config = config or preset(DEFAULT_PRESET)
-        if steps is not None:
-            config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
-        _claim(run, force)
-    shards = _open(Path(source), run, progress)
+        _check_free(run, force)
+    training = config.training if steps is None else dataclasses.replace(config.training, steps=steps)
+    shards = _open(Path(source), run, resume, force, progress)
     if resume:
         _check_source(run, shards)
     material = Material(
@@ -75,12 +79,28 @@ def train(
         clip_seconds=statistics.median(clip.length for clip in shards.clips) / shards.sample_rate,
     )
     family = bind(config.family, family_type(config.family).adapt(config.model, material), material)
-    if not resume:
-        _write(run / CONFIG, _config_json(family, config.training))
-        _write(
-            run / SOURCE, json.dumps({"shards": str(Path(shards.path).absolute()), "fingerprint": shards.fingerprint})
-        )
-    return _train(family, config.training, shards, run, progress)
+    learned = _batches(family, training, shards, "train")
+    held_out = _batches(family, training, shards, "valid" if shards.split("valid") else "train")
+    states = None
+    try:
+        if not resume:
+            _clear(run)
+            origin = {"shards": str(Path(shards.path).absolute()), "fingerprint": shards.fingerprint}
+            checkpoints.replace(run / SOURCE, json.dumps(origin).encode())
+        checkpoints.replace(run / CONFIG, _config_json(family, training).encode())
+        states = checkpoints.States(run, training.keep)
+        _train(family, training, learned, held_out, states, run, progress)
+    except OSError as error:
+        if error.errno not in checkpoints.DISK_FULL:
+            raise
+        place = error.filename or run
+        raise UserError(
+            f"the disk of {place} is full; what was saved is whole: make room, and go on by --resume (resume=True)"
+        ) from None
+    finally:
+        if states is not None:
+            states.close()
+    return load(run)
 
 
 def load(run: PathName) -> Synth:
@@ -102,15 +122,34 @@ def score_files(synth: Synth, folder: PathName, **how: Any) -> Iterator[tuple[st
     how: see `Synth.log_prob`.
     """
     folder = Path(folder)
-    paths = [folder / source.file for source in scan(folder).files] if folder.is_dir() else [folder]
+    paths = [folder]
+    if folder.is_dir():
+        corpus = scan(folder)
+        paths = [folder / source.file for source in corpus.files]
+        for file, reason in corpus.refused:
+            warnings.warn(f"{display(str(folder / file))} is left out: {reason}", stacklevel=2)
     total_samples, total_bits = 0, 0.0
     for path in paths:
-        samples = files.read(path, synth.sample_rate)
+        try:
+            samples = files.read(path, synth.sample_rate)
+        except UserError as error:
+            if len(paths) == 1:
+                raise
+            warnings.warn(str(error), stacklevel=2)
+            continue
         bits = synth.bits_per_sample(samples, **how)
         total_samples, total_bits = total_samples + len(samples), total_bits + bits * len(samples)
         yield display(str(path)), len(samples), bits
+    if not total_samples:
+        raise UserError(f"folder is {str(folder)!r}, which holds no sound that can be read: name another")
     if len(paths) > 1:
         yield f"mean of {len(paths)} sounds", total_samples, total_bits / total_samples
+
+
+def config_of(run: PathName) -> Config:
+    """The config that a run was begun with."""
+    family, training = _read_config(Path(run))
+    return Config(family.name, family.model, training)
 
 
 def describe(run: PathName) -> str:
@@ -129,7 +168,11 @@ def describe(run: PathName) -> str:
     ]
     if journal:
         last = {name: value for line in journal for name, value in line.items()}
-        figures = ", ".join(f"{name} {value:.3f}" for name, value in last.items() if name not in ("step", "seconds"))
+        figures = ", ".join(
+            f"{name} {math.nan if value is None else value:.3f}"
+            for name, value in last.items()
+            if name not in ("step", "seconds")
+        )
         lines.append(f"trained      {last['step']:,} steps in {last['seconds'] / 60:.1f} minutes: {figures}")
     return "\n".join(lines)
 
@@ -141,47 +184,43 @@ def enable_compile_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(base / "wavesynth" / "jax"))
 
 
-def _train(family: Family, training: TrainingConfig, shards: Shards, run: Path, progress: bool) -> Synth:
-    def batches(split: str) -> Batches:
-        return Batches(
-            shards, split, training.batch_size, training.crop, family.context, training.seed,
-            limit=training.validation_windows, align=family.align, host=jax.process_index(), hosts=jax.process_count(),
-        )  # fmt: skip
+def _batches(family: Family, training: TrainingConfig, shards: Shards, split: str) -> Batches:
+    return Batches(
+        shards, split, training.batch_size, training.crop, family.context, training.seed,
+        limit=training.validation_windows, align=family.align, host=jax.process_index(), hosts=jax.process_count(),
+    )  # fmt: skip
 
+
+def _train(
+    family: Family, training: TrainingConfig, learned: Batches, held_out: Batches, states: checkpoints.States,
+    run: Path, progress: bool,
+) -> None:  # fmt: skip
     objective = family.objective(training)
-    learned, held_out = batches("train"), batches("valid" if shards.split("valid") else "train")
-    states = checkpoints.States(run, training.keep)
+    if states.latest is None:
+        state = objective.init(_fresh_params(family, learned, training.seed))
+        best = math.inf
+    else:
+        template = jax.eval_shape(objective.init, family.shapes())
+        state, meta = states.restore(jax.tree.map(_on_first_device, template))
+        best = meta["best"]
+    if progress:
+        print(_introduction(family, objective.metric, learned, held_out, training), flush=True)
+    journal = Journal(run, first_step=int(state.step))
     try:
-        if states.latest is None:
-            state = objective.init(_fresh_params(family, learned, training.seed))
-            best = math.inf
-        else:
-            template = jax.eval_shape(objective.init, family.shapes())
-            state, meta = states.restore(jax.tree.map(_on_first_device, template))
-            best = meta["best"]
-        if progress:
-            print(_introduction(family, objective.metric, learned, held_out, training), flush=True)
-        journal = Journal(run, first_step=int(state.step))
-        try:
-            loop.train(
-                objective, state, training, batches=learned, held_out=held_out, states=states, journal=journal, best=best,
-                publish=lambda params, step, value: checkpoints.publish(run, params, {"step": step, objective.metric: value}),
-                preview=lambda params, step: _preview(Synth(family, params), run / "previews" / f"{step:07d}", training),
-                progress=progress,
-            )  # fmt: skip
-        except loop.Stopped as stopped:
-            raise KeyboardInterrupt(
-                f"stopped at step {stopped.step} of {training.steps}; the state is saved: go on by --resume (resume=True)"
-            ) from None
-        finally:
-            journal.close()
+        loop.train(
+            objective, state, training, batches=learned, held_out=held_out, states=states, journal=journal, best=best,
+            publish=lambda params, step, value: checkpoints.publish(run, params, {"step": step, objective.metric: value}),
+            preview=lambda params, step: _preview(
+                Synth(family, jax.device_get(params)), run / "previews" / f"{step:07d}", training
+            ),
+            progress=progress,
+        )  # fmt: skip
     finally:
-        states.close()
-    return load(run)
+        journal.close()
 
 
 def _fresh_params(family: Family, learned: Batches, seed: int) -> Params:
-    calibration = dataclasses.replace(learned, batch_size=CALIBRATION_WINDOWS * learned.hosts, host=0, hosts=1)
+    calibration = dataclasses.replace(learned, batch_size=CALIBRATION_WINDOWS, host=0, hosts=1)
     return family.init(jax.random.key(seed), calibration.batch(0)["samples"])
 
 
@@ -211,57 +250,71 @@ def has_matplotlib() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def _open(source: Path, run: Path, progress: bool) -> Shards:
+def _open(source: Path, run: Path, resume: bool, force: bool, progress: bool) -> Shards:
+    """The shards that `source` is, or those that are made of it in the run's folder; every byte of them checked."""
     if (source / MANIFEST).exists():
         return Shards.open(source, verify=True)
     shards = run / "shards"
-    report = prepare(source, shards, progress=progress)
+    try:
+        report = prepare(source, shards, force=force, progress=progress)
+    except UserError as error:
+        if resume and (shards / MANIFEST).exists():
+            raise UserError(f"{error}; to go on with the sounds as they were, name {shards} as the source") from None
+        raise
     if progress:
         print(report, flush=True)
-    return Shards.open(shards)
+    return Shards.open(shards, verify=True)
 
 
-def _claim(run: Path, force: bool) -> None:
-    """Makes the run folder ours. With force, what an earlier run wrote there goes; nothing else does."""
+def _check_free(run: Path, force: bool) -> None:
+    """Raises UserError unless the run's folder is new, holds what a beginning left, or a run that is to be replaced."""
     if run.exists() and not run.is_dir():
         raise UserError(f"run is {str(run)!r}, which is a file: name a folder to write")
     if (run / CONFIG).exists():
         if not force:
             raise UserError(f"run is {str(run)!r}, which holds a run: --resume goes on with it, --force replaces it")
-        import shutil
-
-        for name in ("states", "previews", "tensorboard"):
-            shutil.rmtree(run / name, ignore_errors=True)
-        for name in (checkpoints.WEIGHTS, "journal.jsonl", CONFIG, SOURCE):
-            (run / name).unlink(missing_ok=True)
-    elif run.exists() and any(child.name not in ("shards", "shards.partial") for child in run.iterdir()):
+    elif run.exists() and any(child.name not in _BEGINNING for child in run.iterdir()):
         raise UserError(f"run is {str(run)!r}, a folder that holds other things: name a new one")
+
+
+def _clear(run: Path) -> None:
+    """Makes the run's folder, without what an earlier run wrote there; config.json, which marks a run, goes last."""
     run.mkdir(parents=True, exist_ok=True)
+    for name in ("states", "previews", "tensorboard"):
+        shutil.rmtree(run / name, ignore_errors=True)
+    for name in (checkpoints.WEIGHTS, "journal.jsonl", SOURCE, CONFIG):
+        (run / name).unlink(missing_ok=True)
 
 
-def _resumed_config(run: Path, config: Config | None, steps: int | None) -> Config:
+def _resumed_config(run: Path, config: Config | None) -> Config:
+    """The config to go on with: the run's own, trained from here on as `config` says if there is one."""
     if not (run / CONFIG).exists():
         raise UserError(f"run is {str(run)!r}, which holds no run to resume: leave --resume out to start one")
     family, training = _read_config(run)
-    found = Config(family.name, family.model, training)
-    if config is not None and (config.family, family_type(config.family).adapt(config.model, family.material)) != (
-        family.name,
-        family.model,
-    ):
+    if config is None:
+        return Config(family.name, family.model, training)
+    if (config.family, family_type(config.family).adapt(config.model, family.material)) != (family.name, family.model):
         raise UserError(f"config is not the one that {run} was begun with: leave it out to resume, or name a new run")
-    if steps is not None:
-        found = dataclasses.replace(found, training=dataclasses.replace(training, steps=steps))
-    return found
+    if config.training.optimizer != training.optimizer:
+        raise UserError(
+            f"optimizer is {config.training.optimizer!r}, {run} was begun with {training.optimizer!r}, whose state does "
+            "not fit it: leave it out to resume, or name a new run"
+        )
+    return config
 
 
 def _check_source(run: Path, shards: Shards) -> None:
-    before = json.loads((run / SOURCE).read_text())
-    if before["fingerprint"] != shards.fingerprint:
-        raise UserError(f"source holds other sounds than {run} was begun with ({before['shards']}): resume with those")
+    try:
+        before = json.loads((run / SOURCE).read_text())
+        begun_with, place = before["fingerprint"], before["shards"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{run / SOURCE} cannot be read ({error}): restore it, or replace the run by --force") from None
+    if begun_with != shards.fingerprint:
+        raise UserError(f"source holds other sounds than {run} was begun with ({place}): resume with those")
 
 
 def _config_json(family: Family, training: TrainingConfig) -> str:
-    head: dict[str, Any] = {"format": FORMAT, "wavesynth": wavesynth.__version__, "family": family.name}
+    head: dict[str, Any] = {"format": FORMAT, "wavesynth": VERSION, "family": family.name}
     parts = {"model": family.model, "training": training, "material": family.material}
     return json.dumps(head | {name: json.loads(to_json(part)) for name, part in parts.items()}, indent=2) + "\n"
 
@@ -275,17 +328,17 @@ def _read_config(run: Path) -> tuple[Family, TrainingConfig]:
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}): restore it, or train anew") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path} is not of format {FORMAT}, the one that wavesynth {wavesynth.__version__} reads")
-    kind = family_type(content.get("family", ""))
+        raise UserError(f"{path} is not of format {FORMAT}, the one that wavesynth {VERSION} reads")
+    try:
+        kind = family_type(str(content.get("family")))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     model = from_dict(kind.model_config, content.get("model"), f"{path}: model")
     training = from_dict(TrainingConfig, content.get("training"), f"{path}: training")
-    return kind(model, from_dict(Material, content.get("material"), f"{path}: material")), training
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    material = from_dict(Material, content.get("material"), f"{path}: material")
+    if kind.adapt(model, material) != model:
+        raise UserError(f"{path}: model does not fit material (its labels and pitches): it was changed; restore it")
+    return kind(model, material), training
 
 
 __all__ = ["load", "train"]

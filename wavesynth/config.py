@@ -5,6 +5,7 @@ The shape of a network is its family's own dataclass (`WaveNetConfig` and so on)
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Any, Literal
 
 from wavesynth.errors import UserError
 
+Optimizer = Literal["adamw", "muon"]
+VERSION = "0.1.0"  # of wavesynth; pyproject.toml reads it here
 FORMAT = 1  # of config.json; raised when an older reader would misunderstand a newer file
 
 
@@ -28,6 +31,10 @@ class Material:
     pitched: bool = False
     clip_seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.sample_rate < 1:
+            raise UserError(f"sample_rate is {self.sample_rate}: it must be at least 1 Hz")
+
     def label_index(self, label: str | None) -> int:
         """The number of a label; -1 for None."""
         if label is None:
@@ -42,18 +49,29 @@ class Material:
 class TrainingConfig:
     """How a model is trained.
 
-    steps: optimiser steps in all; the learning rate warms up over `warmup` of them and falls to 0 along a cosine.
-    batch_size, crop: examples a step, and samples of each that are learned (context comes on top).
-    optimizer: "adamw" or "muon" (matrices by Muon, the rest by AdamW). clip: the largest norm of a gradient.
-    ema: decay of the moving average of the weights, which is what samples and is published.
-    validate_every, save_every, preview_every: in steps. keep: how many of the latest states stay on disk.
-    validation_windows: how many held-out windows one validation scores. seed: of everything random.
+    Attributes:
+        steps: optimiser steps in all.
+        batch_size: examples a step, over all devices and hosts.
+        crop: samples of each example that are learned; context comes on top.
+        optimizer: "adamw", or "muon": matrices by Muon, the rest by AdamW.
+        learning_rate: the highest; it falls to 0 along a cosine.
+        weight_decay: of matrices, times the learning rate, a step.
+        warmup: steps over which the learning rate rises from 0; a tenth of all at most.
+        clip: the largest norm of a gradient.
+        ema: decay a step of the moving average of the weights, which is what samples and is published.
+        validate_every: steps between validations.
+        validation_windows: held-out windows that one validation scores, at most.
+        save_every: steps between saved states.
+        keep: how many of the latest states stay on disk.
+        preview_every: steps between previews.
+        preview_seconds: length of each sound of a preview.
+        seed: of everything random.
     """
 
     steps: int = 20_000
     batch_size: int = 8
     crop: int = 8_192
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: Optimizer = "adamw"
     learning_rate: float = 3e-3
     weight_decay: float = 0.0
     warmup: int = 100
@@ -82,11 +100,15 @@ class TrainingConfig:
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be at least 1")
         for name in ("learning_rate", "clip", "preview_seconds"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is {getattr(self, name)}: it must be above 0")
-        for name in ("weight_decay", "warmup", "seed"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{name} is {getattr(self, name)}: it must not be negative")
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be above 0 and finite")
+        for name in ("weight_decay", "warmup"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} is {getattr(self, name)}: it must not be negative, and finite")
+        check_seed(self.seed)
+        if self.optimizer not in typing.get_args(Optimizer):
+            known = ", ".join(map(repr, typing.get_args(Optimizer)))
+            raise UserError(f"optimizer is {self.optimizer!r}: choose one of {known}")
         if not 0 <= self.ema < 1:
             raise UserError(f"ema is {self.ema}: it must be at least 0 and below 1")
 
@@ -98,6 +120,12 @@ class Config:
     family: str
     model: Any
     training: TrainingConfig
+
+
+def check_seed(seed: int) -> None:
+    """Raises UserError unless a seed is one: others would be taken for their remainder, or not at all."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed is {seed}: it must lie between 0 and {2**32 - 1}")
 
 
 def to_json(value: Any) -> str:
@@ -120,12 +148,18 @@ def from_dict(kind: type, values: Any, where: str) -> Any:
     missing = sorted(required - set(values))
     if missing:
         raise UserError(f"{where} lacks the field {missing[0]!r}: it is damaged, or of another version of wavesynth")
-    return kind(**{name: _coerce(hints[name], value, f"{where}: {name}") for name, value in values.items()})
+    fields = {name: _coerce(hints[name], value, f"{where}: {name}") for name, value in values.items()}
+    try:
+        return kind(**fields)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _coerce(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple and isinstance(value, list):
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise UserError(f"{where} is {value!r}: it must be a list")
         return tuple(_coerce(arguments[0], item, where) for item in value)
     if origin is Literal:
         if value not in arguments:

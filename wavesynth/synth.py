@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from wavesynth.audio import files
+from wavesynth.config import check_seed
 from wavesynth.errors import UserError
 from wavesynth.families import Family, Request
 from wavesynth.sampling.strategies import Strategy
@@ -64,6 +65,10 @@ class Synth:
 
         All are in memory at once; to write long ones to disk as they are made, see `write`.
         """
+        if seconds == math.inf:
+            raise UserError(
+                "seconds is inf: an endless sound does not fit into memory; take it from stream, or write it"
+            )
         return np.concatenate(list(self.blocks(n, seconds, **wishes)), axis=1)
 
     def blocks(
@@ -91,8 +96,9 @@ class Synth:
             raise UserError(f"n is {n}: ask for at least 1 sound")
         if label is not None and timbre is not None:
             raise UserError(f"label is {label!r} and a timbre is given too: give one of them")
+        check_seed(seed)
         request = Request(
-            n=n, seed=seed, label=self.family.material.label_index(label), pitch=pitch,
+            n=n, seed=seed, label=self.family.material.label_index(label), pitch=_checked_pitch(pitch),
             latent=None if timbre is None else self._own(timbre),
             prime=None if prime is None else self._samples(prime, "prime"),
             strategy=Strategy(temperature, top_k, top_p), implementation=implementation,
@@ -104,12 +110,7 @@ class Synth:
         """One endless sound in blocks, float32 [block], at constant memory. `wishes`: see `blocks`."""
         if block < 1:
             raise UserError(f"block is {block}: it must be at least 1 sample")
-        kept = np.zeros(0, np.float32)
-        for made in self.blocks(1, seed=seed, **wishes):
-            kept = np.concatenate([kept, made[0]])
-            while len(kept) >= block:
-                yield kept[:block]
-                kept = kept[block:]
+        return _recut((made[0] for made in self.blocks(1, seed=seed, **wishes)), block)
 
     def write(
         self, folder: str | PathLike[str], n: int = 1, seconds: float = 1.0, *, force: bool = False,
@@ -123,12 +124,7 @@ class Synth:
 
         total = self._num_samples(seconds)
         blocks = self.blocks(n, seconds, **wishes)
-        folder = Path(folder)
-        paths = [folder / f"{index:03d}.wav" for index in range(n)]
-        there = next((path for path in paths if path.exists()), None)
-        if there is not None and not force:
-            raise UserError(f"{there} is there already: choose another folder, or overwrite it by --force (force=True)")
-        folder.mkdir(parents=True, exist_ok=True)
+        paths = numbered(folder, n, force)
         with ExitStack() as stack:
             writers = [stack.enter_context(files.WavWriter(path, self.sample_rate, force=force)) for path in paths]
             scale = n / self.sample_rate
@@ -152,7 +148,7 @@ class Synth:
         quantization: the bins, "int16" or "mulaw"; None for the model's own. Only the bin to predict is changed by it:
         the past is always seen as the model was trained to see it.
         """
-        request = Request(label=self.family.material.label_index(label), pitch=pitch)
+        request = Request(label=self.family.material.label_index(label), pitch=_checked_pitch(pitch))
         return self.family.log_prob(self.params, self._samples(samples, "samples"), request, quantization)
 
     def bits_per_sample(self, samples: Sound, **how: Any) -> float:
@@ -204,3 +200,32 @@ class Synth:
             left -= block.shape[1]
             if left <= 0:
                 return
+
+
+def numbered(folder: str | PathLike[str], n: int, force: bool) -> list[Path]:
+    """FOLDER/000.wav, 001.wav ... in a folder that is made; a UserError where one is there already, unless `force`."""
+    folder = Path(folder)
+    paths = [folder / f"{index:03d}.wav" for index in range(n)]
+    there = next((path for path in paths if path.exists()), None)
+    if there is not None and not force:
+        raise UserError(f"{there} is there already: choose another folder, or overwrite it by --force (force=True)")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: name a folder to write")
+    folder.mkdir(parents=True, exist_ok=True)
+    return paths
+
+
+def _checked_pitch(pitch: float | None) -> float | None:
+    if pitch is not None and not 0 <= pitch <= 127:
+        raise UserError(f"pitch is {pitch}: it must be a MIDI number, 0 to 127 (60 is middle C)")
+    return pitch
+
+
+def _recut(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Blocks [any length] to blocks [size]."""
+    kept = np.zeros(0, np.float32)
+    for block in blocks:
+        kept = np.concatenate([kept, block])
+        while len(kept) >= size:
+            yield kept[:size]
+            kept = kept[size:]

@@ -35,10 +35,10 @@ def encode(samples: jax.Array) -> jax.Array:
 
 def decode(codes: jax.Array) -> jax.Array:
     """Codes, int [...] in 0..255 to samples, float32 [...] in [-1, 1]."""
-    return expand(codes.astype(jnp.float32) * (2 / MU) - 1)
+    return expand((2 * codes - MU).astype(jnp.float32) / MU)  # the integer keeps opposite codes exactly opposite
 
 
 def bin_edges(codes: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Lower and upper amplitude of each code's bin, float32 [...]; the outermost edges lie beyond -1 and +1."""
-    centre = codes.astype(jnp.float32)
-    return expand((centre - 0.5) * (2 / MU) - 1), expand((centre + 0.5) * (2 / MU) - 1)
+    below, above = 2 * codes - MU - 1, 2 * codes - MU + 1
+    return expand(below.astype(jnp.float32) / MU), expand(above.astype(jnp.float32) / MU)

@@ -16,7 +16,8 @@ from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 
 Batch = dict[str, np.ndarray]
-"""samples: float32 [B, context + crop]. real: bool [B, crop], False behind a clip's end and in rows that only fill up.
+"""samples: float32 [B, context + crop]. real: bool [B, crop], False behind a clip's end, in rows that only fill up, and for
+held-out samples that the next window counts.
 label: int32 [B], -1 for none. pitch: float32 [B], MIDI number, NaN for none. start: int32 [B], where in its clip."""
 
 
@@ -44,6 +45,10 @@ class Batches:
     def __post_init__(self) -> None:
         if not len(self.clips):
             raise UserError(f"split is {self.split!r}, which has no clips: add sounds and prepare them again")
+        if self.crop < self.align:
+            raise UserError(
+                f"crop is {self.crop}: it must be at least {self.align}, the samples of one frame (hop_length)"
+            )
         if self.batch_size % self.hosts:
             raise UserError(f"batch_size is {self.batch_size}: make it a multiple of the {self.hosts} hosts")
 
@@ -68,27 +73,27 @@ class Batches:
         windows = []
         for which, where in draws:
             index = int(np.searchsorted(self.reach, which * self.reach[-1], side="right"))
-            length = int(self.lengths[index])
-            start = int(where * (length + self.crop)) - self.crop
-            start = int(np.clip(start, 0, max(length - self.crop, 0)))
+            length = -(-int(self.lengths[index]) // self.align) * self.align  # the last frame counts like the others
+            last = max(length - self.crop, 0)
+            start = int(np.clip(int(where * (length + self.crop)) - self.crop, 0, last + -last % self.align))
             windows.append((self.clips[index], start - start % self.align))
-        return self._assemble(windows, rows)
+        return self._assemble(windows, rows, self.crop)
 
     def held_out(self) -> Iterator[Batch]:
-        """Windows side by side over all clips, or `limit` of them spread evenly: the same ones at every call."""
-        windows = [
-            (clip, start)
-            for clip in self.clips
-            for start in range(0, self.shards.clips[clip].length, self.crop - self.crop % self.align)
-        ]
+        """Windows side by side over all clips, or `limit` of them spread evenly: the same ones at every call.
+
+        No sample is counted twice: where the crop is no multiple of `align`, its last samples are not `real`.
+        """
+        counted = self.crop - self.crop % self.align
+        windows = [(clip, start) for clip in self.clips for start in range(0, self.shards.clips[clip].length, counted)]
         if len(windows) > self.limit:
             windows = [windows[index] for index in np.linspace(0, len(windows) - 1, self.limit).round().astype(int)]
         rows = self.batch_size // self.hosts
         for first in range(0, len(windows), self.batch_size):
             mine = windows[first + self.host * rows : first + (self.host + 1) * rows]
-            yield self._assemble(mine, rows)
+            yield self._assemble(mine, rows, counted)
 
-    def _assemble(self, windows: list[tuple[int, int]], rows: int) -> Batch:
+    def _assemble(self, windows: list[tuple[int, int]], rows: int, counted: int) -> Batch:
         batch = {
             "samples": np.zeros((rows, self.context + self.crop), np.float32),
             "real": np.zeros((rows, self.crop), bool),
@@ -101,7 +106,7 @@ class Batches:
             first, last = max(start - self.context, 0), min(start + self.crop, record.length)
             offset = first - (start - self.context)
             batch["samples"][row, offset : offset + last - first] = to_float(pcm[first:last])
-            batch["real"][row, : last - start] = True
+            batch["real"][row, : min(last - start, counted)] = True
             batch["label"][row] = -1 if record.label is None else self.shards.labels.index(record.label)
             batch["pitch"][row] = np.nan if record.pitch is None else record.pitch
             batch["start"][row] = start

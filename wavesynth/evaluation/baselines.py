@@ -12,6 +12,7 @@ from wavesynth.models.likelihoods import LogisticMixture, Quantization, pcm_step
 
 ORDER = 32
 RECENT = 256  # errors from which the linear prediction's own uncertainty is judged
+SURPRISE = 0.01  # odds that an error is of the usual size and not of the recent one
 TRAINING_BATCHES = 8
 
 
@@ -19,7 +20,8 @@ def baselines(training: Batches, held_out: Batches, quantization: Quantization) 
     """Bits per sample of three baselines on `held_out`, each fitted to some batches of `training`.
 
     uniform: knows nothing. unigram: knows how often each bin occurs. linear prediction: of order 32, with logistic
-    errors whose scale follows the last 256 of them. The crop must have left context for them (it is a window's).
+    errors whose scale follows the last 256 of them, or seldom is the training data's. It is given the past as it is,
+    16 bits of it, whatever the bins.
     """
     examples = np.concatenate([training.batch(step)["samples"] for step in range(TRAINING_BATCHES)])
     held = list(held_out.held_out())
@@ -52,8 +54,11 @@ def _linear_prediction(examples: np.ndarray, windows: np.ndarray, crop: int, qua
     summed = np.cumsum(errors, axis=1)
     recent = (summed[:, RECENT:-1] - summed[:, : -RECENT - 1]) / RECENT  # of the errors before the sample to predict
     recent = np.concatenate([errors[:, :RECENT].mean(axis=1, keepdims=True), recent], axis=1)[:, -crop:]
-    scales = np.maximum(recent / (2 * math.log(2)), 0.3 / 32_768)  # a logistic's mean absolute error is 2 ln 2 scales
-    outputs = np.stack([np.zeros_like(scales), predicted[:, -crop:], np.log(scales)], axis=-1)
-    logistic = LogisticMixture(1, quantization)
-    nats = logistic.log_prob(jnp.asarray(outputs, jnp.float32), jnp.asarray(windows[:, -crop:]))
+    adaptive = np.maximum(recent / (2 * math.log(2)), 0.3 / 32_768)  # a logistic errs by 2 ln 2 scales on the average
+    zeros, location = np.zeros_like(adaptive), predicted[:, -crop:]
+    surprise = np.full_like(adaptive, math.log(max(predictor.scale, 1e-3)))  # a sound that begins is no slow change
+    outputs = np.stack(
+        [zeros, np.full_like(zeros, math.log(SURPRISE)), location, location, np.log(adaptive), surprise], axis=-1
+    )
+    nats = LogisticMixture(2, quantization).log_prob(jnp.asarray(outputs, jnp.float32), jnp.asarray(windows[:, -crop:]))
     return -np.asarray(nats) / math.log(2)

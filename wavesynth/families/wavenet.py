@@ -16,7 +16,7 @@ from wavesynth.evaluation.baselines import baselines
 from wavesynth.families.base import Family, Request
 from wavesynth.kernels.wavenet_decode import DecodeSpec, condition_table, pack
 from wavesynth.models.functional import initialize, pure
-from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax
+from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax, quantize
 from wavesynth.models.wavenet import WaveNet, WaveNetConfig
 from wavesynth.sampling.autoregressive import stream
 from wavesynth.training.likelihood import Likelihood
@@ -36,8 +36,8 @@ class WaveNetFamily(Family):
     presets: ClassVar = {
         "wavenet-tiny": Config(
             "wavenet",
-            WaveNetConfig(layers_per_stack=8, channels=24, skip_channels=48, head_channels=48),
-            TrainingConfig(steps=1_000, batch_size=8, crop=2_048, learning_rate=4e-3),
+            WaveNetConfig(channels=32, skip_channels=64, head_channels=64),
+            TrainingConfig(steps=1_000, batch_size=4, crop=2_048, learning_rate=5e-3, preview_every=2_000),
         ),
         "wavenet-small": Config("wavenet", WaveNetConfig(), TrainingConfig(steps=4_000, batch_size=4, crop=4_096)),
         "wavenet": Config(
@@ -72,7 +72,8 @@ class WaveNetFamily(Family):
     def init(self, key: jax.Array, samples: np.ndarray) -> Params:
         params = initialize(self._make, key)
         if self.model.output == "mixture":
-            predictor = fit(samples, self.model.taps)
+            heard = np.asarray(quantize(jnp.asarray(samples), self.model.likelihood.quantization))
+            predictor = fit(heard, self.model.taps)
             params["linear"] = jnp.asarray(predictor.coefficients, jnp.float32)
             params["fixed_whitening"] = jnp.asarray(predictor.whitening, jnp.float32)
             params["fixed_log_scale"] = jnp.asarray(np.log(predictor.scale), jnp.float32)

@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ class Journal:
     """Appends figures to RUN/journal.jsonl; each line has `step`, `seconds` (of training) and what was measured then.
 
     first_step: lines after this step are dropped on opening, since a resumed run writes them again. A line that a
-    killed process left unfinished is dropped as well.
+    killed process or a full disk left unfinished is dropped as well. What is not a finite number is written as null.
     """
 
     def __init__(self, run: Path, first_step: int = 0) -> None:
@@ -25,24 +27,38 @@ class Journal:
         self._board = _tensorboard(run / "tensorboard", first_step)
 
     def write(self, step: int, seconds: float, **figures: Any) -> None:
-        self._file.write(json.dumps({"step": step, "seconds": round(seconds, 3), **figures}) + "\n")
+        known = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in figures.items()
+        }
+        self._file.write(json.dumps({"step": step, "seconds": round(seconds, 3), **known}) + "\n")
         self._file.flush()
         if self._board:
-            for name, value in figures.items():
+            for name, value in known.items():
                 if isinstance(value, int | float):
                     self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # every line was flushed when it was written, and a full disk reported then
+            self._file.close()
         if self._board:
-            self._board.close()
+            with suppress(OSError):
+                self._board.close()
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a journal; none if there is no journal."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    """The lines of a journal up to the first that is not whole; none if there is no journal."""
+    lines = []
+    if path.exists():
+        for line in path.read_bytes().splitlines(keepends=True):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                break
+            if not (line.endswith(b"\n") and isinstance(record, dict) and {"step", "seconds"} <= record.keys()):
+                break
+            lines.append(record)
+    return lines
 
 
 def _tensorboard(folder: Path, first_step: int) -> Any:

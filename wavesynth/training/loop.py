@@ -22,12 +22,16 @@ from wavesynth.training.objective import Objective
 from wavesynth.training.state import Params, TrainState
 
 
-@dataclass
-class Stopped(Exception):
+@dataclass(eq=False)
+class Stopped(KeyboardInterrupt):
     """A signal asked the run to stop; the state of `step` was saved."""
 
     step: int
+    steps: int
     signal: int
+
+    def __str__(self) -> str:
+        return f"stopped at step {self.step} of {self.steps}; the state is saved: go on by --resume (resume=True)"
 
 
 def train(
@@ -76,23 +80,24 @@ def train(
             if stopping or step % 10 == 0:
                 journal.write(step, clock.total, **figures)
             due = step % training.validate_every == 0 or step == training.steps
-            if healthy and (due or (stopping and best == math.inf)):  # whatever was saved can be listened to
+            good = step if healthy else step - 1
+            if (healthy and due) or (stopping and best == math.inf and good):  # whatever was saved can be listened to
                 with clock.paused():
                     value = validate(evaluate, state.ema, held_out, place, objective.metric)
                     journal.write(step, clock.total, **{f"valid_{objective.metric}": value})
                     if value < best:
                         best = value
-                        publish(state.ema, step, best)
+                        publish(state.ema, good, best)
             if stopping or step % training.save_every == 0:
                 with clock.paused():
                     states.save(state, {"best": best}, wait=stopping)
             if not healthy:
                 raise UserError(
-                    f"the loss of step {step} is not a finite number: the run has stopped, the last good state is saved; "
-                    f"go on from it with a smaller learning rate (it is {training.learning_rate:g})"
+                    f"the loss of step {step} is not a finite number: the run has stopped, the state of step {good} is "
+                    f"saved; go on from it by --resume with a smaller learning rate (it is {training.learning_rate:g})"
                 )
             if received and step < training.steps:
-                raise Stopped(step, received[0])
+                raise Stopped(step, training.steps, received[0])
             if step % training.preview_every == 0 or step == training.steps:
                 with clock.paused():
                     preview(state.ema, step)

@@ -1,0 +1,228 @@
+"""How well a WaveNet predicts music after so many minutes: bits per sample of a recording it was not trained on.
+
+Trains on all sounds of FOLDER but the held-out ones, and scores the first seconds of each held-out one, from its first
+sample on, in bins of mu-law's 256 codes: the mean of -log2 probability, at 16 kHz.
+
+wavesynth   preset wavenet-small as the library trains it; the moving average of the weights is scored.
+pytorch     `wavenet-vocoder` at the size of nv-wavenet (20 layers; 64, 256 and 256 channels; softmax over mu-law codes),
+            Adam at 1e-3, 2 x 8,192 samples a step, padding with zeros; scored with one receptive field of true context.
+
+Compiling is not counted: the clock starts after the first step, and stands still while a mark is scored and saved. The
+library's learning rate falls along a cosine by steps, not by minutes. --steps sets how many; without it they are as many as
+fit into --minutes at the speed of a short trial before. So a mark on the way is not what a training that ends there would
+reach: for 10 minutes, ask for --minutes 10. A training that is out of steps early scores its end, and `minutes` says when.
+
+bits                    the past is seen as the model was trained to see it: 16-bit samples for wavesynth and the linear
+                        prediction, mu-law codes for pytorch.
+bits_from_mulaw_past    the same weights, but of the past, too, only the mu-law codes are known. A model trained on 16-bit
+                        samples trusts its past more the longer it trains, and never learned to do without what the codes
+                        hide: `--quantization mulaw` trains one so. The linear prediction is fitted to codes here.
+"""
+
+import dataclasses
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from harness import Row, arguments, has_pytorch, machine, print_table, shrunk, write_json
+from trainees import PyTorch, Wavesynth, bound, material_of
+
+from wavesynth import api
+from wavesynth.audio import files, mulaw
+from wavesynth.config import TrainingConfig
+from wavesynth.data.batches import Batch, Batches, prefetch
+from wavesynth.data.corpus import scan
+from wavesynth.data.prepare import prepare
+from wavesynth.data.shards import Shards
+from wavesynth.evaluation.baselines import baselines
+from wavesynth.families import preset
+from wavesynth.kernels.wavenet_decode.arg_specs import NV
+from wavesynth.training import checkpoints
+from wavesynth.training.loop import Clock
+
+SAMPLE_RATE = 16_000
+COLUMNS = ("implementation", "model", "minutes", "steps", "bits", "bits_from_mulaw_past", "samples_per_second")
+NOTE = """bits: wavesynth and the linear prediction see a past of 16-bit samples, pytorch one of mu-law codes.
+bits from mulaw past: the same weights where only mu-law codes of the past are known (not what a model trained so reaches:
+--quantization mulaw); the linear prediction is fitted to codes."""
+
+
+def through_mulaw(samples: np.ndarray) -> np.ndarray:
+    return np.asarray(mulaw.decode(mulaw.encode(jnp.asarray(samples))))
+
+
+@dataclasses.dataclass(frozen=True)
+class MulawPast:
+    """Windows of which only the mu-law codes are known."""
+
+    batches: Batches
+
+    def batch(self, step: int) -> Batch:
+        batch = self.batches.batch(step)
+        return batch | {"samples": through_mulaw(batch["samples"])}
+
+    def held_out(self) -> Iterator[Batch]:
+        for batch in self.batches.held_out():
+            yield batch | {"samples": through_mulaw(batch["samples"])}
+
+
+def split(folder: Path, words: list[str], seconds: float, work: Path) -> tuple[Shards, Shards]:
+    """Shards of what is learned, and of the first seconds of each file whose path has one of the words."""
+    learned, scored = work / "learned", work / "scored"
+    for source in scan(folder).files:
+        path = folder.absolute() / source.file
+        if any(word in source.file for word in words):
+            scored.mkdir(exist_ok=True)
+            beginning = files.read(path, SAMPLE_RATE)[: round(seconds * SAMPLE_RATE)]
+            files.write(scored / f"{source.file.replace('/', '-')}.wav", beginning, SAMPLE_RATE)
+        else:
+            (learned / source.file).parent.mkdir(parents=True, exist_ok=True)
+            (learned / source.file).symlink_to(path)
+    if not (learned.exists() and scored.exists()):
+        raise SystemExit(f"--held-out is {' '.join(words)}: it must be part of the paths of some sounds, not of all")
+    for part in (learned, scored):
+        print(prepare(part, f"{part}-shards", sample_rate=SAMPLE_RATE, valid=0, test=0, progress=False), flush=True)
+    return Shards.open(f"{learned}-shards"), Shards.open(f"{scored}-shards")
+
+
+def trial(trainee: Any, batches: Batches, seconds: float) -> float:
+    """Steps a second, the first one left out. What the trainee learns is lost."""
+    steps = prefetch(batches, 0, 1_000_000)
+    trainee.step(trainee.inputs(next(steps)))
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        trainee.step(trainee.inputs(next(steps)))
+        count += 1
+    return count / (time.perf_counter() - began)
+
+
+def train(
+    trainee: Any, batches: Batches, steps: int, marks: list[float], reached: Callable[[float, int], None]
+) -> None:
+    """Takes steps until they or the marks (minutes, ascending) are over; calls reached(minutes, steps) at each mark."""
+    clock = Clock(0.0)
+    for count, batch in enumerate(prefetch(batches, 0, steps), start=1):
+        if not math.isfinite(trainee.step(trainee.inputs(batch))):
+            raise SystemExit(f"the loss of step {count} is not a finite number")
+        if count == 1:
+            clock = Clock(0.0)
+        minutes = clock.total / 60
+        if minutes >= marks[0] or count == steps:
+            with clock.paused():
+                reached(minutes, count)
+            marks = [mark for mark in marks if mark > minutes]
+        if not marks:
+            return
+
+
+def main() -> None:
+    options = parse()
+    rows: list[Row] = [machine()]
+    with tempfile.TemporaryDirectory() as work:
+        learned, scored = split(options.folder, options.held_out, options.seconds, Path(work))
+        clips = [scored[index]["samples"] for index in range(len(scored))]
+
+        def add(implementation: str, model: str, score: Callable[[np.ndarray], float], **more: Any) -> None:
+            mean = [np.average([score(view(clip)) for clip in clips], weights=[len(clip) for clip in clips])
+                    for view in (np.asarray, through_mulaw)]  # fmt: skip
+            add_row(implementation, model, bits=float(mean[0]), bits_from_mulaw_past=float(mean[1]), **more)
+
+        def add_row(implementation: str, model: str, **figures: Any) -> None:
+            rows.append({"what": "bits_per_sample", "implementation": implementation, "model": model, **figures})
+            rows[-1] |= {"schedule_minutes": options.minutes, "scored_seconds": scored.seconds, "quick": options.quick}
+            write_json(options.json, rows)
+            print(", ".join(f"{name} {value}" for name, value in rows[-1].items() if name != "what"), flush=True)
+
+        wavesynth(options, learned, scored, add, add_row)
+        if options.implementation != "wavesynth" and has_pytorch():
+            pytorch(options, learned, add)
+    print_table(rows[1:], COLUMNS)
+    print(NOTE)
+
+
+def wavesynth(options: Any, learned: Shards, scored: Shards, add: Callable, add_row: Callable) -> None:
+    """The baselines and, unless pytorch alone is wanted, the library's own training."""
+    config = preset("wavenet-tiny" if options.quick else "wavenet-small")
+    training, model = config.training, dataclasses.replace(config.model, quantization=options.quantization)
+    if options.quick:
+        training, model = TrainingConfig(batch_size=2, crop=512), shrunk(model)
+    family = bound(dataclasses.replace(config, model=model), material_of(learned))
+    windows = (training.crop, family.context, training.seed, family.align)
+    batches = Batches(learned, "train", training.batch_size, *windows)
+    held_out = Batches(scored, "train", training.batch_size, *windows, limit=1_000_000)
+    from_codes = baselines(MulawPast(batches), MulawPast(held_out), "mulaw")
+    for name, bits in baselines(batches, held_out, "mulaw").items():
+        add_row(name, "baseline", bits=bits, bits_from_mulaw_past=from_codes[name])
+    if options.implementation == "pytorch":
+        return
+
+    first = family.init(jax.random.key(training.seed), dataclasses.replace(batches, batch_size=64).batch(0)["samples"])
+    steps = options.steps
+    if steps is None:
+        rate = trial(Wavesynth(family, training, first), batches, seconds=20.0)
+        steps = max(1, int(rate * 60 * options.minutes))
+        print(f"wavesynth: {rate:.2f} steps a second, so {steps:,} steps", flush=True)
+    training = dataclasses.replace(training, steps=steps)
+    trainee = Wavesynth(family, training, first)
+    if options.save:
+        options.save.mkdir(parents=True)
+        (options.save / api.CONFIG).write_text(api._config_json(family, training))
+
+    def reached(minutes: float, steps: int) -> None:
+        speed = (steps - 1) * training.batch_size * training.crop / (60 * minutes)
+        name = f"wavenet-{'tiny, 3 layers' if options.quick else 'small'}, {options.quantization}"
+        add("wavesynth", name, trainee.bits, minutes=minutes, steps=steps, samples_per_second=speed)
+        if options.save:
+            checkpoints.publish(options.save, trainee.state.ema, {"step": steps})
+
+    train(trainee, batches, training.steps, options.at, reached)
+
+
+def pytorch(options: Any, learned: Shards, add: Callable) -> None:
+    trainee = PyTorch(shrunk(NV) if options.quick else NV)
+    batches = Batches(learned, "train", batch_size=2, crop=512 if options.quick else 8_192, context=1, seed=0)
+
+    def reached(minutes: float, steps: int) -> None:
+        speed = (steps - 1) * batches.batch_size * batches.crop / (60 * minutes)
+        add(
+            "pytorch",
+            "nv, 3 layers" if options.quick else "nv",
+            trainee.bits,
+            minutes=minutes,
+            steps=steps,
+            samples_per_second=speed,
+        )
+
+    train(trainee, batches, 10_000_000, options.at, reached)
+
+
+def parse() -> Any:
+    parser = arguments(__doc__)
+    parser.add_argument("folder", type=Path, help="the sounds, as `wavesynth prepare` takes them")
+    parser.add_argument("--held-out", nargs="+", required=True, help="parts of the paths of the sounds to score")
+    parser.add_argument("--minutes", type=float, default=20.0, help="of training, for each implementation (20)")
+    parser.add_argument("--at", nargs="+", type=float, default=[], help="earlier minutes to score at too")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how much of each held-out sound is scored (20)")
+    parser.add_argument("--steps", type=int, help="of wavesynth's learning rate schedule, and at most to take")
+    parser.add_argument("--implementation", choices=("wavesynth", "pytorch", "both"), default="both")
+    parser.add_argument(
+        "--quantization", choices=("int16", "mulaw"), default="int16", help="of wavesynth's past and bins"
+    )
+    parser.add_argument("--save", type=Path, metavar="RUN", help="where wavesynth's weights go, for `wavesynth.load`")
+    options = parser.parse_args()
+    if options.save and options.save.exists():
+        parser.error(f"--save is {options.save}, which is there: name a new folder")
+    if options.quick:
+        options.minutes, options.at, options.seconds, options.steps = 0.05, [0.01], 1.0, 20
+    options.at = sorted({minutes for minutes in options.at if minutes < options.minutes} | {options.minutes})
+    return options
+
+
+if __name__ == "__main__":
+    main()

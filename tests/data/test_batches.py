@@ -1,0 +1,209 @@
+"""Batches: a pure function of (seed, step, host), with true context, silence around clips, and every sample in its turn."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wavesynth.data.batches import Batch, Batches, prefetch
+from wavesynth.data.shards import ClipRecord, Manifest, Shards, ShardWriter
+from wavesynth.errors import UserError
+
+CROP, CONTEXT = 100, 37
+LENGTHS = (1, 40, 100, 101, 333, 1_000)
+RATE = 8_000
+
+
+@pytest.fixture(scope="session")
+def make_shards(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Shards]:
+    """make_shards(lengths) writes clips in which every sample tells its clip and place, and none is silent."""
+
+    def make(lengths: tuple[int, ...], split: str = "train") -> Shards:
+        folder = tmp_path_factory.mktemp("shards")
+        writer, records = ShardWriter(folder), []
+        for i, length in enumerate(lengths):
+            content = (1 + (1_100 * i + np.arange(length)) % 32_000).astype("<i2").tobytes()
+            (folder / "spool").write_bytes(content)
+            with (folder / "spool").open("rb") as file:
+                shard, offset = writer.append(file, length)
+            label, pitch = [(None, None), ("kick", 36.5), ("snare", None)][i % 3]
+            digest = hashlib.sha256(content).hexdigest()
+            records.append(ClipRecord(f"{i}.wav", label, pitch, split, shard, offset, length, digest))
+        manifest = Manifest(RATE, ("kick", "snare"), {}, "source", writer.files, tuple(records))
+        (folder / "manifest.json").write_bytes(manifest.to_bytes())
+        (folder / "spool").unlink()
+        return Shards.open(folder)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shards(make_shards: Callable[..., Shards]) -> Shards:
+    return make_shards(LENGTHS)
+
+
+def of(shards: Shards, batch_size: int = 8, crop: int = CROP, context: int = CONTEXT, seed: int = 0, **more) -> Batches:
+    return Batches(shards, "train", batch_size, crop, context, seed, **more)
+
+
+def clip_of(shards: Shards, samples: np.ndarray, start: int) -> int:
+    """Which clip a window is from, by its first sample to learn."""
+    (clip,) = [
+        i for i in range(len(shards)) if start < shards.clips[i].length and shards.samples(i)[start] == samples * 32_768
+    ]
+    return clip
+
+
+def check_rows(shards: Shards, batch: Batch, crop: int = CROP, context: int = CONTEXT) -> None:
+    """Every row of a batch is what the clip says it is: its context, its crop, silence around it, and its name tags."""
+    for row in range(len(batch["start"])):
+        start = int(batch["start"][row])
+        clip = clip_of(shards, batch["samples"][row, context], start)
+        record = shards.clips[clip]
+        silence = np.zeros(context + crop, np.float32)
+        whole = np.concatenate([silence, shards[clip]["samples"], silence])
+        first = len(silence) + start - context
+        np.testing.assert_array_equal(batch["samples"][row], whole[first : first + context + crop])
+        np.testing.assert_array_equal(batch["real"][row], start + np.arange(crop) < record.length)
+        assert batch["label"][row] == {None: -1, "kick": 0, "snare": 1}[record.label]
+        np.testing.assert_array_equal(batch["pitch"][row], np.float32(np.nan if record.pitch is None else record.pitch))
+
+
+@pytest.mark.parametrize("align", [1, 16, 100])
+def test_rows_are_windows_of_clips(shards: Shards, align: int):
+    batches = of(shards, batch_size=64, align=align)
+    starts = []
+    for step in range(20):
+        batch = batches.batch(step)
+        assert {name: (array.dtype, array.shape) for name, array in batch.items()} == {
+            "samples": (np.float32, (64, CONTEXT + CROP)), "real": (bool, (64, CROP)), "label": (np.int32, (64,)),
+            "pitch": (np.float32, (64,)), "start": (np.int32, (64,)),
+        }  # fmt: skip
+        check_rows(shards, batch)
+        starts += batch["start"].tolist()
+    assert all(start % align == 0 for start in starts)
+    assert len(set(starts)) > 5
+
+
+@given(seed=st.integers(0, 2**32 - 1), step=st.integers(0, 10**6))
+def test_a_batch_depends_on_seed_and_step_alone(shards: Shards, seed: int, step: int):
+    batches = of(shards, seed=seed)
+    once = batches.batch(step)
+    batches.batch(step + 1)
+    for again in (batches.batch(step), of(Shards.open(shards.path), seed=seed).batch(step)):
+        assert all(np.array_equal(again[name], once[name], equal_nan=name == "pitch") for name in once)
+    for other in (of(shards, seed=(seed + 1) % 2**32).batch(step), batches.batch(step + 1)):
+        assert not np.array_equal(other["samples"], once["samples"])
+
+
+@given(hosts=st.sampled_from([1, 2, 3, 4, 6, 12]), step=st.integers(0, 1_000), align=st.sampled_from([1, 16]))
+def test_hosts_share_the_rows_of_one_batch(shards: Shards, hosts: int, step: int, align: int):
+    whole = of(shards, batch_size=12, align=align)
+    parts = [of(shards, batch_size=12, align=align, host=host, hosts=hosts) for host in range(hosts)]
+    joined = [part.batch(step) for part in parts]
+    for name, array in whole.batch(step).items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in joined]), array)
+    for batch, *held in zip(whole.held_out(), *(part.held_out() for part in parts), strict=True):
+        for name, array in batch.items():
+            np.testing.assert_array_equal(np.concatenate([part[name] for part in held]), array)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 400), min_size=1, max_size=5),
+    crop=st.integers(1, 150),
+    align=st.integers(1, 40),
+    batch_size=st.integers(1, 5),
+)
+def test_held_out_covers_every_sample_once(
+    make_shards: Callable[..., Shards], lengths: list[int], crop: int, align: int, batch_size: int
+):
+    shards = make_shards(tuple(lengths))
+    if crop < align:
+        with pytest.raises(UserError, match=f"crop is {crop}: it must be at least {align}"):
+            of(shards, crop=crop, align=align)
+        return
+    batches = of(shards, batch_size, crop=crop, align=align, limit=10**6)
+    seen: Counter = Counter()
+    for batch in batches.held_out():
+        assert batch["samples"].shape == (batch_size, CONTEXT + crop)
+        for row in range(batch_size):
+            assert batch["start"][row] % align == 0
+            if batch["real"][row].any():
+                targets = batch["samples"][row, CONTEXT:]
+                seen.update((targets[batch["real"][row]] * 32_768).astype(int).tolist())
+    expected: Counter = Counter()
+    for i in range(len(lengths)):
+        expected.update(shards.samples(i).tolist())
+    assert seen == expected
+
+
+def test_held_out_is_the_same_at_each_call_and_spread_over_all(shards: Shards):
+    batches = of(shards, batch_size=2, limit=6)
+    first, second = list(batches.held_out()), list(batches.held_out())
+    assert len(first) == 3
+    for a, b in zip(first, second, strict=True):
+        assert all(np.array_equal(a[name], b[name], equal_nan=name == "pitch") for name in a)
+        check_rows(shards, a)
+    clips = {clip_of(shards, b["samples"][row, CONTEXT], int(b["start"][row])) for b in first for row in range(2)}
+    assert min(clips) == 0
+    assert max(clips) == len(LENGTHS) - 1
+
+
+@settings(max_examples=40)
+@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=4), align=st.sampled_from([1, 7, 16, 64]))
+def test_no_sample_is_never_learned(make_shards: Callable[..., Shards], lengths: list[int], align: int):
+    shards = make_shards(tuple(lengths))
+    batch = of(shards, batch_size=1_000, crop=64, align=align).batch(0)
+    seen = set((batch["samples"][:, CONTEXT:][batch["real"]] * 32_768).astype(int).tolist())
+    assert seen == {value for i in range(len(lengths)) for value in shards.samples(i).tolist()}
+
+
+def test_ends_and_short_clips_are_seen_as_often_as_middles(make_shards: Callable[..., Shards]):
+    shards = make_shards((50, 950))
+    batches = of(shards, batch_size=20_000)
+    batch = batches.batch(0)
+    clips = batch["label"] == -1  # the first clip has no label
+    # A clip is drawn by how many windows touch it: 50 + 100 to 950 + 100.
+    share = 150 / 1_200
+    assert abs(clips.mean() - share) < 5 * np.sqrt(share * (1 - share) / 20_000)
+    starts = batch["start"][~clips]
+    for place in (0, 850):  # windows that would begin before the clip, or end behind it, are moved to its ends
+        assert abs((starts == place).mean() - 100 / 1_050) < 0.015
+    assert abs(((starts > 0) & (starts <= 425)).mean() - 425 / 1_050) < 0.02
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 5])
+def test_prefetched_batches_are_the_batches(shards: Shards, ahead: int):
+    batches = of(shards)
+    fetched = list(prefetch(batches, 3, 10, ahead))
+    assert len(fetched) == 7
+    for step, batch in zip(range(3, 10), fetched, strict=True):
+        for name, array in batches.batch(step).items():
+            np.testing.assert_array_equal(batch[name], array)
+    assert list(prefetch(batches, 10, 10, ahead)) == list(prefetch(batches, 12, 10, ahead)) == []
+
+
+def test_a_failure_of_the_thread_is_raised(shards: Shards, monkeypatch: pytest.MonkeyPatch):
+    def fail(self: Batches, step: int) -> Batch:
+        if step == 2:
+            raise OSError("the disk went away")
+        return {}
+
+    monkeypatch.setattr(Batches, "batch", fail)
+    fetched = prefetch(of(shards), 0, 9)
+    assert [next(fetched), next(fetched)] == [{}, {}]
+    with pytest.raises(OSError, match="went away"):
+        next(fetched)
+
+
+def test_what_cannot_be(make_shards: Callable[..., Shards], shards: Shards):
+    with pytest.raises(UserError, match="split is 'train', which has no clips: add sounds"):
+        of(make_shards(LENGTHS, split="valid"))
+    with pytest.raises(UserError, match="batch_size is 8: make it a multiple of the 3 hosts"):
+        of(shards, batch_size=8, hosts=3)
+    with pytest.raises(UserError, match="crop is 100: it must be at least 128"):
+        of(shards, align=128)

@@ -1,0 +1,166 @@
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wavesynth.errors import UserError
+from wavesynth.models.functional import initialize, pure
+from wavesynth.models.layers import gate, product
+from wavesynth.models.wavenet import WaveNet, WaveNetConfig
+
+SMALL = WaveNetConfig(
+    stacks=2, layers_per_stack=3, channels=8, skip_channels=12, head_channels=10, taps=4, vector_channels=0
+)  # fmt: skip
+SOFTMAX = replace(SMALL, output="softmax", quantization="mulaw", taps=2)
+CONFIGS = {
+    "mixture": SMALL,
+    "mixture, width 3": replace(SMALL, kernel_width=3),
+    "softmax": SOFTMAX,
+    "softmax, width 3": replace(SOFTMAX, kernel_width=3),
+}
+TARGETS = 20
+
+
+def network(config, seed=0):
+    def make(rngs):
+        return WaveNet(config, rngs=rngs)
+
+    params = initialize(make, jax.random.key(seed))
+    noise = jax.random.normal(jax.random.key(seed + 1), (1,))[0]
+    return pure(make), jax.tree.map(lambda leaf: leaf + 0.1 * noise * jnp.ones_like(leaf), params)
+
+
+def log_probs(config, params, bind, samples):
+    outputs = bind(params)(samples)
+    return config.likelihood.log_prob(outputs, samples[:, config.receptive_field :])
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_the_measured_receptive_field_is_the_property(config):
+    """Of the last target, by perturbing every sample of the window: the field's first is seen, the one before is not."""
+    bind, params = network(config)
+    length = config.receptive_field + TARGETS
+    samples = 0.3 * jax.random.normal(jax.random.key(2), (1, length))
+    outputs = jax.jit(lambda samples: bind(params)(samples)[0, -1])
+    before = outputs(samples)
+    changed = [
+        place for place in range(length) if not np.array_equal(before, outputs(samples.at[0, place].multiply(-1)))
+    ]
+    assert changed == list(range(length - 1 - config.receptive_field, length - 1))
+
+
+@pytest.mark.parametrize("config", [SMALL, replace(SMALL, kernel_width=3)], ids=["width 2", "width 3"])
+def test_the_receptive_field_by_gradients(config):
+    bind, params = network(config)
+    samples = 0.3 * jax.random.normal(jax.random.key(2), (1, config.receptive_field + TARGETS))
+    # The quantisation of the input has no gradient: it is looked at from behind it.
+    config_float = replace(config)
+    gradient = jax.grad(lambda samples: _last_output(config_float, bind, params, samples))(samples)[0]
+    seen = np.flatnonzero(gradient)
+    assert seen[0] == TARGETS - 1
+    assert seen[-1] == config.receptive_field + TARGETS - 2
+
+
+def _last_output(config, bind, params, samples):
+    from wavesynth.models import wavenet
+
+    original = wavenet.quantize
+    wavenet.quantize = lambda samples, quantization: samples
+    try:
+        return bind(params)(samples)[0, -1].sum()
+    finally:
+        wavenet.quantize = original
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_a_sample_changes_nothing_before_itself(config):
+    bind, params = network(config)
+    samples = 0.3 * jax.random.normal(jax.random.key(2), (1, config.receptive_field + TARGETS))
+    place = 7
+    other = samples.at[0, config.receptive_field + place].multiply(-1)
+    difference = np.abs(log_probs(config, params, bind, samples) - log_probs(config, params, bind, other))[0]
+    assert np.all(difference[:place] == 0)
+    assert difference[place] > 0
+    assert np.all(difference[place + 1 : place + 3] > 0)
+
+
+@pytest.mark.parametrize("targets", [1, 15, 16, 17, 33])
+def test_the_number_of_targets_changes_nothing(targets):
+    """Lengths are padded to whole vectors inside; the padding must not be heard."""
+    bind, params = network(SMALL)
+    samples = 0.3 * jax.random.normal(jax.random.key(2), (2, SMALL.receptive_field + 40))
+    whole = bind(params)(samples)
+    part = bind(params)(samples[:, 40 - targets :])
+    np.testing.assert_allclose(part, whole[:, 40 - targets :], atol=1e-5)
+
+
+def test_one_frame_held_equals_frames_that_are_alike():
+    config = replace(SMALL, frame_channels=3, hop_length=8)
+    bind, params = network(config)
+    samples = 0.3 * jax.random.normal(jax.random.key(2), (2, config.receptive_field + TARGETS))
+    frame = jax.random.normal(jax.random.key(3), (2, 1, 3))
+    count = config.context_frames + -(-TARGETS // config.hop_length)
+    held, repeated = (bind(params)(samples, None, frames) for frames in (frame, jnp.repeat(frame, count, axis=1)))
+    np.testing.assert_allclose(held, repeated, atol=1e-5)
+
+
+def test_frames_are_heard_from_their_first_sample_on():
+    config = replace(SMALL, frame_channels=3, hop_length=8)
+    bind, params = network(config)
+    samples = jnp.zeros((1, config.receptive_field + TARGETS))
+    frames = jnp.zeros((1, config.context_frames + 3, 3))
+    second = frames.at[0, config.context_frames + 1].set(1.0)
+    changed = np.abs(bind(params)(samples, None, frames) - bind(params)(samples, None, second)).max(axis=(0, 2)) > 0
+    assert changed.tolist() == [place >= config.hop_length for place in range(TARGETS)]
+
+
+def test_bfloat16_is_close_to_float32():
+    bind, params = network(SMALL)
+    bind_half, _ = network(replace(SMALL, dtype="bfloat16"))
+    samples = 0.3 * jax.random.normal(jax.random.key(2), (2, SMALL.receptive_field + 64))
+    full, half = (log_probs(SMALL, params, one, samples).mean() for one in (bind, bind_half))
+    assert float(full) == pytest.approx(float(half), rel=2e-2)
+    assert full != half
+
+
+def test_gate_is_the_published_one_and_so_is_its_gradient():
+    z = jax.random.normal(jax.random.key(0), (10, 7))
+
+    def plain(z):
+        return jnp.tanh(z[:5]) * jax.nn.sigmoid(z[5:])
+
+    weights = jax.random.normal(jax.random.key(1), (5, 7))
+    np.testing.assert_allclose(gate(z), plain(z), atol=1e-6)
+    gradients = [jax.grad(lambda z, f=f: (weights * f(z)).sum())(z) for f in (gate, plain)]
+    np.testing.assert_allclose(*gradients, atol=1e-6)
+
+
+def test_product_is_a_product_and_so_is_its_gradient():
+    matrix, x = jax.random.normal(jax.random.key(0), (3, 4)), jax.random.normal(jax.random.key(1), (3, 9))
+    weights = jax.random.normal(jax.random.key(2), (4, 9))
+    pairs = zip(
+        jax.grad(lambda m, x: (weights * product(m, x)).sum(), argnums=(0, 1))(matrix, x),
+        jax.grad(lambda m, x: (weights * (m.T @ x)).sum(), argnums=(0, 1))(matrix, x),
+        strict=True,
+    )
+    for ours, plain in pairs:
+        np.testing.assert_allclose(ours, plain, atol=1e-5)
+
+
+def test_examples_do_not_mix():
+    """Five examples run in groups on a CPU; each alone must give the same."""
+    bind, params = network(SMALL)
+    samples = 0.3 * jax.random.normal(jax.random.key(2), (8, SMALL.receptive_field + TARGETS))
+    together = bind(params)(samples)
+    for index in range(8):
+        np.testing.assert_allclose(together[index], bind(params)(samples[index : index + 1])[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("channels", 0), ("kernel_width", 4), ("taps", 0), ("hop_length", 0), ("output", "softmax")]
+)
+def test_an_impossible_shape_is_named(field, value):
+    with pytest.raises(UserError, match="quantization" if field == "output" else field):
+        replace(SMALL, **{field: value})

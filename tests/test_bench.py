@@ -1,0 +1,75 @@
+"""The benchmarks run: what they measure is for bench/RESULTS.md, on a quiet machine."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import wavesynth
+
+BENCH = Path(__file__).resolve().parent.parent / "bench"
+FIELDS = {"what", "implementation", "model", "quick"}
+SPEED = FIELDS | {"dtype", "batch", "seconds", "samples_per_second", "share_of_limit"}
+
+
+def run(name: str, *arguments: object) -> str:
+    """What a benchmark prints, run as a script on the package under test."""
+    # A script finds its neighbours in its own folder, which PYTHONSAFEPATH would hide.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
+    environment |= {"PYTHONPATH": str(Path(wavesynth.__path__[0]).parent), "COLUMNS": "100", "JAX_NUM_CPU_DEVICES": "1"}
+    command = [sys.executable, BENCH / name, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def rows_of(path: Path) -> list[dict]:
+    """The rows behind the first, which tells of the machine."""
+    machine, *rows = json.loads(path.read_text())
+    assert machine["what"] == "machine"
+    assert machine["wavesynth"] == wavesynth.__version__
+    assert {"cpu", "cores", "system", "jax", "jaxlib", "numpy", "torch"} <= machine.keys()
+    assert all(not isinstance(value, dict | list) for row in rows for value in row.values())
+    return rows
+
+
+def check_pytorch(rows: list[dict], printed: str) -> None:
+    """An implementation that is not installed is named."""
+    assert any(row["implementation"] == "pytorch" for row in rows) != ("left out: implementation pytorch" in printed)
+
+
+@pytest.mark.parametrize("name", ["train_wavenet.py", "decode.py", "piano_bits.py"])
+def test_help_tells_the_options(name: str) -> None:
+    printed = run(name, "--help")
+    assert "--quick" in printed
+    assert "--json PATH" in printed
+
+
+@pytest.mark.parametrize(("name", "implementation"), [("train_wavenet.py", "wavesynth"), ("decode.py", "jax")])
+def test_speed(name: str, implementation: str, tmp_path: Path) -> None:
+    printed = run(name, "--quick", "--json", tmp_path / "rows.json")
+    rows = rows_of(tmp_path / "rows.json")
+    assert all(row.keys() >= SPEED and row["quick"] for row in rows)
+    own = {row["model"].split(",")[0] for row in rows if row["implementation"] == implementation}
+    assert own == {"nv", "wavenet-small"}
+    assert all(row["seconds_low"] <= row["seconds"] <= row["seconds_high"] for row in rows)
+    check_pytorch(rows, printed)
+
+
+def test_bits_of_held_out_sound(tmp_path: Path, sounds: Path) -> None:
+    printed = run(
+        "piano_bits.py", sounds, "--held-out", "cello_060", "--quick", "--json", tmp_path / "rows.json",
+        "--save", tmp_path / "run",
+    )  # fmt: skip
+    rows = rows_of(tmp_path / "rows.json")
+    assert all(row.keys() >= FIELDS | {"bits", "bits_from_mulaw_past", "schedule_minutes"} for row in rows)
+    bits = {row["implementation"]: row["bits"] for row in rows}
+    assert bits["uniform"] == 8.0
+    assert 0 < bits["linear prediction"] < bits["unigram"] < 8
+    assert 0 < bits["wavesynth"] < 8
+    check_pytorch(rows, printed)
+    synth = wavesynth.load(tmp_path / "run")
+    assert synth.labels == tuple(sorted(path.name for path in sounds.iterdir() if path.is_dir()))
