@@ -45,6 +45,7 @@ from wavesynth.families import preset
 from wavesynth.kernels.wavenet_decode.arg_specs import NV
 from wavesynth.training import checkpoints
 from wavesynth.training.loop import Clock
+from wavesynth.training.memory import keep_freed_memory
 
 SAMPLE_RATE = 16_000
 COLUMNS = ("implementation", "model", "minutes", "steps", "bits", "bits_from_mulaw_past", "samples_per_second")
@@ -122,6 +123,7 @@ def train(
 
 
 def main() -> None:
+    keep_freed_memory()  # as the command line does
     options = parse()
     rows: list[Row] = [machine()]
     with tempfile.TemporaryDirectory() as work:

@@ -187,20 +187,25 @@ def child_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
 def start(
     tmp_path_factory: pytest.TempPathFactory, child_environment: dict[str, str]
 ) -> Iterator[Callable[..., Child]]:
-    """start(*arguments) begins `wavesynth ARGUMENTS` in a process of its own; ask for its status before the next."""
+    """start(*arguments) begins `wavesynth ARGUMENTS` in a process of its own, after the one before has ended."""
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER], env=child_environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert server.stdin is not None
     assert server.stdout is not None
 
+    children: list[Child] = []
+
     def begin(*arguments: object, devices: int = 1) -> Child:
+        for child in children[-1:]:
+            assert child.status is not None
         folder = tmp_path_factory.mktemp("child")
         order = {"arguments": list(map(str, arguments)), "devices": devices}
         order |= {name: str(folder / name) for name in ("stdout", "stderr")}
         server.stdin.write(json.dumps(order) + "\n")
         server.stdin.flush()
-        return Child(int(server.stdout.readline()), folder, server)
+        children.append(Child(int(server.stdout.readline()), folder, server))
+        return children[-1]
 
     yield begin
     server.stdin.close()

@@ -82,7 +82,7 @@ def train(arguments: list[str], resumed: Any = None) -> None:
     from tyro.conf import arg
 
     import wavesynth
-    from wavesynth.api import DEFAULT_PRESET, config_of
+    from wavesynth.api import CONFIG, DEFAULT_PRESET, config_of
     from wavesynth.config import TrainingConfig
 
     chosen = _peek("--preset", arguments)
@@ -106,7 +106,7 @@ def train(arguments: list[str], resumed: Any = None) -> None:
             training: how it is trained.
             steps: optimiser steps in all, in place of --training.steps.
         """
-        if resume and not resumed and not force:
+        if resume and not resumed and (run / CONFIG).exists():
             own = config_of(run)
             return COMMANDS["train"](arguments, dataclasses.replace(config if chosen else own, training=own.training))
         changed = dataclasses.replace(config, model=model, training=training)
@@ -184,9 +184,9 @@ def morph(arguments: list[str]) -> None:
         from wavesynth.synth import numbered
 
         synth = wavesynth.load(run)
-        ends = synth.timbre(a), synth.timbre(b)
         paths = numbered(out, steps, force)
-        sounds = synth.morph(*ends, steps, seconds, seed=seed, pitch=pitch, temperature=temperature)
+        sounds = synth.morph(a, b, steps, seconds, seed=seed, pitch=pitch, temperature=temperature)
+        out.mkdir(parents=True, exist_ok=True)
         for path, sound in zip(paths, sounds, strict=True):
             files.write(path, sound, synth.sample_rate, force=force)
         print(f"wrote {paths[0]} to {paths[-1].name}")

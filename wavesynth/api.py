@@ -128,7 +128,7 @@ def score_files(synth: Synth, folder: PathName, **how: Any) -> Iterator[tuple[st
         paths = [folder / source.file for source in corpus.files]
         for file, reason in corpus.refused:
             warnings.warn(f"{display(str(folder / file))} is left out: {reason}", stacklevel=2)
-    total_samples, total_bits = 0, 0.0
+    taken, total_samples, total_bits = 0, 0, 0.0
     for path in paths:
         try:
             samples = files.read(path, synth.sample_rate)
@@ -138,12 +138,12 @@ def score_files(synth: Synth, folder: PathName, **how: Any) -> Iterator[tuple[st
             warnings.warn(str(error), stacklevel=2)
             continue
         bits = synth.bits_per_sample(samples, **how)
-        total_samples, total_bits = total_samples + len(samples), total_bits + bits * len(samples)
+        taken, total_samples, total_bits = taken + 1, total_samples + len(samples), total_bits + bits * len(samples)
         yield display(str(path)), len(samples), bits
     if not total_samples:
         raise UserError(f"folder is {str(folder)!r}, which holds no sound that can be read: name another")
     if len(paths) > 1:
-        yield f"mean of {len(paths)} sounds", total_samples, total_bits / total_samples
+        yield f"mean of {taken} sounds", total_samples, total_bits / total_samples
 
 
 def config_of(run: PathName) -> Config:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,8 @@ class Synth:
         total = self._num_samples(seconds)
         blocks = self.blocks(n, seconds, **wishes)
         paths = numbered(folder, n, force)
+        blocks = chain([next(blocks)], blocks)  # what cannot be sampled fails before anything is written
+        Path(folder).mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             writers = [stack.enter_context(files.WavWriter(path, self.sample_rate, force=force)) for path in paths]
             scale = n / self.sample_rate
@@ -203,7 +206,7 @@ class Synth:
 
 
 def numbered(folder: str | PathLike[str], n: int, force: bool) -> list[Path]:
-    """FOLDER/000.wav, 001.wav ... in a folder that is made; a UserError where one is there already, unless `force`."""
+    """FOLDER/000.wav, 001.wav ...; a UserError where one of them is there already, unless `force`."""
     folder = Path(folder)
     paths = [folder / f"{index:03d}.wav" for index in range(n)]
     there = next((path for path in paths if path.exists()), None)
@@ -211,7 +214,6 @@ def numbered(folder: str | PathLike[str], n: int, force: bool) -> list[Path]:
         raise UserError(f"{there} is there already: choose another folder, or overwrite it by --force (force=True)")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: name a folder to write")
-    folder.mkdir(parents=True, exist_ok=True)
     return paths
 
 

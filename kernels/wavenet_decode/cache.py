@@ -37,12 +37,13 @@ def ring_starts(spec: DecodeSpec) -> np.ndarray:
 
 
 def read_past(weights: DecodeWeights, recent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The last samples [taps, B] to the first layer's input [B, C] and the linear prediction [B]."""
+    """The last samples [taps, B] to the first layer's input [B, C], and the past that is white of them [taps, B]."""
     if weights.spec.output == "softmax":
         embedded = jax.vmap(lambda table, tap: table[mulaw.encode(tap)])(weights.front, recent).sum(axis=0)
-        return embedded + weights.front_bias[None], jnp.zeros(recent.shape[1])
+        return embedded + weights.front_bias[None], recent
     with jax.default_matmul_precision("highest"):
-        return recent.T @ weights.front + weights.front_bias[None], weights.linear @ recent
+        white = weights.whitening.T @ recent
+        return white.T @ weights.front + weights.front_bias[None], white
 
 
 def silent_cache(weights: DecodeWeights, batch: int, conditioning: jax.Array | None = None) -> DecodeCache:

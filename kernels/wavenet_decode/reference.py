@@ -50,7 +50,7 @@ def decode(
 def output_distribution(weights: DecodeWeights) -> LogisticMixture | MulawSoftmax:
     if weights.spec.output == "softmax":
         return MulawSoftmax()
-    return LogisticMixture(weights.out.shape[1] // 3, weights.spec.quantization)
+    return LogisticMixture((weights.out.shape[1] - weights.spec.taps) // 3, weights.spec.quantization)
 
 
 def predict(weights: DecodeWeights, cache: DecodeCache, conditioning: jax.Array | None) -> tuple[jax.Array, jax.Array]:
@@ -67,7 +67,7 @@ def predict(weights: DecodeWeights, cache: DecodeCache, conditioning: jax.Array 
     pre = jnp.einsum("wlbc,lwcz->lbz", past, weights.dilated[:, :-1]) + weights.dilated_bias[:, None]
     if conditioning is not None:
         pre += conditioning
-    x, prediction = read_past(weights, cache.recent)
+    x, white = read_past(weights, cache.recent)
     inputs, gates = [], []
     for layer in range(len(spec.dilations)):
         inputs.append(x)
@@ -79,7 +79,7 @@ def predict(weights: DecodeWeights, cache: DecodeCache, conditioning: jax.Array 
     hidden = jax.nn.relu(hidden @ weights.head + weights.head_bias[None])
     outputs = hidden @ weights.out + weights.out_bias[None]
     if spec.output == "mixture":
-        outputs = mixture_outputs(outputs, prediction, weights.log_scale)
+        outputs = mixture_outputs(outputs.T, white, weights.linear, weights.log_scale).T
     return outputs, jnp.stack(inputs)
 
 

@@ -33,6 +33,7 @@ class DecodeSpec:
     jax.tree_util.register_dataclass,
     meta_fields=("spec",),
     data_fields=[
+        "whitening",
         "front",
         "front_bias",
         "linear",
@@ -57,10 +58,11 @@ class DecodeWeights:
     """
 
     spec: DecodeSpec
-    front: jax.Array  # mixture: [taps, C], applied to samples; softmax: [taps, 256, C], rows picked by codes
+    whitening: jax.Array  # [taps, taps]: samples @ whitening is the white past; the identity for a softmax
+    front: jax.Array  # mixture: [taps, C], applied to the white past; softmax: [taps, 256, C], rows picked by codes
     front_bias: jax.Array  # [C]
-    linear: jax.Array  # [taps]: the linear prediction; zeros for a softmax
-    log_scale: jax.Array  # []: the unit of a mixture's scales
+    linear: jax.Array  # [taps]: the linear prediction from the white past; zeros for a softmax
+    log_scale: jax.Array  # []: of the linear prediction's typical error
     dilated: jax.Array  # [L, W, C, 2 C]
     dilated_bias: jax.Array  # [L, 2 C]
     residual: jax.Array  # [L, C, C]
@@ -79,13 +81,12 @@ def pack(params: dict[str, Any], spec: DecodeSpec) -> DecodeWeights:
     stacked = {name: jnp.stack([layer[name] for layer in layers]) for name in layers[0]}
     channels = params["front_bias"].shape[0]
     softmax = spec.output == "softmax"
-    with jax.default_matmul_precision("highest"):
-        front = params["front"] if softmax else params["fixed_whitening"] @ params["front"]
     return DecodeWeights(
         spec=spec,
-        front=front,
+        whitening=jnp.eye(spec.taps) if softmax else params["fixed_whitening"],
+        front=params["front"],
         front_bias=params["front_bias"],
-        linear=jnp.zeros(spec.taps) if softmax else params["linear"],
+        linear=jnp.zeros(spec.taps) if softmax else params["fixed_linear"],
         log_scale=jnp.zeros(()) if softmax else params["fixed_log_scale"],
         dilated=stacked["dilated"].reshape(len(layers), spec.kernel_width, channels, 2 * channels),
         dilated_bias=stacked["dilated_bias"],

@@ -74,11 +74,15 @@ class WaveNetFamily(Family):
         if self.model.output == "mixture":
             heard = np.asarray(quantize(jnp.asarray(samples), self.model.likelihood.quantization))
             predictor = fit(heard, self.model.taps)
-            params["linear"] = jnp.asarray(predictor.coefficients, jnp.float32)
+            white_coefficients = np.linalg.solve(predictor.whitening, predictor.coefficients)
+            params["fixed_linear"] = jnp.asarray(white_coefficients, jnp.float32)
             params["fixed_whitening"] = jnp.asarray(predictor.whitening, jnp.float32)
             params["fixed_log_scale"] = jnp.asarray(np.log(predictor.scale), jnp.float32)
             spread = jnp.linspace(-2.0, 0.0, self.model.mixtures)  # components of several widths, to tell them apart
-            params["out_bias"] = params["out_bias"].at[2 * self.model.mixtures :].set(spread)
+            scales = slice(2 * self.model.mixtures, 3 * self.model.mixtures)
+            params["out_bias"] = params["out_bias"].at[scales].set(spread)
+            bends = slice(3 * self.model.mixtures, None)  # begin as the least squares solution
+            params["out"] = params["out"].at[:, bends].set(0.0)
         return params
 
     def shapes(self) -> Params:

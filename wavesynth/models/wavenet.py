@@ -96,6 +96,11 @@ class WaveNetConfig:
         return -(-self.receptive_field // self.hop_length)
 
     @property
+    def output_channels(self) -> int:
+        """Of the last layer: the likelihood's parameters and, for a mixture, how the linear prediction bends."""
+        return self.likelihood.width + (self.taps if self.output == "mixture" else 0)
+
+    @property
     def likelihood(self) -> LogisticMixture | MulawSoftmax:
         if self.output == "softmax":
             return MulawSoftmax()
@@ -113,10 +118,10 @@ class GatedLayer(nnx.Module):
         self.residual_bias = zeros(config.channels)
 
     def __call__(self, x: jax.Array, length: int, conditioning: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """x [C, t] and conditioning [2 C, 1 or length] to (x, gate), the last `length` places of both, [C, length]."""
+        """x [C, t] and conditioning [2 C, F] to (x, gate), the last `length` places of both, [C, length]; F divides it."""
         z = affine(self.dilated, self.dilated_bias, shifted_copies(x, self.shifts, length))
         if conditioning is not None:
-            z += conditioning
+            z = (z.reshape(*conditioning.shape, -1) + conditioning[..., None]).reshape(z.shape)
         gated = gate(z)
         return x[:, -length:] + affine(self.residual, self.residual_bias, gated), gated
 
@@ -124,10 +129,10 @@ class GatedLayer(nnx.Module):
 class WaveNet(nnx.Module):
     """The network. Its parameters' names are the contract with `wavesynth.kernels.wavenet_decode.weights`.
 
-    A mixture's locations are a learned linear prediction from the last `taps` samples plus the network's correction in
-    units of each component's scale. Its first layer sees those samples in coordinates where they are white
+    A mixture's locations are a linear prediction from the last `taps` samples, bent by the network from sample to sample,
+    plus the network's correction (see `mixture_outputs`). Its first layer sees those in coordinates where they are white
     (`fixed_whitening`): audio is so predictable that its fine detail, which the network must model, is a thousandth of
-    its amplitude, and a gradient would take hours to find it. `calibrate` sets both from the data. Parameters whose
+    its amplitude, and a gradient would take hours to find it. Both are set from the data. Parameters whose
     name begins with `fixed_` are not trained.
     """
 
@@ -139,7 +144,7 @@ class WaveNet(nnx.Module):
         else:
             self.front = dense(rngs, config.taps, config.channels)
             self.fixed_whitening = nnx.Param(jnp.eye(config.taps))
-            self.linear = zeros(config.taps)
+            self.fixed_linear = zeros(config.taps)
             self.fixed_log_scale = zeros()
         self.front_bias = zeros(config.channels)
         if config.labels:
@@ -153,8 +158,8 @@ class WaveNet(nnx.Module):
         self.skip_bias = zeros(config.skip_channels)
         self.head = dense(rngs, config.skip_channels, config.head_channels)
         self.head_bias = zeros(config.head_channels)
-        self.out = dense(rngs, config.head_channels, config.likelihood.width, scale=0.1)
-        self.out_bias = zeros(config.likelihood.width)
+        self.out = dense(rngs, config.head_channels, config.output_channels, scale=0.1)
+        self.out_bias = zeros(config.output_channels)
 
     def __call__(
         self,
@@ -174,42 +179,47 @@ class WaveNet(nnx.Module):
         """What `__call__` does, for one window: samples [R + T] to [T, likelihood.width]."""
         config = self.config
         targets = samples.shape[0] - config.receptive_field
-        lengths = self.lengths(targets)
-        conditioning = self.conditioning(targets, vector, frames)
-        x, prediction = self.read_past(quantize(samples[:-1], config.likelihood.quantization))
+        framed = frames is not None and frames.shape[0] > 1
+        unit = config.hop_length if framed else ALIGN
+        samples = jnp.pad(quantize(samples, config.likelihood.quantization), (0, -targets % unit))
+        lengths = self.lengths(samples.shape[0] - config.receptive_field, unit)
+        conditioning = self.conditioning(vector, frames)
+        x, past = self.read_past(samples[:-1])
         x = jnp.pad(x, ((0, 0), (lengths[0] - x.shape[1], 0)))
         gates = []
         for index, layer in enumerate(self.layers):
-            told = None if conditioning is None else at_end(conditioning[index], lengths[index + 1])
-            x, gated = layer(x, lengths[index + 1], told)
-            gates.append(gated[:, -targets:])
+            length = lengths[index + 1]
+            told = None if conditioning is None else conditioning[index][:, -length // unit if framed else 0 :]
+            x, gated = layer(x, length, told)
+            gates.append(gated[:, -lengths[-1] :])
         skip = jax.nn.relu(affine(self.skip, self.skip_bias, jnp.concatenate(gates)))
         head = jax.nn.relu(affine(self.head, self.head_bias, skip))
-        outputs = affine(self.out, self.out_bias, head.astype(jnp.float32)).T
-        if config.output == "softmax":
-            return outputs
-        return mixture_outputs(outputs, prediction[-targets:], self.fixed_log_scale[...])
+        outputs = affine(self.out, self.out_bias, head.astype(jnp.float32))
+        if config.output == "mixture":
+            constants = jax.lax.stop_gradient((self.fixed_linear[...], self.fixed_log_scale[...]))
+            outputs = mixture_outputs(outputs, past[:, -lengths[-1] :], *constants)
+        return outputs[:, :targets].T
 
-    def lengths(self, targets: int) -> list[int]:
-        """How many places the front and each layer give, in whole vectors of the processor; the first ones are unused."""
+    def lengths(self, targets: int, unit: int) -> list[int]:
+        """How many places the front and each layer give, in whole units; what is too much comes first and is not used."""
         config = self.config
         left = [(config.kernel_width - 1) * sum(config.dilations[index:]) for index in range(len(config.dilations) + 1)]
-        return [-(-(targets + context) // ALIGN) * ALIGN for context in left]
+        return [-(-(targets + context) // unit) * unit for context in left]
 
     def read_past(self, samples: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Samples [t] to the first layer's input [C, t - taps + 1] and the linear prediction [t - taps + 1]."""
+        """Samples [t] to the first layer's input [C, t - taps + 1], and the past that is white of them [taps, same]."""
         config = self.config
         length = samples.shape[0] - config.taps + 1
         past = jnp.stack([samples[k : k + length] for k in range(config.taps)])  # oldest first
         if config.output == "softmax":
             x = jax.vmap(lambda table, tap: table[mulaw.encode(tap)])(self.front[...], past).sum(axis=0).T
-            return (x + self.front_bias[...][:, None]).astype(config.dtype), jnp.zeros(length)
+            return (x + self.front_bias[...][:, None]).astype(config.dtype), past
         with jax.default_matmul_precision("highest"):  # the detail sought is a thousandth of the amplitude
             white = jax.lax.stop_gradient(self.fixed_whitening[...]).T @ past
-            return affine(self.front, self.front_bias, white).astype(config.dtype), self.linear[...] @ past
+            return affine(self.front, self.front_bias, white).astype(config.dtype), white
 
-    def conditioning(self, targets: int, vector: jax.Array | None, frames: jax.Array | None) -> list[jax.Array] | None:
-        """What each layer adds before its gate: a list of [2 C, 1 or more], aligned at the end; None for none."""
+    def conditioning(self, vector: jax.Array | None, frames: jax.Array | None) -> list[jax.Array] | None:
+        """What each layer adds before its gate: a list of [2 C, F], one column a frame; None for none."""
         config = self.config
         total = None
         if config.vector_channels and vector is not None:
@@ -217,29 +227,22 @@ class WaveNet(nnx.Module):
         if config.frame_channels and frames is not None:
             projected = (frames @ self.frame_projection[...]).T
             total = projected if total is None else total + projected
-        if total is None:
-            return None
-        per_layer = jnp.split(total.astype(config.dtype), len(config.dilations))
-        if total.shape[1] == 1:
-            return per_layer
-        last = config.context_frames * config.hop_length + targets
-        return [jnp.repeat(frame, config.hop_length, axis=1)[:, :last] for frame in per_layer]
+        return None if total is None else jnp.split(total.astype(config.dtype), len(config.dilations))
 
 
-def at_end(x: jax.Array, length: int) -> jax.Array:
-    """The last `length` columns of x [C, t], or x itself where it has but one; zeros stand in for missing ones."""
-    if x.shape[1] == 1:
-        return x
-    return jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (length - x.shape[1], 0, 0)))
+def mixture_outputs(outputs: jax.Array, white: jax.Array, linear: jax.Array, log_scale: jax.Array) -> jax.Array:
+    """What the network says [3 K + taps, t], with the white past [taps, t], to a mixture's parameters [3 K, t].
 
-
-def mixture_outputs(outputs: jax.Array, prediction: jax.Array, log_scale: jax.Array) -> jax.Array:
-    """The network's raw outputs [..., 3 K] and the linear prediction [...] to a mixture's logits, locations, log scales.
-
-    Log scales are relative to `log_scale`, the typical error of the linear prediction; corrections of the location are
-    in units of the component's own scale.
+    Its first rows are logits, corrections and log scales. The others bend the linear prediction from sample to sample: a
+    tone of any pitch is predicted from the past by some coefficients, and coefficients that hold as long as the tone does
+    are easier to learn than the tone itself. The unit of the prediction's bending and of scales is exp(log_scale), the
+    typical error of linear prediction; the unit of a correction is its component's own scale.
     """
-    logits, corrections, log_scales = jnp.split(outputs, 3, axis=-1)
+    components = (outputs.shape[0] - white.shape[0]) // 3
+    logits, corrections, log_scales, bends = jnp.split(outputs, [components, 2 * components, 3 * components])
+    with jax.default_matmul_precision("highest"):
+        prediction = linear @ white
+    prediction += jnp.exp(log_scale) * jnp.sum(bends * white, axis=0)
     log_scales = jnp.maximum(log_scales + log_scale, MIN_LOG_SCALE)
-    locations = prediction[..., None] + jnp.exp(log_scales) * corrections
-    return jnp.concatenate([logits, locations, log_scales], axis=-1)
+    locations = prediction[None] + jnp.exp(log_scales) * corrections
+    return jnp.concatenate([logits, locations, log_scales])

@@ -94,7 +94,8 @@ def train(
             if not healthy:
                 raise UserError(
                     f"the loss of step {step} is not a finite number: the run has stopped, the state of step {good} is "
-                    f"saved; go on from it by --resume with a smaller learning rate (it is {training.learning_rate:g})"
+                    f"saved; go on from it by --resume with a smaller learning rate (it is {training.learning_rate:g}), "
+                    f"and if that does not help, delete states/{good} to go on from the one before"
                 )
             if received and step < training.steps:
                 raise Stopped(step, training.steps, received[0])

@@ -1,0 +1,317 @@
+"""The command line: every command from end to end, every mistake one line with its remedy, and help that comes at once."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+import wavesynth
+from wavesynth.__main__ import COMMANDS, main
+
+SMALL = """
+    --model.layers-per-stack=4 --model.stacks 1 --model.channels 4 --model.skip-channels=8 --model.head-channels=8
+    --training.batch-size 2 --training.crop=256 --training.validation-windows=2 --training.preview-seconds 0.05
+""".split()  # noqa: SIM905
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+
+
+@pytest.fixture
+def fails(start: Callable[..., Any]) -> Callable[..., str]:
+    """fails(*arguments) runs a command that must exit with 2 and one line on stderr, which it returns."""
+
+    def run(*arguments: object) -> str:
+        child = start(*arguments)
+        assert child.status == 2, child.stderr
+        assert child.stdout == ""
+        assert "Traceback" not in child.stderr
+        assert len(child.stderr.splitlines()) == 1, child.stderr
+        assert child.stderr.startswith(f"wavesynth {arguments[0]}: ")
+        return child.stderr
+
+    return run
+
+
+# Help.
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["--version"], ["--nonsense"]])
+def test_the_overview_imports_nothing_slow(arguments: list[str]):
+    program = (
+        "import sys\nfrom wavesynth.__main__ import main\n"
+        f"status = main({arguments})\n"
+        "slow = {'jax', 'jaxlib', 'numpy', 'flax', 'optax', 'orbax', 'tyro', 'soundfile', 'soxr', 'scipy'} & set(sys.modules)\n"
+        "assert not slow, slow\nsys.exit(status)"
+    )
+    done = python("-c", program)
+    if arguments == ["--nonsense"]:
+        assert done.returncode == 2
+        assert done.stderr == "wavesynth: '--nonsense' is not a command: see wavesynth --help\n"
+        return
+    assert done.returncode == 0, done.stderr
+    if arguments == ["--version"]:
+        assert done.stdout == f"wavesynth {wavesynth.__version__}\n"
+    else:
+        assert all(re.search(rf"^  {name} +\S", done.stdout, re.MULTILINE) for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str, start):
+    child = start(name, "--help")
+    assert child.status == 0, child.stderr
+    assert child.stderr == ""
+    text = re.sub(r"[│╭╮╰╯─\s]+", " ", child.stdout)
+    assert text.startswith(f"usage: wavesynth {name} ")
+    assert COMMANDS[name].__doc__.split(":")[0].strip("[] ") in text.replace("[OPTIONS] ", "").replace("[", "")
+    for option in re.split(r" (?=--[a-z])", text):
+        name, *words = option.partition("(default")[0].split()
+        if "(default" in option and not name.startswith("--model.") and not name.endswith("."):
+            assert [word for word in words if not re.match(r"INT|FLOAT|STR|\{", word)], (
+                f"{name} does not say what it is"
+            )
+
+
+def test_help_says_units(start):
+    children = {name: start(name, "--help") for name in ("train", "sample", "prepare")}
+    assert {child.status for child in children.values()} == {0}
+    text = {name: re.sub(r"[│\s]+", " ", child.stdout) for name, child in children.items()}
+    assert "--sample-rate INT Hz." in text["prepare"]
+    assert re.search(r"--pitch \S+ MIDI number; 60 is middle C", text["sample"])
+    assert re.search(r"--training.crop INT samples of each example", text["train"])
+    assert re.search(r"--training.save-every INT steps between", text["train"])
+
+
+# From end to end.
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, sounds: Path, start) -> Path:
+    """A folder with shards/ and run/, made by the command line."""
+    folder = tmp_path_factory.mktemp("cli")
+    child = start("prepare", sounds, folder / "shards", "--workers", 1, "--test", 0)
+    assert child.status == 0, child.stderr
+    assert "72" in child.stdout
+    child = start("train", folder / "shards", folder / "run", "--preset", "wavenet-tiny", *SMALL, "--steps=4")
+    assert child.status == 0, child.stderr
+    assert "4 steps" in child.stdout
+    assert re.search(r"bits per sample of held-out sound: uniform 16.00, unigram \d", child.stdout)
+    assert f"wavesynth sample {folder / 'run'} OUT" in child.stdout
+    return folder
+
+
+def test_flags_change_the_preset(trained: Path):
+    config = json.loads((trained / "run" / "config.json").read_text())
+    preset = wavesynth.preset("wavenet-tiny")
+    assert config["training"]["batch_size"] == 2
+    assert config["training"]["crop"] == 256
+    assert config["training"]["steps"] == 4
+    assert (
+        config["training"]["learning_rate"]
+        == preset.training.learning_rate
+        != wavesynth.preset("wavenet").training.learning_rate
+    )
+    assert config["model"]["layers_per_stack"] == 4
+    assert (trained / "run" / "previews" / "0000004" / "000.wav").exists()
+
+
+def test_sample(trained: Path, tmp_path: Path, start):
+    child = start(
+        "sample", trained / "run", tmp_path, "--n", 2, "--seconds=0.1", "--label", "kick", "--pitch", 60, "--seed", 3
+    )
+    assert child.status == 0, child.stderr
+    assert child.stdout == f"wrote {tmp_path / '000.wav'} to 001.wav\n"
+    sounds, rates = zip(*(soundfile.read(tmp_path / f"{i:03d}.wav", dtype="int16") for i in range(2)))
+    assert rates == (16_000, 16_000)
+    assert [len(sound) for sound in sounds] == [1_600, 1_600]
+    assert np.std(sounds[0]) > 0
+
+
+def test_sample_goes_on_from_a_file(trained: Path, tmp_path: Path, start):
+    soundfile.write(tmp_path / "x.flac", 0.5 * np.sin(np.arange(8_820) / 10), 44_100)
+    arguments = ["--prime", tmp_path / "x.flac", "--temperature", 0.9, "--top-k", 2, "--top-p", 0.9]
+    child = start("sample", trained / "run", tmp_path / "out", "--n=1", "--seconds", 0.01, *arguments)
+    assert child.status == 0, child.stderr
+    assert child.stdout == f"wrote {tmp_path / 'out' / '000.wav'}\n"
+
+
+def test_score(trained: Path, tmp_path: Path, start):
+    for i, scale in enumerate((0.1, 0.5)):
+        soundfile.write(tmp_path / f"{i}.wav", scale * np.sin(np.arange(1_600 * (i + 1)) / 10), 16_000)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    child = start("score", trained / "run", tmp_path, "--quantization", "mulaw")
+    assert child.status == 0, child.stderr
+    assert "Traceback" not in child.stderr
+    (left_out,) = child.stderr.splitlines()
+    assert left_out.startswith("wavesynth score: ")
+    assert "broken.wav" in left_out
+    rows = [line.split(maxsplit=3) for line in child.stdout.splitlines()]
+    assert [(row[1], row[3]) for row in rows] == [
+        ("0.10", str(tmp_path / "0.wav")), ("0.20", str(tmp_path / "1.wav")), ("0.30", "mean of 2 sounds"),
+    ]  # fmt: skip
+    bits = [float(row[0]) for row in rows]
+    assert bits[2] == pytest.approx((bits[0] + 2 * bits[1]) / 3, abs=1e-3)
+
+
+def test_morph(trained: Path, tmp_path: Path, start, fails):
+    child = start("morph", trained / "run", "flute", "cello", tmp_path, "--steps", 3, "--seconds", 0.05, "--pitch", 60)
+    assert child.status == 0, child.stderr
+    assert child.stdout == f"wrote {tmp_path / '000.wav'} to 002.wav\n"
+    assert [soundfile.info(tmp_path / f"{i:03d}.wav").frames for i in range(3)] == [800] * 3
+    before = (tmp_path / "000.wav").read_bytes()
+    assert "--force" in fails("morph", trained / "run", "flute", "cello", tmp_path, "--steps", 3, "--seconds", 0.05)
+    assert (tmp_path / "000.wav").read_bytes() == before
+    assert "label is 'gong'" in fails("morph", trained / "run", "flute", "gong", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_info(trained: Path, start):
+    child = start("info", trained / "run")
+    assert child.status == 0, child.stderr
+    for said in ("wavenet", "parameters", "16,000 Hz", "with pitches", "kick", "4 steps", "valid_bits"):
+        assert said in child.stdout, said
+
+
+def test_info_of_published_weights(trained: Path, tmp_path: Path, start):
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(trained / "run" / name, tmp_path / name)
+    child = start("info", tmp_path)
+    assert child.status == 0, child.stderr
+    assert "trained      " not in child.stdout
+    assert start("sample", tmp_path, tmp_path / "out", "--n", 1, "--seconds", 0.01).status == 0
+
+
+def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, compile_cache: None):
+    # With a network that trains in a second, for two steps; what it leaves is the demo's own.
+    import dataclasses
+
+    from wavesynth import demo
+
+    whole = wavesynth.preset("wavenet-tiny")
+    model = dataclasses.replace(whole.model, stacks=1, layers_per_stack=4, channels=4, skip_channels=8, head_channels=8)
+    training = dataclasses.replace(whole.training, steps=2, batch_size=2, crop=256, preview_seconds=0.05)
+    monkeypatch.setattr(demo, "preset", lambda _: dataclasses.replace(whole, model=model, training=training))
+    assert main(["demo", str(tmp_path / "demo")]) == 0
+    said = capsys.readouterr()
+    assert all(f"{i} of 4" in said.out for i in range(1, 5))
+    page = (tmp_path / "demo" / "index.html").read_text()
+    wavs = list((tmp_path / "demo").glob("*/*.wav"))
+    assert len(wavs) >= 15
+    for wav in wavs:
+        assert wav.name.replace(" ", "%20") in page or wav.name in page
+    assert main(["demo", str(tmp_path / "demo")]) == 2
+    assert "replace a demo by --force" in capsys.readouterr().err
+
+
+# Mistakes.
+
+
+def test_mistakes_in_what_is_named(trained: Path, tmp_path: Path, fails):
+    run = trained / "run"
+    assert "no such folder" in fails("prepare", tmp_path / "none", tmp_path / "shards")
+    assert "no such folder" in fails("train", tmp_path / "none", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert "--resume goes on with it, --force replaces it" in fails("train", trained / "shards", run)
+    assert "holds no run to resume" in fails("train", trained / "shards", tmp_path / "run", "--resume")
+    assert "preset is 'huge': choose one of" in fails("train", trained / "shards", tmp_path / "run", "--preset", "huge")
+    assert "preset is 'huge'" in fails("train", "--preset=huge", trained / "shards", tmp_path / "run")
+    assert "steps is 0: it must be at least 1" in fails("train", trained / "shards", tmp_path / "run", "--steps", 0)
+    assert "crop is 3" in fails("train", trained / "shards", tmp_path / "run", "--training.crop", 3)
+    for command in (["info"], ["sample"], ["score"]):
+        line = fails(*command, tmp_path, *([tmp_path / "out"] if command != ["info"] else []))
+        assert "holds no config.json: name the folder that training wrote" in line
+    assert "no sound" in fails("score", run, tmp_path)
+    assert "nothing.wav" in fails("score", run, tmp_path / "nothing.wav")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seconds", "0"], "seconds is 0.0: it must be above 0"),
+        (["--seconds", "nan"], "seconds is nan"),
+        (["--n", "0"], "n is 0"),
+        (["--label", "gong"], "label is 'gong', which the model does not know: choose one of its labels"),
+        (["--pitch", "300"], "pitch is 300.0"),
+        (["--temperature", "0"], "temperature is 0.0"),
+        (["--prime", "none.wav"], "none.wav cannot be read"),
+        (["--implementation", "abacus"], "implementation is 'abacus': choose one of"),
+    ],
+)
+def test_mistakes_in_sampling(trained: Path, tmp_path: Path, fails, flags: list[str], message: str):
+    assert message in fails("sample", trained / "run", tmp_path / "out", *flags)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_overwritten_unasked(trained: Path, tmp_path: Path, fails, start):
+    (tmp_path / "000.wav").write_bytes(b"mine")
+    assert "overwrite it by --force" in fails("sample", trained / "run", tmp_path, "--seconds", 0.01, "--n", 1)
+    assert (tmp_path / "000.wav").read_bytes() == b"mine"
+    assert start("sample", trained / "run", tmp_path, "--seconds", 0.01, "--n", 1, "--force").status == 0
+    assert soundfile.info(tmp_path / "000.wav").frames == 160
+
+
+def test_damaged_weights(trained: Path, tmp_path: Path, fails):
+    shutil.copy(trained / "run" / "config.json", tmp_path)
+    assert "has no model.safetensors" in fails("sample", tmp_path, tmp_path / "out")
+    (tmp_path / "model.safetensors").write_bytes((trained / "run" / "model.safetensors").read_bytes()[:1_000])
+    assert "it is damaged; restore it" in fails("sample", tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "a", "b", "--stepz", "3"],
+        ["sample", "a"],
+        ["sample", "a", "b", "--n", "many"],
+        ["info"],
+        ["morph", "a", "b"],
+    ],
+)
+def test_flags_that_are_not(arguments: list[str], start):
+    child = start(*arguments)
+    assert child.status == 2
+    assert child.stdout == ""
+    assert "Traceback" not in child.stderr
+    assert re.search("unrecognized|required|invalid|parsing", child.stderr, re.IGNORECASE)
+
+
+def test_a_reader_that_has_seen_enough(trained: Path, tmp_path: Path, child_environment: dict[str, str]):
+    for i in range(3):
+        soundfile.write(tmp_path / f"{i}.wav", 0.5 * np.sin(np.arange(160) / (10 + i)), 16_000)
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "wavesynth", "score", str(trained / "run"), str(tmp_path)]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=child_environment, check=False)
+    os.close(write)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_other_failures_of_the_system_are_one_line(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def fail(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", "somewhere")
+
+    monkeypatch.setattr(wavesynth.Synth, "write", fail)
+    assert main(["sample", str(trained / "run"), str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "wavesynth sample: Permission denied: somewhere\n"
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(wavesynth.Synth, "write", interrupt)
+    assert main(["sample", str(trained / "run"), str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "wavesynth sample: interrupted\n"

@@ -1,0 +1,151 @@
+"""Configs travel as JSON and come back the same; what does not fit is named with its file and field."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wavesynth.config import Config, Material, TrainingConfig, check_seed, from_dict, to_json
+from wavesynth.errors import UserError
+from wavesynth.families import FAMILIES, PRESETS, bind, family_type, preset
+
+WHERE = "runs/mine/config.json: training"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_comes_back_from_json(name: str):
+    config = preset(name)
+    kind = family_type(config.family)
+    assert kind.name == config.family
+    assert from_dict(kind.model_config, json.loads(to_json(config.model)), name) == config.model
+    assert from_dict(TrainingConfig, json.loads(to_json(config.training)), name) == config.training
+    material = Material(16_000, ("kick", "ÿ\udce9"), True, 0.5)
+    assert from_dict(Material, json.loads(to_json(material)), name) == material
+    adapted = kind.adapt(config.model, material)
+    assert kind.adapt(adapted, material) == adapted
+    assert from_dict(kind.model_config, json.loads(to_json(adapted)), name) == adapted
+    assert bind(config.family, adapted, material).context > 0
+
+
+def test_every_preset_is_of_a_known_family():
+    assert set(PRESETS) == {name for family in FAMILIES.values() for name in family.presets}
+    with pytest.raises(UserError, match=r"preset is 'wavenet-huge': choose one of .*wavenet-small"):
+        preset("wavenet-huge")
+    with pytest.raises(
+        UserError, match=r"family is 'rnn', which this version of wavesynth does not have: it has .*wavenet"
+    ):
+        family_type("rnn")
+
+
+def values(**changes: object) -> dict:
+    return json.loads(to_json(TrainingConfig())) | changes
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (values(stepz=3), "has the unknown field 'stepz': it was written by another version"),
+        (values(steps="many"), "steps is 'many': it must be of type int"),
+        (values(steps=2.5), "steps is 2.5: it must be of type int"),
+        (values(steps=True), "steps is True: it must be of type int"),
+        (values(steps=None), "steps is None: it must be of type int"),
+        (values(learning_rate="fast"), "learning_rate is 'fast': it must be of type float"),
+        (values(learning_rate=False), "learning_rate is False: it must be of type float"),
+        (values(optimizer="sgd"), "optimizer is 'sgd': choose one of 'adamw', 'muon'"),
+        (values(optimizer=["muon"]), r"optimizer is \['muon'\]: choose one of"),
+        (values(steps=0), "steps is 0: it must be at least 1"),
+        (values(ema=1.0), "ema is 1.0: it must be at least 0 and below 1"),
+        (values(ema=math.nan), "ema is nan"),
+        (values(learning_rate=math.nan), "learning_rate is nan: it must be above 0"),
+        (values(preview_seconds=math.inf), "preview_seconds is inf: it must be above 0 and finite"),
+        (values(weight_decay=-1), "weight_decay is -1.0: it must not be negative"),
+        (values(seed=2**32), "seed is 4294967296: it must lie between 0 and 4294967295"),
+        ([1, 2], r"holds \[1, 2\], not the fields of TrainingConfig"),
+        (None, "holds None, not the fields of TrainingConfig"),
+    ],
+)
+def test_what_does_not_fit_is_named(fields: object, message: str):
+    with pytest.raises(UserError, match=f"^runs/mine/config.json: training:? {message}") as error:
+        from_dict(TrainingConfig, fields, WHERE)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "lacks the field 'sample_rate'"),
+        ({"sample_rate": 16_000, "labels": "kick"}, "labels is 'kick': it must be a list"),
+        ({"sample_rate": 16_000, "labels": ["kick", 3]}, "labels is 3: it must be of type str"),
+        ({"sample_rate": 16_000, "pitched": 1}, "pitched is 1: it must be of type bool"),
+        ({"sample_rate": 0}, "sample_rate is 0: it must be at least 1 Hz"),
+    ],
+)
+def test_material_that_does_not_fit_is_named(fields: dict, message: str):
+    with pytest.raises(UserError, match=f"^config.json: material:? {message}"):
+        from_dict(Material, fields, "config.json: material")
+
+
+@dataclasses.dataclass(frozen=True)
+class Odd:
+    maybe: int | None = None
+    floats: tuple[float, ...] = ()
+
+
+def test_optional_fields_and_tuples():
+    assert from_dict(Odd, {}, "x") == Odd()
+    assert from_dict(Odd, {"maybe": None, "floats": [1, 2.5]}, "x") == Odd(None, (1.0, 2.5))
+    with pytest.raises(UserError, match="x: maybe is 'a': it must be of type int"):
+        from_dict(Odd, {"maybe": "a"}, "x")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(TrainingConfig)]), json_values, max_size=3))
+def test_any_json_is_a_config_or_a_user_error(changes: dict):
+    made, message = TrainingConfig(), "config.json"
+    try:
+        made = from_dict(TrainingConfig, changes, "config.json")
+    except UserError as error:
+        message = str(error)
+    assert message.startswith("config.json")
+    hash(made)  # whatever was taken is made of plain values
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "", None])
+def test_a_config_is_checked_when_made(optimizer):
+    with pytest.raises(UserError, match=r"optimizer is .*: choose one of 'adamw', 'muon'"):
+        TrainingConfig(optimizer=optimizer)
+    with pytest.raises(UserError, match="crop is 0"):
+        dataclasses.replace(TrainingConfig(), crop=0)
+
+
+def test_configs_cannot_be_changed():
+    config = Config("wavenet", None, TrainingConfig())
+    for target in (config, config.training, Material(16_000)):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(target, dataclasses.fields(target)[0].name, 3)
+
+
+def test_labels_are_looked_up():
+    material = Material(16_000, ("kick", "snare"))
+    assert [material.label_index(label) for label in (None, "kick", "snare")] == [-1, 0, 1]
+    with pytest.raises(UserError, match=r"label is 'hat', which the model does not know: .* \(kick, snare\)"):
+        material.label_index("hat")
+    with pytest.raises(UserError, match="trained without labels"):
+        Material(16_000).label_index("hat")
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1])
+def test_seeds(seed: int):
+    check_seed(seed)
+    for wrong in (seed - 2**32, seed + 2**32):
+        with pytest.raises(UserError, match=f"seed is {wrong}: it must lie between 0 and 4294967295"):
+            check_seed(wrong)

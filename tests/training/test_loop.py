@@ -1,0 +1,293 @@
+"""The loop: it learns, validates, saves and publishes; it stops at a NaN; resumed it is as if it had never stopped."""
+
+import dataclasses
+import json
+import math
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import soundfile
+
+import wavesynth
+from wavesynth import api
+from wavesynth.config import TrainingConfig
+from wavesynth.data.batches import Batches
+from wavesynth.data.shards import Shards
+from wavesynth.errors import UserError
+from wavesynth.training import checkpoints, journal, loop
+from wavesynth.training.likelihood import Likelihood
+
+TAPS = 8
+EPS = float(np.finfo(np.float32).eps)
+TRAINING = TrainingConfig(
+    steps=12, batch_size=4, crop=256, warmup=1, validate_every=4, save_every=3, preview_every=5, learning_rate=1e-2
+)
+
+
+def log_prob(params: Any, batch: Any) -> jax.Array:
+    """A linear prediction with Gaussian errors: the smallest model that learns anything."""
+    samples = batch["samples"]
+    past = jnp.stack([samples[:, k : k - TAPS] for k in range(TAPS)], axis=-1)
+    errors = samples[:, TAPS:] - past @ params["w"]
+    return -0.5 * jnp.square(errors) * jnp.exp(-2 * params["scale"]) - params["scale"] - 0.5 * math.log(2 * math.pi)
+
+
+class Recorder:
+    """Runs the loop with that model, and keeps what it hands out."""
+
+    def __init__(
+        self, run: Path, shards: Path, training: TrainingConfig = TRAINING, batches: type[Batches] = Batches
+    ) -> None:
+        self.run, self.training = run, training
+        opened = Shards.open(shards)
+        self.objective = Likelihood(log_prob, training)
+        self.learned = batches(opened, "train", training.batch_size, training.crop, TAPS, training.seed)
+        self.held_out = Batches(opened, "valid", training.batch_size, training.crop, TAPS, training.seed, limit=10)
+        self.published: list[tuple[int, float, Any]] = []
+        self.previewed: list[int] = []
+
+    def train(self) -> Any:
+        self.run.mkdir(exist_ok=True)
+        params = {"w": jnp.zeros(TAPS), "scale": jnp.zeros(())}
+        states = checkpoints.States(self.run, keep=2)
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        state, best = self.objective.init(params), math.inf
+        if states.latest is not None:
+            template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), state)
+            state, meta = states.restore(template)
+            best = meta["best"]
+        diary = journal.Journal(self.run, int(state.step))
+        try:
+            return loop.train(
+                self.objective, state, self.training, batches=self.learned, held_out=self.held_out, states=states,
+                journal=diary, best=best, progress=False,
+                publish=lambda params, step, value: self.published.append((step, value, jax.device_get(params))),
+                preview=lambda _, step: self.previewed.append(step),
+            )  # fmt: skip
+        finally:
+            diary.close()
+            states.close()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return journal.read(self.run / "journal.jsonl")
+
+    @property
+    def saved(self) -> list[int]:
+        return sorted(int(path.name) for path in (self.run / "states").iterdir())
+
+
+def test_what_happens_when(tmp_path: Path, tiny_shards: Path):
+    recorder = Recorder(tmp_path / "run", tiny_shards)
+    state = recorder.train()
+    assert int(state.step) == 12
+    assert [line["step"] for line in recorder.lines if "bits" in line] == [10, 12]
+    values = {line["step"]: line["valid_bits"] for line in recorder.lines if "valid_bits" in line}
+    assert list(values) == [4, 8, 12]
+    assert recorder.saved == [9, 12]
+    assert recorder.previewed == [5, 10, 12]
+    best, expected = math.inf, []
+    for step, value in values.items():
+        if value < best:
+            expected.append(step)
+            best = value
+    assert [step for step, _, _ in recorder.published] == expected
+    jax.tree.map(np.testing.assert_array_equal, recorder.published[-1][2], jax.device_get(state.ema))
+
+
+def test_validation_is_the_mean_over_samples(tmp_path: Path, tiny_shards: Path):
+    recorder = Recorder(tmp_path, tiny_shards)
+    params = {"w": jnp.zeros(TAPS).at[-1].set(0.9), "scale": jnp.float32(-2.0)}
+    evaluate = jax.jit(recorder.objective.evaluate)
+    place = loop.placement(recorder.training.batch_size)
+    value = loop.validate(evaluate, params, recorder.held_out, place, "bits")
+    bits, count = 0.0, 0
+    for batch in recorder.held_out.held_out():
+        each = -np.asarray(log_prob(params, batch), np.float64) / math.log(2)
+        bits, count = bits + each[batch["real"]].sum(), count + int(batch["real"].sum())
+    assert not all(batch["real"].all() for batch in recorder.held_out.held_out())  # so that the weights matter
+    # float32: each batch's mean is rounded, and is a sum of up to batch * crop terms in a tree
+    assert value == pytest.approx(bits / count, rel=EPS * math.log2(4 * 256))
+
+
+class Poisoned(Batches):
+    """One NaN in the batch of step 7."""
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        batch = super().batch(step)
+        if step == 6:
+            batch["samples"][1, 20] = np.nan
+        return batch
+
+
+def test_a_nan_stops_the_run_with_the_last_good_state(tmp_path: Path, tiny_shards: Path):
+    recorder = Recorder(tmp_path / "run", tiny_shards, batches=Poisoned)
+    with pytest.raises(
+        UserError, match=r"the loss of step 7 is not a finite number.*step 6 is saved.*--resume.*learning rate"
+    ):
+        recorder.train()
+    assert recorder.saved == [3, 6]
+    assert [step for step, _, _ in recorder.published] == [4]
+    assert recorder.lines[-1] == {
+        "step": 7,
+        "seconds": recorder.lines[-1]["seconds"],
+        "bits": None,
+        "gradient_norm": None,
+    }
+
+    mended = Recorder(tmp_path / "run", tiny_shards)
+    straight = Recorder(tmp_path / "straight", tiny_shards)
+    jax.tree.map(np.testing.assert_array_equal, mended.train(), straight.train())
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(mended.published[-1][2])))
+
+
+def test_a_nan_before_the_first_validation_keeps_weights_too(tmp_path: Path, tiny_shards: Path):
+    late = dataclasses.replace(TRAINING, validate_every=100, save_every=100)
+    recorder = Recorder(tmp_path / "run", tiny_shards, late, batches=Poisoned)
+    with pytest.raises(UserError, match="the loss of step 7"):
+        recorder.train()
+    assert recorder.saved == [6]
+    ((step, value, params),) = recorder.published
+    assert step == 6
+    assert math.isfinite(value)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def test_a_learning_rate_out_of_all_measure(tmp_path: Path, tiny_config, tiny_shards: Path, compile_cache: None):
+    wild = dataclasses.replace(tiny_config.training, learning_rate=1e30, clip=1e30, save_every=1, validate_every=1)
+    run = tmp_path / "run"
+    with pytest.raises(
+        UserError, match=r"the loss of step 3 is not a finite number.*delete .*states/2 to go on from the one"
+    ):
+        wavesynth.train(tiny_shards, run, dataclasses.replace(tiny_config, training=wild), progress=False)
+    assert sorted(path.name for path in (run / "states").iterdir()) == ["1", "2"]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(wavesynth.load(run).params))
+
+    # The step before was the one too far: what it left is finite, and useless. Follow the message.
+    shutil.rmtree(run / "states" / "2")
+    calm = dataclasses.replace(tiny_config, training=dataclasses.replace(tiny_config.training, steps=6))
+    wavesynth.train(tiny_shards, run, calm, resume=True, progress=False)
+    figures = journal.read(run / "journal.jsonl")[-1]
+    assert figures["step"] == 6
+    assert math.isfinite(figures["valid_bits"])
+
+
+@pytest.mark.parametrize("stop_at", [3, 10])
+def test_stopped_and_resumed_is_never_stopped(
+    stop_at: int, tmp_path: Path, tiny_config, tiny_run: Path, tiny_shards: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run, real = tmp_path / "run", Batches.batch
+
+    def batch(self: Batches, step: int) -> Any:
+        if step == stop_at + 1:  # made ahead, while step `stop_at` is taken or before it
+            signal.raise_signal(signal.SIGINT)
+        return real(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "batch", batch)
+        with pytest.raises(
+            KeyboardInterrupt, match=r"stopped at step \d+ of 20; the state is saved: go on by --resume"
+        ) as stop:
+            wavesynth.train(tiny_shards, run, tiny_config, progress=False)
+    stopped = int(str(stop.value).split()[3])
+    assert 1 <= stopped <= stop_at + 1
+    wavesynth.load(run)
+    wavesynth.train(tiny_shards, run, resume=True, progress=False)
+
+    def entries(folder: Path) -> list[dict[str, Any]]:
+        lines = [{k: v for k, v in line.items() if k != "seconds"} for line in journal.read(folder / "journal.jsonl")]
+        return [line for line in lines if line["step"] != stopped or stopped % 10 == 0]
+
+    assert entries(run) == entries(tiny_run)
+    config = api.config_of(run)
+    family = wavesynth.load(run).family
+    template = jax.tree.map(
+        api._on_first_device, jax.eval_shape(family.objective(config.training).init, family.shapes())
+    )
+    restored = []
+    for folder in (run, tiny_run):
+        states = checkpoints.States(folder, keep=2)
+        restored.append(states.restore(template))
+        states.close()
+    (state, meta), (expected, expected_meta) = restored
+    assert int(state.step) == 20
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+    if stopped > 5:  # a stop before the first validation makes one more, so that there is something to listen to
+        assert meta == expected_meta
+
+
+def test_it_learns_a_sine(tmp_path: Path, tiny_config, compile_cache: None):
+    time = np.arange(16_000) / 16_000
+    for i in range(2):
+        folder = tmp_path / "sounds"
+        folder.mkdir(exist_ok=True)
+        tone = 0.5 * np.sin(2 * np.pi * (440 + i) * time) + 0.01 * np.random.default_rng(i).standard_normal(16_000)
+        soundfile.write(folder / f"{i}.wav", tone, 16_000)
+    training = dataclasses.replace(tiny_config.training, steps=100, validate_every=10, save_every=100, ema=0.9)
+    wavesynth.prepare(folder, tmp_path / "shards", workers=1, progress=False)
+    config = dataclasses.replace(tiny_config, training=training)
+    synth = wavesynth.train(tmp_path / "shards", tmp_path / "run", config, progress=False)
+    lines = journal.read(tmp_path / "run" / "journal.jsonl")
+    values = [line["valid_bits"] for line in lines if "valid_bits" in line]
+    assert values[-1] < values[0] - 0.05
+    assert min(values) == values[-1]
+    # The noise alone, which nobody can predict: log2(32768 * 0.01 * sqrt(2 pi e)) = 10.4 bits.
+    floor = math.log2(32_768 * 0.01 * math.sqrt(2 * math.pi * math.e))
+    assert floor - 0.1 < values[-1] < floor + 1.5
+    assert synth.bits_per_sample(tone.astype(np.float32)) == pytest.approx(values[-1], abs=0.5)
+
+
+def test_eight_devices_learn_what_one_does(tmp_path: Path, tiny_config, tiny_shards: Path, start):
+    flags = [
+        f"--model.{f.name.replace('_', '-')}={getattr(tiny_config.model, f.name)}"
+        for f in dataclasses.fields(tiny_config.model)
+    ]
+    flags += [
+        "--training.batch-size=8",
+        "--training.crop=256",
+        "--training.validate-every=5",
+        "--training.preview-seconds=0.05",
+    ]
+    runs = []
+    for devices in (1, 8):
+        run = tmp_path / str(devices)
+        child = start("train", tiny_shards, run, *flags, "--steps", 10, devices=devices)
+        assert child.status == 0, child.stderr
+        runs.append([{k: v for k, v in line.items() if k != "seconds"} for line in journal.read(run / "journal.jsonl")])
+        assert wavesynth.load(run).sample(seconds=0.01).shape == (1, 160)
+    one, eight = runs
+    assert [line["step"] for line in one] == [line["step"] for line in eight] == [5, 10, 10]
+    # Sums over 8 * 256 samples in another order, in each of 10 steps.
+    tolerance = 10 * EPS * math.sqrt(8 * 256)
+    for a, b in zip(one, eight):
+        for name in a:
+            assert a[name] == pytest.approx(b[name], rel=tolerance * (10 if name == "gradient_norm" else 1)), name
+
+
+def test_as_many_devices_as_divide_the_batch(start, tiny_shards: Path, tmp_path: Path):
+    assert len(jax.tree.leaves(loop.placement(3)(jnp.zeros(3)).sharding.device_set)) == 1  # one device here
+    batch = {"samples": np.arange(6, dtype=np.float32).reshape(3, 2)}
+    np.testing.assert_array_equal(loop.placement(3)(batch, batched=True)["samples"], batch["samples"])
+
+
+def test_signals_are_given_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with loop.stop_signals() as received:
+        signal.raise_signal(signal.SIGTERM)
+        assert received == [signal.SIGTERM]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)  # the second is impatient
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_run_can_be_moved(tiny_run: Path, tmp_path: Path, tiny_shards: Path):
+    shutil.copytree(tiny_run, tmp_path / "moved")
+    shutil.copytree(tiny_shards, tmp_path / "shards")
+    wavesynth.train(tmp_path / "shards", tmp_path / "moved", resume=True, steps=21, progress=False)
+    assert json.loads((tmp_path / "moved" / "config.json").read_text())["training"]["steps"] == 21

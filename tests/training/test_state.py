@@ -1,0 +1,125 @@
+"""The optimiser and the moving average: what they do at each step, and that a step that failed leaves no trace."""
+
+import math
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wavesynth.config import TrainingConfig
+from wavesynth.training.likelihood import Likelihood
+from wavesynth.training.state import TrainState, apply_gradients, create, make_optimizer, trained
+
+PARAMS = {
+    "w": jnp.ones((4, 4)) * 2,
+    "bias": jnp.ones((4,)),
+    "fixed_whitening": jnp.eye(4) * 3,
+    "layers": {"0": {"w": jnp.ones((4, 2))}},
+}
+EPS = float(jnp.finfo(jnp.float32).eps)
+
+
+def gradients(scale: float = 1.0):
+    """As they come from a model: none for what is fixed."""
+    made = jax.tree.map(lambda leaf: scale * jnp.ones_like(leaf), PARAMS)
+    return made | {"fixed_whitening": jnp.zeros((4, 4))}
+
+
+def take(training: TrainingConfig, steps: int, scale: float = 1.0, healthy: bool = True) -> list[TrainState]:
+    """The states after 0, 1 ... `steps` steps along one gradient."""
+    optimizer = make_optimizer(training)
+    states = [create(PARAMS, optimizer)]
+    step = jax.jit(lambda state: apply_gradients(state, gradients(scale), optimizer, training.ema, jnp.array(healthy)))
+    for _ in range(steps):
+        states.append(step(states[-1]))
+    return states
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
+def test_what_is_fixed_is_never_changed(optimizer, weight_decay: float):
+    last = take(TrainingConfig(steps=20, optimizer=optimizer, weight_decay=weight_decay), 5)[-1]
+    for params in (last.params, last.ema):
+        np.testing.assert_array_equal(params["fixed_whitening"], PARAMS["fixed_whitening"])
+    for moved in (last.params["w"], last.params["bias"], last.params["layers"]["0"]["w"]):
+        assert float(jnp.abs(moved - 1).max()) > 0
+        assert bool(jnp.isfinite(moved).all())
+
+
+def test_matrices_decay_and_nothing_else():
+    assert trained(PARAMS) == {"w": True, "bias": False, "fixed_whitening": False, "layers": {"0": {"w": True}}}
+
+
+def test_adam_takes_steps_of_the_scheduled_size():
+    # Along one gradient Adam's step is the learning rate itself: a warm-up over a tenth of all steps, then a cosine to 0.
+    training = TrainingConfig(steps=100, learning_rate=1e-2, warmup=1_000, clip=1e9)
+    states = take(training, 100)
+    rates = [float((a.params["bias"] - b.params["bias"])[0]) for a, b in pairwise(states)]
+    expected = [
+        1e-2 * step / 10 if step < 10 else 1e-2 * 0.5 * (1 + math.cos(math.pi * (step - 10) / 90))
+        for step in range(100)
+    ]
+    np.testing.assert_allclose(rates, expected, rtol=1e-3, atol=4 * EPS)  # Adam's epsilon; the subtraction of ones
+
+
+def test_gradients_are_clipped_together():
+    optimizer = make_optimizer(TrainingConfig(steps=100, clip=0.5))
+    first = optimizer.init(PARAMS)
+    _, one = optimizer.update(gradients(100.0), first, PARAMS)
+    norm = math.sqrt(sum(float(jnp.sum(jnp.square(leaf))) for leaf in jax.tree.leaves(one[1][0].mu)))
+    assert norm == pytest.approx(0.5 * (1 - 0.9), rel=1e-5)  # the first moment takes in a tenth of it
+
+
+def test_the_moving_average_starts_fast_and_ends_at_its_decay():
+    training = TrainingConfig(steps=100, ema=0.5)
+    states = take(training, 30)
+    for step, (before, after) in enumerate(pairwise(states)):
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * before.ema["bias"] + (1 - decay) * after.params["bias"]
+        np.testing.assert_allclose(after.ema["bias"], expected, rtol=4 * EPS)
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf, 1.0])
+def test_a_step_that_failed_leaves_the_state_as_it_was(scale: float):
+    before, after = take(TrainingConfig(steps=100), 1, scale, healthy=False)
+    assert int(after.step) == 0
+    jax.tree.map(np.testing.assert_array_equal, after, before)
+
+
+def test_the_moving_average_is_no_alias_of_the_weights():
+    state = create(PARAMS, make_optimizer(TrainingConfig()))
+    donated = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)(state)
+    assert bool(jnp.isfinite(donated.ema["w"]).all())
+
+
+def test_likelihood_counts_real_samples_and_learns_all():
+    def log_prob(params, batch):
+        return params["level"] * jnp.ones_like(batch["samples"]) * jnp.where(batch["real"], 1.0, 5.0)
+
+    objective = Likelihood(log_prob, TrainingConfig(steps=10, clip=1e9))
+    params = {"level": jnp.float32(-math.log(2))}
+    batch = {"samples": jnp.zeros((2, 4)), "real": jnp.array([[True, True, False, False], [True, True, True, True]])}
+    state, metrics = jax.jit(objective.step)(objective.init(params), batch)
+    assert float(metrics["bits"]) == pytest.approx(1.0)  # 6 real samples of 1 bit each
+    assert float(metrics["gradient_norm"]) == pytest.approx(
+        (6 + 2 * 5) / 8 / math.log(2)
+    )  # the silence behind is learned
+    assert bool(metrics["healthy"])
+    assert int(state.step) == 1
+    figures, weight = objective.evaluate(params, batch)
+    assert float(figures["bits"]) == pytest.approx(1.0)
+    assert int(weight) == 6
+    nothing = batch | {"real": jnp.zeros((2, 4), bool)}
+    assert float(objective.evaluate(params, nothing)[0]["bits"]) == 0.0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_likelihood_notices_what_is_not_finite(bad: float):
+    objective = Likelihood(lambda params, batch: params["level"] + batch["samples"], TrainingConfig(steps=10))
+    batch = {"samples": jnp.full((1, 4), bad), "real": jnp.ones((1, 4), bool)}
+    before = objective.init({"level": jnp.float32(1)})
+    after, metrics = jax.jit(objective.step)(before, batch)
+    assert not bool(metrics["healthy"])
+    jax.tree.map(np.testing.assert_array_equal, after, before)
