@@ -33,7 +33,7 @@ import numpy as np
 from harness import Row, arguments, has_pytorch, machine, print_table, shrunk, write_json
 from trainees import PyTorch, Wavesynth, bound, material_of
 
-from wavesynth import api
+from wavesynth import runs
 from wavesynth.audio import files, mulaw
 from wavesynth.config import TrainingConfig
 from wavesynth.data.batches import Batch, Batches, prefetch
@@ -174,7 +174,7 @@ def wavesynth(options: Any, learned: Shards, scored: Shards, add: Callable, add_
     trainee = Wavesynth(family, training, first)
     if options.save:
         options.save.mkdir(parents=True)
-        (options.save / api.CONFIG).write_text(api._config_json(family, training))
+        runs.write(options.save, family, training)
 
     def reached(minutes: float, steps: int) -> None:
         speed = (steps - 1) * training.batch_size * training.crop / (60 * minutes)

@@ -25,6 +25,7 @@ LAYERS = (
     {"training", "sampling", "timbre", "evaluation"},
     {"families"},
     {"synth"},
+    {"runs"},
     {"api"},
     {"__init__"},
     {"__main__", "demo"},

@@ -82,8 +82,12 @@ def train(arguments: list[str], resumed: Any = None) -> None:
     from tyro.conf import arg
 
     import wavesynth
-    from wavesynth.api import CONFIG, DEFAULT_PRESET, config_of
+    from wavesynth.api import DEFAULT_PRESET, config_of
     from wavesynth.config import TrainingConfig
+    from wavesynth.runs import CONFIG
+    from wavesynth.training.memory import keep_freed_memory
+
+    keep_freed_memory()
 
     chosen = _peek("--preset", arguments)
     config = resumed or wavesynth.preset(chosen or DEFAULT_PRESET)
@@ -244,6 +248,7 @@ def demo(arguments: list[str]) -> None:
     from tyro.conf import arg
 
     import wavesynth.demo
+    from wavesynth.training.memory import keep_freed_memory
 
     def demo(out: Annotated[Path, arg(metavar="OUT")] = Path("wavesynth-demo"), /, force: bool = False) -> None:
         """Train on the sounds that come with wavesynth, sample, morph, and leave a page.
@@ -254,6 +259,7 @@ def demo(arguments: list[str]) -> None:
         """
         wavesynth.demo.run(out, force=force)
 
+    keep_freed_memory()
     _run(demo, arguments)
 
 

@@ -1,11 +1,8 @@
 """Training and loading: where a folder of sounds, a family and the loop are wired together."""
 
 import dataclasses
-import importlib.util
-import json
 import math
 import os
-import shutil
 import statistics
 import warnings
 from collections.abc import Iterator
@@ -15,9 +12,10 @@ from typing import Any
 
 import jax
 
+from wavesynth import runs
 from wavesynth.audio import files, pictures
 from wavesynth.audio.names import display
-from wavesynth.config import FORMAT, VERSION, Config, Material, TrainingConfig, from_dict, to_json
+from wavesynth.config import Config, Material, TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.data.corpus import scan
 from wavesynth.data.prepare import prepare
@@ -31,10 +29,8 @@ from wavesynth.training.journal import read as read_journal
 from wavesynth.training.state import Params
 
 PathName = str | PathLike[str]
-CONFIG, SOURCE = "config.json", "source.json"
 DEFAULT_PRESET = "wavenet-small"
 CALIBRATION_WINDOWS = 64
-_BEGINNING = ("shards", "shards.partial", "shards.report.json", "source.json", "source.json.tmp", "config.json.tmp")
 
 
 def train(
@@ -64,14 +60,14 @@ def train(
     if resume and force:
         raise UserError("resume and force are both given: go on with the run (resume), or replace it (force)")
     if resume:
-        config = _resumed_config(run, config)
+        config = runs.resumed_config(run, config)
     else:
         config = config or preset(DEFAULT_PRESET)
-        _check_free(run, force)
+        runs.check_free(run, force)
     training = config.training if steps is None else dataclasses.replace(config.training, steps=steps)
     shards = _open(Path(source), run, resume, force, progress)
     if resume:
-        _check_source(run, shards)
+        runs.check_source(run, shards)
     material = Material(
         shards.sample_rate,
         shards.labels,
@@ -84,10 +80,9 @@ def train(
     states = None
     try:
         if not resume:
-            _clear(run)
-            origin = {"shards": str(Path(shards.path).absolute()), "fingerprint": shards.fingerprint}
-            checkpoints.replace(run / SOURCE, json.dumps(origin).encode())
-        checkpoints.replace(run / CONFIG, _config_json(family, training).encode())
+            runs.clear(run)
+            runs.write_source(run, shards)
+        runs.write(run, family, training)
         states = checkpoints.States(run, training.keep)
         _train(family, training, learned, held_out, states, run, progress)
     except OSError as error:
@@ -112,7 +107,7 @@ def load(run: PathName) -> Synth:
     """
     enable_compile_cache()
     run = Path(run)
-    family, _ = _read_config(run)
+    family, _ = runs.read(run)
     return Synth(family, checkpoints.read_weights(run, family.shapes()))
 
 
@@ -148,14 +143,14 @@ def score_files(synth: Synth, folder: PathName, **how: Any) -> Iterator[tuple[st
 
 def config_of(run: PathName) -> Config:
     """The config that a run was begun with."""
-    family, training = _read_config(Path(run))
+    family, training = runs.read(Path(run))
     return Config(family.name, family.model, training)
 
 
 def describe(run: PathName) -> str:
     """What a run holds, in a few lines."""
     run = Path(run)
-    family, training = _read_config(run)
+    family, training = runs.read(run)
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(family.shapes()))
     material = family.material
     journal = read_journal(run / "journal.jsonl")
@@ -240,14 +235,9 @@ def _introduction(family: Family, metric: str, learned: Batches, held_out: Batch
 def _preview(synth: Synth, folder: Path, training: TrainingConfig) -> None:
     """A few sounds to listen to and, where matplotlib is installed, to look at."""
     paths = synth.write(folder, n=4, seconds=training.preview_seconds, seed=training.seed, force=True)
-    if has_matplotlib():
+    if pictures.available():
         sounds = {path.stem: files.read(path, synth.sample_rate) for path in paths}
         pictures.spectrogram(folder / "spectrogram.png", sounds, synth.sample_rate)
-
-
-def has_matplotlib() -> bool:
-    """Whether pictures can be drawn (extra `viz`)."""
-    return importlib.util.find_spec("matplotlib") is not None
 
 
 def _open(source: Path, run: Path, resume: bool, force: bool, progress: bool) -> Shards:
@@ -264,81 +254,3 @@ def _open(source: Path, run: Path, resume: bool, force: bool, progress: bool) ->
     if progress:
         print(report, flush=True)
     return Shards.open(shards, verify=True)
-
-
-def _check_free(run: Path, force: bool) -> None:
-    """Raises UserError unless the run's folder is new, holds what a beginning left, or a run that is to be replaced."""
-    if run.exists() and not run.is_dir():
-        raise UserError(f"run is {str(run)!r}, which is a file: name a folder to write")
-    if (run / CONFIG).exists():
-        if not force:
-            raise UserError(f"run is {str(run)!r}, which holds a run: --resume goes on with it, --force replaces it")
-    elif run.exists() and any(child.name not in _BEGINNING for child in run.iterdir()):
-        raise UserError(f"run is {str(run)!r}, a folder that holds other things: name a new one")
-
-
-def _clear(run: Path) -> None:
-    """Makes the run's folder, without what an earlier run wrote there; config.json, which marks a run, goes last."""
-    run.mkdir(parents=True, exist_ok=True)
-    for name in ("states", "previews", "tensorboard"):
-        shutil.rmtree(run / name, ignore_errors=True)
-    for name in (checkpoints.WEIGHTS, "journal.jsonl", SOURCE, CONFIG):
-        (run / name).unlink(missing_ok=True)
-
-
-def _resumed_config(run: Path, config: Config | None) -> Config:
-    """The config to go on with: the run's own, trained from here on as `config` says if there is one."""
-    if not (run / CONFIG).exists():
-        raise UserError(f"run is {str(run)!r}, which holds no run to resume: leave --resume out to start one")
-    family, training = _read_config(run)
-    if config is None:
-        return Config(family.name, family.model, training)
-    if (config.family, family_type(config.family).adapt(config.model, family.material)) != (family.name, family.model):
-        raise UserError(f"config is not the one that {run} was begun with: leave it out to resume, or name a new run")
-    if config.training.optimizer != training.optimizer:
-        raise UserError(
-            f"optimizer is {config.training.optimizer!r}, {run} was begun with {training.optimizer!r}, whose state does "
-            "not fit it: leave it out to resume, or name a new run"
-        )
-    return config
-
-
-def _check_source(run: Path, shards: Shards) -> None:
-    try:
-        before = json.loads((run / SOURCE).read_text())
-        begun_with, place = before["fingerprint"], before["shards"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{run / SOURCE} cannot be read ({error}): restore it, or replace the run by --force") from None
-    if begun_with != shards.fingerprint:
-        raise UserError(f"source holds other sounds than {run} was begun with ({place}): resume with those")
-
-
-def _config_json(family: Family, training: TrainingConfig) -> str:
-    head: dict[str, Any] = {"format": FORMAT, "wavesynth": VERSION, "family": family.name}
-    parts = {"model": family.model, "training": training, "material": family.material}
-    return json.dumps(head | {name: json.loads(to_json(part)) for name, part in parts.items()}, indent=2) + "\n"
-
-
-def _read_config(run: Path) -> tuple[Family, TrainingConfig]:
-    path = run / CONFIG
-    if not path.exists():
-        raise UserError(f"run is {str(run)!r}, which holds no {CONFIG}: name the folder that training wrote")
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}): restore it, or train anew") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path} is not of format {FORMAT}, the one that wavesynth {VERSION} reads")
-    try:
-        kind = family_type(str(content.get("family")))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    model = from_dict(kind.model_config, content.get("model"), f"{path}: model")
-    training = from_dict(TrainingConfig, content.get("training"), f"{path}: training")
-    material = from_dict(Material, content.get("material"), f"{path}: material")
-    if kind.adapt(model, material) != model:
-        raise UserError(f"{path}: model does not fit material (its labels and pitches): it was changed; restore it")
-    return kind(model, material), training
-
-
-__all__ = ["load", "train"]

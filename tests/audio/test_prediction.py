@@ -34,7 +34,9 @@ def test_the_past_becomes_white(sounds):
     white = past @ prediction.whitening
     np.testing.assert_allclose(white.T @ white / len(white), np.eye(16), atol=0.05)
     later = np.tril(prediction.whitening, -1)
-    assert np.abs(later).max() < 1e-9 * np.abs(prediction.whitening).max(), "a column must depend on older samples alone"
+    assert np.abs(later).max() < 1e-9 * np.abs(prediction.whitening).max(), (
+        "a column must depend on older samples alone"
+    )
 
 
 def test_silence_is_no_division_by_zero():

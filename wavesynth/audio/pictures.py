@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import warnings
@@ -30,6 +31,11 @@ TICKS_HZ = (200, 500, 1000, 2000, 4000, 8000, 16_000)
 PANEL_INCHES = (2.7, 1.9)
 DOTS_PER_INCH = 150
 LONGEST_TITLE = 32
+
+
+def available() -> bool:
+    """Whether pictures can be drawn: the extra `viz` is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def spectrogram(path: str | os.PathLike[str], sounds: Sounds, sample_rate: int, *, columns: int = 4) -> None:

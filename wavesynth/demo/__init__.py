@@ -70,7 +70,7 @@ def _section(out: Path, synth: Synth, name: str, heading: str, sounds: dict[str,
     for title, sound in sounds.items():
         files.write(out / name / f"{title}.wav", sound, synth.sample_rate)
     shown = []
-    if api.has_matplotlib():
+    if pictures.available():
         pictures.spectrogram(out / f"{name}.png", sounds, synth.sample_rate, columns=len(sounds))
         shown = [Picture(f"{name}.png", heading)]
     return Section(heading, "", pictures=shown, sounds=[Sound(title, f"{name}/{title}.wav") for title in sounds])
