@@ -1,12 +1,12 @@
 """What every test runs under: the installed package, strict JAX, reproducible hypothesis, and the shipped sounds."""
 
+import dataclasses
 import importlib.machinery
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -80,6 +80,16 @@ def tiny_config():
 
 
 @pytest.fixture(scope="session")
+def tiny_flags(tiny_config) -> list[str]:
+    """`tiny_config` as the command line says it."""
+    values = {"model": tiny_config.model, "training": tiny_config.training}
+    fields = [
+        (part, f.name, getattr(value, f.name)) for part, value in values.items() for f in dataclasses.fields(value)
+    ]
+    return [f"--{part}.{name.replace('_', '-')}={value}" for part, name, value in fields]
+
+
+@pytest.fixture(scope="session")
 def tiny_shards(tmp_path_factory: pytest.TempPathFactory, sounds: Path) -> Path:
     """The sounds that ship with the package, prepared."""
     from wavesynth.data.prepare import prepare
@@ -149,7 +159,7 @@ for line in sys.stdin:
 """
 
 
-@dataclass
+@dataclasses.dataclass
 class Child:
     """A command that runs: its process, and what it has printed so far."""
 

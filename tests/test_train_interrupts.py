@@ -22,7 +22,7 @@ import pytest
 import soundfile
 
 import wavesynth
-from wavesynth import api
+from wavesynth import api, runs
 from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
@@ -30,16 +30,6 @@ from wavesynth.training import checkpoints
 from wavesynth.training import journal as journals
 
 KILLS = 20
-
-
-@pytest.fixture
-def flags(tiny_config) -> list[str]:
-    """`tiny_config` as the command line says it."""
-    values = {"model": tiny_config.model, "training": tiny_config.training}
-    fields = [
-        (part, f.name, getattr(value, f.name)) for part, value in values.items() for f in dataclasses.fields(value)
-    ]
-    return [f"--{part}.{name.replace('_', '-')}={value}" for part, name, value in fields]
 
 
 def losses(run: Path) -> list[dict[str, Any]]:
@@ -52,7 +42,7 @@ def template(config: bytes) -> Any:
     """The state that runs of one config.json have, as shapes."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_bytes(config)
-        family, training = api._read_config(Path(folder))
+        family, training = runs.read(Path(folder))
     shapes = jax.eval_shape(family.objective(training).init, family.shapes())
     return jax.tree.map(api._on_first_device, shapes)
 
@@ -102,10 +92,10 @@ def only_line(stderr: str) -> str:
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
-    name: str, status: int, flags, tiny_shards: Path, tmp_path: Path, child_environment: dict[str, str]
+    name: str, status: int, tiny_flags, tiny_shards: Path, tmp_path: Path, child_environment: dict[str, str]
 ):
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "wavesynth", "train", str(tiny_shards), str(run), *flags, "--steps", "100000"]
+    command = [sys.executable, "-m", "wavesynth", "train", str(tiny_shards), str(run), *tiny_flags, "--steps", "100000"]
     process = subprocess.Popen(
         command, env=child_environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -123,8 +113,8 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
     assert wavesynth.load(run).labels
 
 
-def test_killed_again_and_again_it_learns_the_same(flags, start, tiny_shards: Path, tmp_path: Path):
-    arguments = [*flags, "--steps", "60", "--training.save-every", "1"]
+def test_killed_again_and_again_it_learns_the_same(tiny_flags, start, tiny_shards: Path, tmp_path: Path):
+    arguments = [*tiny_flags, "--steps", "60", "--training.save-every", "1"]
     straight = start("train", tiny_shards, tmp_path / "straight", *arguments)
     assert straight.status == 0, straight.stderr
 
@@ -314,7 +304,7 @@ def test_resuming_with_another_config(tiny_config, tiny_run: Path, tiny_shards: 
 
 
 def test_the_command_line_resumes_by_the_runs_own_config(
-    tiny_run: Path, tiny_shards: Path, tmp_path: Path, start, flags
+    tiny_run: Path, tiny_shards: Path, tmp_path: Path, start, tiny_flags
 ):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
@@ -323,7 +313,7 @@ def test_the_command_line_resumes_by_the_runs_own_config(
     assert child.status == 0, child.stderr
     assert api.config_of(run).model == own.model
     assert api.config_of(run).training == dataclasses.replace(own.training, learning_rate=1e-4, steps=21)
-    child = start("train", tiny_shards, run, *flags, "--preset", "wavenet-tiny", "--resume", "--steps", "21")
+    child = start("train", tiny_shards, run, *tiny_flags, "--preset", "wavenet-tiny", "--resume", "--steps", "21")
     assert child.status == 0, child.stderr
     assert "not the one" in one_line(start("train", tiny_shards, run, "--preset", "wavenet-tiny", "--resume"))
 

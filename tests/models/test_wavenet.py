@@ -149,13 +149,22 @@ def test_product_is_a_product_and_so_is_its_gradient():
         np.testing.assert_allclose(ours, plain, atol=1e-5)
 
 
-def test_examples_do_not_mix():
-    """Five examples run in groups on a CPU; each alone must give the same."""
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_examples_do_not_mix(monkeypatch, backend):
+    """Eight examples run in groups on a CPU and as one batch elsewhere; each alone must give the same, gradients too."""
     bind, params = network(SMALL)
     samples = 0.3 * jax.random.normal(jax.random.key(2), (8, SMALL.receptive_field + TARGETS))
-    together = bind(params)(samples)
-    for index in range(8):
-        np.testing.assert_allclose(together[index], bind(params)(samples[index : index + 1])[0], atol=1e-5)
+
+    def total(params, samples):
+        return -log_probs(SMALL, params, bind, samples).sum()
+
+    alone = [jax.value_and_grad(total)(params, samples[index : index + 1]) for index in range(8)]
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    value, gradient = jax.value_and_grad(total)(params, samples)
+    assert float(value) == pytest.approx(sum(float(value) for value, _ in alone), rel=1e-6)
+    added = jax.tree.map(lambda *leaves: sum(leaves), *(gradient for _, gradient in alone))
+    for ours, expected in zip(jax.tree.leaves(gradient), jax.tree.leaves(added), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-4 * float(jnp.abs(expected).max() + 1))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import dataclasses
 import math
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,8 @@ def test_what_happens_when(tmp_path: Path, tiny_shards: Path):
     assert list(values) == [4, 8, 12]
     assert recorder.saved == [9, 12]
     assert recorder.previewed == [5, 10, 12]
+    seconds = [line["seconds"] for line in recorder.lines]
+    assert seconds == sorted(seconds)
     best, expected = math.inf, []
     for step, value in values.items():
         if value < best:
@@ -240,28 +244,62 @@ def test_it_learns_a_sine(tmp_path: Path, tiny_config, compile_cache: None):
     assert synth.bits_per_sample(tone.astype(np.float32)) == pytest.approx(values[-1], abs=0.5)
 
 
-def test_eight_devices_learn_what_one_does(tmp_path: Path, tiny_shards: Path, start):
-    flags = """
-        --model.layers-per-stack=2 --model.stacks=1 --model.channels=4 --model.skip-channels=4 --model.head-channels=4
-        --training.batch-size=8 --training.crop=256 --training.validate-every=5 --training.preview-seconds=0.05
-    """.split()  # noqa: SIM905
-    runs = []
-    for devices in (1, 8):
-        run = tmp_path / str(devices)
-        child = start("train", tiny_shards, run, *flags, "--steps", 10, devices=devices)
-        assert child.status == 0, child.stderr
-        runs.append([{k: v for k, v in line.items() if k != "seconds"} for line in journal.read(run / "journal.jsonl")])
-        assert wavesynth.load(run).sample(seconds=0.01).shape == (1, 160)
-    one, eight = runs
+DEVICES = """
+import sys
+from pathlib import Path
+import jax
+from wavesynth.config import Material, TrainingConfig
+from wavesynth.data.batches import Batches
+from wavesynth.data.shards import Shards
+from wavesynth.families.wavenet import WaveNetFamily
+from wavesynth.models.wavenet import WaveNetConfig
+from wavesynth.training import loop
+from wavesynth.training.checkpoints import States
+from wavesynth.training.journal import Journal
+
+shards = Shards.open(sys.argv[1])
+material = Material(shards.sample_rate, shards.labels, True, 1.0)
+model = WaveNetConfig(stacks=1, layers_per_stack=2, channels=4, skip_channels=4, head_channels=4, taps=8, mixtures=2)
+family = WaveNetFamily(WaveNetFamily.adapt(model, material), material)
+training = TrainingConfig(steps=10, batch_size=8, crop=256, warmup=1, validate_every=5)
+learned = Batches(shards, "train", 8, 256, family.context, 0, align=family.align)
+held_out = Batches(shards, "valid", 8, 256, family.context, 0, align=family.align, limit=16)
+objective = family.objective(training)
+params = family.init(jax.random.key(0), learned.batch(0)["samples"])
+used, all_devices = [], jax.devices()
+for count in (1, 8):
+    jax.devices = lambda: all_devices[:count]
+    run = Path(sys.argv[2], str(count))
+    run.mkdir()
+    journal, states = Journal(run), States(run, keep=1)
+    state = loop.train(
+        objective, objective.init(jax.tree.map(lambda leaf: leaf.copy(), params)), training, batches=learned,
+        held_out=held_out, states=states, journal=journal, best=1e9, publish=lambda *_: None, preview=lambda *_: None,
+        progress=False,
+    )
+    journal.close()
+    states.close()
+    used.append(len(state.params["front"].sharding.device_set))
+print(used)
+"""
+
+
+def test_eight_devices_learn_what_one_does(tmp_path: Path, tiny_shards: Path, child_environment: dict[str, str]):
+    command = [sys.executable, "-c", DEVICES, str(tiny_shards), str(tmp_path)]
+    environment = child_environment | {"JAX_NUM_CPU_DEVICES": "8"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[1, 8]\n"
+    one, eight = (journal.read(tmp_path / count / "journal.jsonl") for count in ("1", "8"))
     assert [line["step"] for line in one] == [line["step"] for line in eight] == [5, 10, 10]
     # Sums over 8 * 256 samples in another order, in each of 10 steps.
     tolerance = 10 * EPS * math.sqrt(8 * 256)
     for a, b in zip(one, eight):
-        for name in a:
+        for name in a.keys() - {"seconds"}:
             assert a[name] == pytest.approx(b[name], rel=tolerance * (10 if name == "gradient_norm" else 1)), name
 
 
-def test_as_many_devices_as_divide_the_batch(start, tiny_shards: Path, tmp_path: Path):
+def test_as_many_devices_as_divide_the_batch():
     assert len(jax.tree.leaves(loop.placement(3)(jnp.zeros(3)).sharding.device_set)) == 1  # one device here
     batch = {"samples": np.arange(6, dtype=np.float32).reshape(3, 2)}
     np.testing.assert_array_equal(loop.placement(3)(batch, batched=True)["samples"], batch["samples"])

@@ -85,9 +85,10 @@ def _rows(first: float, second: float, dtype: jnp.dtype) -> jax.Array:
 def over_examples(function: Callable, *batched: jax.Array | None) -> jax.Array:
     """`function` of every example of the arguments [B, ...] (None is passed on), stacked.
 
-    A CPU runs a few examples side by side, each in code of its own, faster than one batch; other devices take the batch.
+    One CPU runs a few examples side by side, each in code of its own, faster than one batch; other devices, and many,
+    take the batch.
     """
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or jax.device_count() > 1:
         return jax.vmap(function, in_axes=[None if leaf is None else 0 for leaf in batched])(*batched)
     size = next(leaf.shape[0] for leaf in batched if leaf is not None)
     if size > UNROLLED and size % UNROLLED == 0:

@@ -61,6 +61,7 @@ def train(
     evaluate = jax.jit(objective.evaluate)
     first = step = int(state.step)
     clock = Clock(journal.seconds)
+    shown = math.nan
 
     with (
         stop_signals() as received,
@@ -72,9 +73,9 @@ def train(
             figures = {name: float(value) for name, value in metrics.items()}
             healthy = bool(figures.pop("healthy"))
             rate = (step - first) * training.batch_size * training.crop / clock.lap(step - first)
-            bar.set_postfix_str(
-                f"{objective.metric} {figures[objective.metric]:.3f}, best {best:.3f}, {rate:,.0f} samples/s"
-            )
+            latest = figures[objective.metric]
+            shown = latest if math.isnan(shown) else 0.95 * shown + 0.05 * latest  # windows differ more than steps do
+            bar.set_postfix_str(f"{objective.metric} {shown:.3f}, best {best:.3f}, {rate:,.0f} samples/s")
             bar.update()
             stopping = bool(received) or step == training.steps or not healthy
             if stopping or step % 10 == 0:
@@ -142,14 +143,19 @@ class Clock:
 
     def __init__(self, before: float) -> None:
         self._before, self._began, self._resting, self._first = before, time.perf_counter(), 0.0, 0.0
+        self._paused_at: float | None = None
 
     @property
     def total(self) -> float:
-        return self._before + time.perf_counter() - self._began - self._resting
+        return self._before + self._elapsed()
+
+    def _elapsed(self) -> float:
+        now = time.perf_counter() if self._paused_at is None else self._paused_at
+        return now - self._began - self._resting
 
     def lap(self, steps: int) -> float:
         """Seconds since training began, in proportion: the first step, which compiles, is counted like the others."""
-        now = time.perf_counter() - self._began - self._resting
+        now = self._elapsed()
         if steps == 1:
             self._first = now
             return now
@@ -157,9 +163,10 @@ class Clock:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        began = time.perf_counter()
+        self._paused_at = time.perf_counter()
         yield
-        self._resting += time.perf_counter() - began
+        self._resting += time.perf_counter() - self._paused_at
+        self._paused_at = None
 
 
 @contextmanager
