@@ -177,6 +177,7 @@ def enable_compile_cache() -> None:
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "wavesynth" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # a start is some 200 small programs
 
 
 def _batches(family: Family, training: TrainingConfig, shards: Shards, split: str) -> Batches:

@@ -32,16 +32,22 @@ ALIGN = 16  # float32 in one AVX-512 register
 class WaveNetConfig:
     """The shape of a WaveNet.
 
-    stacks, layers_per_stack: dilations 1, 2, 4 ... 2^(layers_per_stack - 1), repeated `stacks` times.
-    channels: width of the residual path and of each gate; skip_channels, head_channels: of the two last layers.
-    kernel_width: taps of each dilated convolution, 2 or 3.
-    taps: how many past samples the first layer (and the linear prediction of a mixture) looks at.
-    output: "mixture" of `mixtures` logistics, or a "softmax" over mu-law codes.
-    quantization: the bins that a mixture's training integrates over; a softmax is always "mulaw".
-    labels: rows of the table of label embeddings; 0 for none. Filled in from the data.
-    vector_channels: width of the global conditioning vector (a label's embedding, or any vector given); 0 for none.
-    frame_channels, hop_length: width of the local conditioning (0 for none), and how many samples one frame lasts.
-    dtype: of the activations, "float32" or "bfloat16"; parameters and likelihoods are always float32.
+    Attributes:
+        stacks: how often the dilations 1, 2, 4 ... are repeated.
+        layers_per_stack: how many of them there are; the last is 2^(layers_per_stack - 1).
+        channels: width of the residual path and of each gate.
+        skip_channels: width of the last layer but one.
+        head_channels: width of the last layer.
+        kernel_width: taps of each dilated convolution, 2 or 3.
+        taps: how many past samples the first layer (and the linear prediction of a mixture) looks at.
+        output: "mixture" of logistics, or a "softmax" over mu-law codes.
+        mixtures: how many logistics.
+        quantization: the bins that a mixture is integrated over, and the grid that it sees; a softmax is always "mulaw".
+        labels: rows of the table of label embeddings; 0 for none. Filled in from the data.
+        vector_channels: width of the global conditioning vector (a label's embedding, or any vector given); 0 for none.
+        frame_channels: width of the local conditioning; 0 for none. Filled in from the data.
+        hop_length: samples that one frame of local conditioning lasts.
+        dtype: of the activations, "float32" or "bfloat16"; parameters and likelihoods are always float32.
     """
 
     stacks: int = 2
