@@ -37,7 +37,7 @@ class WaveNetFamily(Family):
         "wavenet-tiny": Config(
             "wavenet",
             WaveNetConfig(channels=32, skip_channels=64, head_channels=64),
-            TrainingConfig(steps=1_000, batch_size=4, crop=2_048, learning_rate=5e-3, preview_every=2_000),
+            TrainingConfig(steps=500, batch_size=4, crop=2_048, learning_rate=5e-3),
         ),
         "wavenet-small": Config("wavenet", WaveNetConfig(), TrainingConfig(steps=4_000, batch_size=4, crop=4_096)),
         "wavenet": Config(
