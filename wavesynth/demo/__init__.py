@@ -56,7 +56,7 @@ def run(out: Path, *, steps: int | None = None, force: bool = False) -> Path:
         ],
         introduction=(
             f"A WaveNet of {synth.num_parameters:,} parameters, trained from nothing on {len(list(SOUNDS.rglob('*.flac')))} "
-            f"sounds; all of this took {time.perf_counter() - began:.0f} seconds. It is small and young: expect envelopes and colours, and much noise. "
+            f"sounds; all of this took {time.perf_counter() - began:.0f} seconds. It is small and young: expect much noise. "
             "Train longer, and on your own sounds: wavesynth train FOLDER RUN."
         ),
     )
