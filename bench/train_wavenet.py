@@ -32,6 +32,7 @@ from wavesynth.config import Config, TrainingConfig
 from wavesynth.data.batches import Batch
 from wavesynth.families import preset
 from wavesynth.kernels.wavenet_decode.arg_specs import NV
+from wavesynth.training.memory import keep_freed_memory
 
 LIMIT = 2_048  # rows and columns of the matrix product that is the limit
 
@@ -67,6 +68,7 @@ def pytorch_step(config: Config) -> Callable[[], float]:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--repeats", type=int, help="runs of each, of which the median counts (15; quick: 2)")
+    keep_freed_memory()  # as the command line does; it holds for both implementations
     options = parser.parse_args()
     rows: list[Row] = [machine()]
     crop, repeats = (512, options.repeats or 2) if options.quick else (8_192, options.repeats or 15)

@@ -22,10 +22,11 @@ def to_int16(samples: ArrayLike) -> NDArray[np.int16]:
     >>> to_int16([-2.0, -1.0, 0.0, 0.5, 1.0]).tolist()
     [-32768, -32768, 0, 16384, 32767]
     """
-    scaled = np.asarray(samples, dtype=np.float32) * np.float32(FULL_SCALE)
-    if np.isnan(scaled).any():
+    samples = np.asarray(samples, dtype=np.float32)
+    if np.isnan(samples).any():
         raise ValueError("samples hold NaN: they cannot be written as 16-bit PCM")
-    return np.clip(np.rint(scaled), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    scaled = np.clip(samples, -1, 1) * np.float32(FULL_SCALE)  # clipped first, so that nothing overflows
+    return np.minimum(np.rint(scaled), FULL_SCALE - 1).astype(np.int16)
 
 
 def to_float(pcm: NDArray[Any]) -> NDArray[np.float32]:
