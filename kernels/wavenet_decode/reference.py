@@ -8,6 +8,8 @@ One step of T does, for B streams at once:
 4. one write of all layers' new inputs into the rings.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -32,10 +34,11 @@ def decode(
 ) -> tuple[jax.Array, jax.Array | None, DecodeCache]:
     """See `wavesynth.kernels.wavenet_decode.api.wavenet_decode`, which has checked and completed the arguments."""
     likelihood = output_distribution(weights)
+    matrices = unstack(weights)
 
     def step(cache: DecodeCache, now: tuple) -> tuple[DecodeCache, tuple]:
         uniform, frame, target = now
-        outputs, inputs = predict(weights, cache, None if conditioning is None else conditioning[frame])
+        outputs, inputs = predict(weights, matrices, cache, None if conditioning is None else conditioning[frame])
         if target is None:
             sample = draw(outputs, uniform, likelihood, temperature, top_k, top_p)
         else:
@@ -53,7 +56,29 @@ def output_distribution(weights: DecodeWeights) -> LogisticMixture | MulawSoftma
     return LogisticMixture((weights.out.shape[1] - weights.spec.taps) // 3, weights.spec.quantization)
 
 
-def predict(weights: DecodeWeights, cache: DecodeCache, conditioning: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+class Matrices(NamedTuple):
+    """Slices of the weights, made once before the loop: inside it each would be copied at every step."""
+
+    older: jax.Array  # [L, W - 1, C, 2 C]: all taps but the newest
+    newest: list[jax.Array]  # L times [C, 2 C]
+    residual: list[jax.Array]  # L times [C, C]
+    residual_bias: list[jax.Array]  # L times [1, C]
+    skip: jax.Array  # [L C, S]
+
+
+def unstack(weights: DecodeWeights) -> Matrices:
+    return Matrices(
+        older=weights.dilated[:, :-1],
+        newest=list(weights.dilated[:, -1]),
+        residual=list(weights.residual),
+        residual_bias=list(weights.residual_bias[:, None]),
+        skip=weights.skip.reshape(-1, weights.skip.shape[-1]),
+    )
+
+
+def predict(
+    weights: DecodeWeights, matrices: Matrices, cache: DecodeCache, conditioning: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
     """The distribution of the next sample [B, P], and what each layer took in [L, B, C], from a cache.
 
     conditioning: [L, B, 2 C] of this step, or None.
@@ -64,18 +89,17 @@ def predict(weights: DecodeWeights, cache: DecodeCache, conditioning: jax.Array 
         jnp.arange(spec.kernel_width - 1)[:, None] * jnp.array(spec.dilations)[None]
     )  # [W - 1, L]; slot 0 is the oldest
     past = cache.rings[starts[None] + (cache.phase + ages) % lengths[None]]  # [W - 1, L, B, C]
-    pre = jnp.einsum("wlbc,lwcz->lbz", past, weights.dilated[:, :-1]) + weights.dilated_bias[:, None]
+    pre = jnp.einsum("wlbc,lwcz->lbz", past, matrices.older) + weights.dilated_bias[:, None]
     if conditioning is not None:
         pre += conditioning
     x, white = read_past(weights, cache.recent)
     inputs, gates = [], []
     for layer in range(len(spec.dilations)):
         inputs.append(x)
-        signal, gate = jnp.split(pre[layer] + x @ weights.dilated[layer, -1], 2, axis=-1)
+        signal, gate = jnp.split(pre[layer] + x @ matrices.newest[layer], 2, axis=-1)
         gates.append(jnp.tanh(signal) * jax.nn.sigmoid(gate))
-        x += gates[-1] @ weights.residual[layer] + weights.residual_bias[layer, None]
-    skip = weights.skip.reshape(-1, weights.skip.shape[-1])
-    hidden = jax.nn.relu(jnp.concatenate(gates, axis=-1) @ skip + weights.skip_bias[None])
+        x += gates[-1] @ matrices.residual[layer] + matrices.residual_bias[layer]
+    hidden = jax.nn.relu(jnp.concatenate(gates, axis=-1) @ matrices.skip + weights.skip_bias[None])
     hidden = jax.nn.relu(hidden @ weights.head + weights.head_bias[None])
     outputs = hidden @ weights.out + weights.out_bias[None]
     if spec.output == "mixture":
