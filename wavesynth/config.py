@@ -86,19 +86,8 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least_one = (
-            "steps",
-            "batch_size",
-            "crop",
-            "validate_every",
-            "validation_windows",
-            "save_every",
-            "keep",
-            "preview_every",
-        )
-        for name in at_least_one:
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        check_at_least_one(self, "steps", "batch_size", "crop", "validate_every", "validation_windows")
+        check_at_least_one(self, "save_every", "keep", "preview_every")
         for name in ("learning_rate", "clip", "preview_seconds"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be above 0 and finite")
@@ -120,6 +109,13 @@ class Config:
     family: str
     model: Any
     training: TrainingConfig
+
+
+def check_at_least_one(config: Any, *names: str) -> None:
+    """Raises UserError unless all these fields of a dataclass are 1 or more."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise UserError(f"{name} is {getattr(config, name)}: it must be at least 1")
 
 
 def check_seed(seed: int) -> None:

@@ -56,14 +56,13 @@ def test_the_receptive_field_by_gradients(config):
     bind, params = network(config)
     samples = 0.3 * jax.random.normal(jax.random.key(2), (1, config.receptive_field + TARGETS))
     # The quantisation of the input has no gradient: it is looked at from behind it.
-    config_float = replace(config)
-    gradient = jax.grad(lambda samples: _last_output(config_float, bind, params, samples))(samples)[0]
+    gradient = jax.grad(lambda samples: _last_output(bind, params, samples))(samples)[0]
     seen = np.flatnonzero(gradient)
     assert seen[0] == TARGETS - 1
     assert seen[-1] == config.receptive_field + TARGETS - 2
 
 
-def _last_output(config, bind, params, samples):
+def _last_output(bind, params, samples):
     from wavesynth.models import wavenet
 
     original = wavenet.quantize

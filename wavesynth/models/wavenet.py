@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from wavesynth.audio import mulaw
+from wavesynth.config import check_at_least_one
 from wavesynth.errors import UserError
 from wavesynth.models.layers import affine, dense, gate, over_examples, shifted_copies, zeros
 from wavesynth.models.likelihoods import MIN_LOG_SCALE, LogisticMixture, MulawSoftmax, Quantization, quantize
@@ -67,19 +68,8 @@ class WaveNetConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        sizes = (
-            "stacks",
-            "layers_per_stack",
-            "channels",
-            "skip_channels",
-            "head_channels",
-            "taps",
-            "mixtures",
-            "hop_length",
-        )
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        check_at_least_one(self, "stacks", "layers_per_stack", "channels", "skip_channels", "head_channels")
+        check_at_least_one(self, "taps", "mixtures", "hop_length")
         if self.kernel_width not in (2, 3):
             raise UserError(f"kernel_width is {self.kernel_width}: choose 2 or 3")
         if self.output == "softmax" and self.quantization != "mulaw":
