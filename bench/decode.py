@@ -46,8 +46,7 @@ def op(spec: ArgSpec, implementation: str) -> Callable[[], Any]:
     model = spec.model
     family = bind("wavenet", model, Material(SAMPLE_RATE))
     noise = np.random.default_rng(0).normal(0, 0.1, (4, 2 * family.context)).astype(np.float32)
-    packed = DecodeSpec(model.dilations, model.kernel_width, model.taps, model.output, model.likelihood.quantization)
-    weights = pack(family.init(jax.random.key(0), noise), packed)
+    weights = pack(family.init(jax.random.key(0), noise), DecodeSpec.of(model))
     silence = silent_cache(weights, spec.batch)
     uniforms = jax.random.uniform(jax.random.key(1), (spec.steps, 2, spec.batch))
 

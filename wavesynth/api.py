@@ -75,8 +75,7 @@ def train(
         clip_seconds=statistics.median(clip.length for clip in shards.clips) / shards.sample_rate,
     )
     family = bind(config.family, family_type(config.family).adapt(config.model, material), material)
-    learned = _batches(family, training, shards, "train")
-    held_out = _batches(family, training, shards, "valid" if shards.split("valid") else "train")
+    learned, held_out = _batches(family, training, shards)
     states = None
     try:
         if not resume:
@@ -180,11 +179,14 @@ def enable_compile_cache() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # a start is some 200 small programs
 
 
-def _batches(family: Family, training: TrainingConfig, shards: Shards, split: str) -> Batches:
-    return Batches(
-        shards, split, training.batch_size, training.crop, family.context, training.seed,
+def _batches(family: Family, training: TrainingConfig, shards: Shards) -> tuple[Batches, Batches]:
+    """What is learned, and what is held out: the training sounds themselves where there are no others."""
+    learned = Batches(
+        shards, "train", training.batch_size, training.crop, family.context, training.seed,
         limit=training.validation_windows, align=family.align, host=jax.process_index(), hosts=jax.process_count(),
     )  # fmt: skip
+    learned = dataclasses.replace(learned, noise=training.noise * learned.level)
+    return learned, dataclasses.replace(learned, split="valid" if shards.split("valid") else "train")
 
 
 def _train(
@@ -217,7 +219,7 @@ def _train(
 
 def _fresh_params(family: Family, learned: Batches, seed: int) -> Params:
     calibration = dataclasses.replace(learned, batch_size=CALIBRATION_WINDOWS, host=0, hosts=1)
-    return family.init(jax.random.key(seed), calibration.batch(0)["samples"])
+    return family.init(jax.random.key(seed), calibration.batch(0))
 
 
 def _on_first_device(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -53,6 +53,8 @@ class TrainingConfig:
         steps: optimiser steps in all.
         batch_size: examples a step, over all devices and hosts.
         crop: samples of each example that are learned; context comes on top.
+        noise: standard deviation of the white noise that is added to the sounds, as a share of their root mean square. It
+            keeps what is sampled in tune with itself: a model that has only ever seen a clean past goes astray in its own.
         optimizer: "adamw", or "muon": matrices by Muon, the rest by AdamW.
         learning_rate: the highest; it falls to 0 along a cosine.
         weight_decay: of matrices, times the learning rate, a step.
@@ -71,6 +73,7 @@ class TrainingConfig:
     steps: int = 20_000
     batch_size: int = 8
     crop: int = 8_192
+    noise: float = 0.0
     optimizer: Optimizer = "adamw"
     learning_rate: float = 3e-3
     weight_decay: float = 0.0
@@ -91,7 +94,7 @@ class TrainingConfig:
         for name in ("learning_rate", "clip", "preview_seconds"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be above 0 and finite")
-        for name in ("weight_decay", "warmup"):
+        for name in ("weight_decay", "warmup", "noise"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}: it must not be negative, and finite")
         check_seed(self.seed)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from wavesynth.errors import UserError
-from wavesynth.kernels.wavenet_decode import reference
+from wavesynth.kernels.wavenet_decode import native, reference
 from wavesynth.kernels.wavenet_decode.cache import DecodeCache
 from wavesynth.kernels.wavenet_decode.weights import DecodeWeights
 
@@ -31,9 +31,34 @@ class Decoded(NamedTuple):
     cache: DecodeCache
 
 
-IMPLEMENTATIONS: dict[str, Callable] = {
-    "jax": jax.jit(reference.decode, static_argnames=("top_k", "top_p", "log_probs"), donate_argnames="cache"),
+class Implementation(NamedTuple):
+    """decode: has the signature of `reference.decode`. why_not: why it cannot serve some weights here; None if it can."""
+
+    decode: Callable
+    why_not: Callable[[DecodeWeights], str | None]
+
+
+def _compiled(decode: Callable) -> Callable:
+    return jax.jit(decode, static_argnames=("top_k", "top_p", "log_probs"), donate_argnames="cache")
+
+
+IMPLEMENTATIONS = {
+    "native": Implementation(_compiled(native.decode), native.why_not),
+    "jax": Implementation(_compiled(reference.decode), lambda weights: None),
 }
+"""By name, the fastest first."""
+
+
+def choose(implementation: str | None, weights: DecodeWeights) -> str:
+    """The name of the implementation that will serve: the one that is named, or the fastest that can."""
+    if implementation is None:
+        return next(name for name, each in IMPLEMENTATIONS.items() if each.why_not(weights) is None)
+    if implementation not in IMPLEMENTATIONS:
+        raise UserError(f"implementation is {implementation!r}: choose one of {', '.join(IMPLEMENTATIONS)}")
+    reason = IMPLEMENTATIONS[implementation].why_not(weights)
+    if reason is not None:
+        raise UserError(f"implementation is {implementation!r}, which cannot serve here: {reason}")
+    return implementation
 
 
 def wavenet_decode(
@@ -42,6 +67,7 @@ def wavenet_decode(
     conditioning: Conditioning | None,
     uniforms: jax.Array,
     *,
+    periods: jax.Array | None = None,
     forced: jax.Array | None = None,
     temperature: float = 1.0,
     top_k: int | None = None,
@@ -54,10 +80,12 @@ def wavenet_decode(
     weights: from `pack`. cache: from `silent_cache`, or of the call before; it is consumed (its memory is reused).
     conditioning: see `Conditioning`; None for none.
     uniforms: float32 [T, 2, B] in [0, 1): all the randomness there is, so that every implementation draws the same.
+    periods: int32 [B]: how many samples ago each stream, a tone, was where it is now; 0 where that is not known.
     forced: float32 [T, B]: samples to take instead of drawing (priming, scoring); they are quantised on the way in.
     temperature, top_k, top_p: see `wavesynth.sampling.strategies.Strategy`.
     log_probs: also return the log-probability of every sample under the model itself (temperature 1, nothing cut).
-    implementation: "jax"; None takes the best that is there. A named one that cannot serve is an error.
+    implementation: "native" (C++, on CPUs) or "jax" (anywhere); None takes the fastest that can serve here, and a named
+        one that cannot is an error that says why.
 
     Source: the cached sampler of Paine et al., Fast Wavenet Generation Algorithm (2016).
     """
@@ -66,13 +94,11 @@ def wavenet_decode(
         raise UserError(f"uniforms are {uniforms.shape}: they must be [steps, 2, {cache.batch}] for this cache")
     if forced is not None and forced.shape != (steps, batch):
         raise UserError(f"forced is {forced.shape}: it must be {(steps, batch)}, a sample for each step and stream")
-    if implementation is not None and implementation not in IMPLEMENTATIONS:
-        raise UserError(f"implementation is {implementation!r}: choose one of {', '.join(IMPLEMENTATIONS)}")
     table, index = conditioning if conditioning is not None else (None, None)
-    decode = IMPLEMENTATIONS[implementation or "jax"]
+    decode = IMPLEMENTATIONS[choose(implementation, weights)].decode
     return Decoded(
         *decode(
-            weights, cache, table, index, uniforms, forced, jnp.float32(temperature),
+            weights, cache, table, index, periods, uniforms, forced, jnp.float32(temperature),
             top_k=top_k, top_p=top_p, log_probs=log_probs,
         )
     )  # fmt: skip

@@ -33,6 +33,8 @@ TESTED = {
     "mixture-mulaw": ArgSpec(_small(quantization="mulaw")),
     "mixture-conditioned": ArgSpec(_small(vector_channels=6, frame_channels=5, hop_length=10), batch=5, frames=7),
     "mixture-global": ArgSpec(_small(vector_channels=6), batch=5),
+    "mixture-periods": ArgSpec(_small(period_taps=4, longest_period=40)),
+    "mixture-periods-batch-5": ArgSpec(_small(period_taps=4, longest_period=40), batch=5),
     "softmax": ArgSpec(_small(**_SOFTMAX)),
     "softmax-batch-5": ArgSpec(_small(**_SOFTMAX), batch=5),
     "softmax-width-3": ArgSpec(_small(kernel_width=3, **_SOFTMAX), batch=5),

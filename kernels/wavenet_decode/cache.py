@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wavesynth.audio import mulaw
-from wavesynth.kernels.wavenet_decode.weights import DecodeSpec, DecodeWeights
+from wavesynth.kernels.wavenet_decode.weights import DecodeSpec, DecodeWeights, Matrices, unpack
 from wavesynth.models.likelihoods import quantize
 
 
@@ -17,7 +17,7 @@ from wavesynth.models.likelihoods import quantize
 class DecodeCache:
     """The state of B streams.
 
-    recent: float32 [taps, B], the last samples, oldest first.
+    recent: float32 [history, B], the last samples, oldest first.
     rings: float32 [sum(ring_lengths), B, C]: every layer's past inputs, one ring buffer after the other.
     phase: int32 []: steps taken, modulo `DecodeSpec.period`, so that it never overflows.
     """
@@ -36,31 +36,46 @@ def ring_starts(spec: DecodeSpec) -> np.ndarray:
     return np.cumsum((0, *spec.ring_lengths[:-1]), dtype=np.int32)
 
 
-def read_past(weights: DecodeWeights, recent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The last samples [taps, B] to the first layer's input [B, C], and the past that is white of them [taps, B]."""
-    if weights.spec.output == "softmax":
-        embedded = jax.vmap(lambda table, tap: table[mulaw.encode(tap)])(weights.front, recent).sum(axis=0)
-        return embedded + weights.front_bias[None], recent
+def read_past(
+    weights: DecodeWeights, matrices: Matrices, recent: jax.Array, periods: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """The last samples [history, B] to the first layer's input [B, C], and the past that is white of them [inputs, B].
+
+    periods: int32 [B], how many samples ago each stream was where it is now; 0, or None, where that is not known.
+    """
+    spec = weights.spec
+    past = recent[-spec.taps :]
+    if spec.output == "softmax":
+        embedded = jax.vmap(lambda table, tap: table[mulaw.encode(tap)])(matrices.front, past).sum(axis=0)
+        return embedded + weights.front_bias[None], past
+    if spec.taps_ago:
+        ago = jnp.zeros((spec.taps_ago, recent.shape[1]))
+        if periods is not None:
+            place = spec.history - periods[None] + jnp.arange(spec.taps_ago)[:, None] - spec.taps_ago // 2
+            known = (periods > 0)[None]
+            ago = jnp.where(known, jnp.take_along_axis(recent, jnp.where(known, place, 0), axis=0), 0.0)
+        past = jnp.concatenate([ago, past])
     with jax.default_matmul_precision("highest"):
-        white = weights.whitening.T @ recent
-        return white.T @ weights.front + weights.front_bias[None], white
+        white = matrices.whitening.T @ past
+        return white.T @ matrices.front + weights.front_bias[None], white
 
 
+@partial(jax.jit, static_argnames="batch")
 def silent_cache(weights: DecodeWeights, batch: int, conditioning: jax.Array | None = None) -> DecodeCache:
     """The steady state after endless digital silence: one vector a layer, found without running a single step.
 
     conditioning: [L, B, 2 C], held during that silence; None for none.
     """
-    spec = weights.spec
-    channels = weights.front_bias.shape[0]
-    recent = quantize(jnp.zeros((spec.taps, batch)), spec.quantization)
-    x, _ = read_past(weights, recent)
+    spec, matrices = weights.spec, unpack(weights)
+    channels = weights.front_bias.size
+    recent = quantize(jnp.zeros((spec.history, batch)), spec.quantization)
+    x, _ = read_past(weights, matrices, recent, None)
     rings = []
     for layer, length in enumerate(spec.ring_lengths):
         rings.append(jnp.broadcast_to(x, (length, batch, channels)))
-        z = x @ weights.dilated[layer].sum(axis=0) + weights.dilated_bias[layer, None]
+        z = jnp.tile(x, spec.kernel_width) @ matrices.dilated[layer] + weights.dilated_bias[layer, None]
         if conditioning is not None:
             z += conditioning[layer]
         signal, gate = jnp.split(z, 2, axis=-1)
-        x += (jnp.tanh(signal) * jax.nn.sigmoid(gate)) @ weights.residual[layer] + weights.residual_bias[layer, None]
+        x += (jnp.tanh(signal) * jax.nn.sigmoid(gate)) @ matrices.residual[layer] + weights.residual_bias[layer, None]
     return DecodeCache(recent, jnp.concatenate(rings), jnp.zeros((), jnp.int32))

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from wavesynth.audio import mulaw
 from wavesynth.kernels.wavenet_decode.cache import DecodeCache, read_past, ring_starts
-from wavesynth.kernels.wavenet_decode.weights import DecodeWeights
+from wavesynth.kernels.wavenet_decode.weights import DecodeWeights, Matrices, unpack
 from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax, quantize
 from wavesynth.models.wavenet import mixture_outputs
 
@@ -25,6 +25,7 @@ def decode(
     cache: DecodeCache,
     conditioning: jax.Array | None,
     frame_index: jax.Array | None,
+    periods: jax.Array | None,
     uniforms: jax.Array,
     forced: jax.Array | None,
     temperature: jax.Array,
@@ -34,11 +35,14 @@ def decode(
 ) -> tuple[jax.Array, jax.Array | None, DecodeCache]:
     """See `wavesynth.kernels.wavenet_decode.api.wavenet_decode`, which has checked and completed the arguments."""
     likelihood = output_distribution(weights)
-    matrices = unstack(weights)
+    matrices = unpack(weights)
+    slices = cut(weights, matrices)
 
     def step(cache: DecodeCache, now: tuple) -> tuple[DecodeCache, tuple]:
         uniform, frame, target = now
-        outputs, inputs = predict(weights, matrices, cache, None if conditioning is None else conditioning[frame])
+        outputs, inputs = predict(
+            weights, matrices, slices, cache, None if conditioning is None else conditioning[frame], periods
+        )
         if target is None:
             sample = draw(outputs, uniform, likelihood, temperature, top_k, top_p)
         else:
@@ -53,11 +57,11 @@ def decode(
 def output_distribution(weights: DecodeWeights) -> LogisticMixture | MulawSoftmax:
     if weights.spec.output == "softmax":
         return MulawSoftmax()
-    return LogisticMixture((weights.out.shape[1] - weights.spec.taps) // 3, weights.spec.quantization)
+    return LogisticMixture((weights.out_bias.size - weights.spec.inputs) // 3, weights.spec.quantization)
 
 
-class Matrices(NamedTuple):
-    """Slices of the weights, made once before the loop: inside it each would be copied at every step."""
+class Slices(NamedTuple):
+    """Slices of the matrices, made once before the loop: inside it each would be copied at every step."""
 
     older: jax.Array  # [L, W - 1, C, 2 C]: all taps but the newest
     newest: list[jax.Array]  # L times [C, 2 C]
@@ -66,19 +70,22 @@ class Matrices(NamedTuple):
     skip: jax.Array  # [L C, S]
 
 
-def unstack(weights: DecodeWeights) -> Matrices:
-    return Matrices(
-        older=weights.dilated[:, :-1],
-        newest=list(weights.dilated[:, -1]),
-        residual=list(weights.residual),
+def cut(weights: DecodeWeights, matrices: Matrices) -> Slices:
+    layers, _, gates = matrices.dilated.shape
+    taps = matrices.dilated.reshape(layers, weights.spec.kernel_width, -1, gates)
+    return Slices(
+        older=taps[:, :-1],
+        newest=list(taps[:, -1]),
+        residual=list(matrices.residual),
         residual_bias=list(weights.residual_bias[:, None]),
-        skip=weights.skip.reshape(-1, weights.skip.shape[-1]),
+        skip=matrices.skip.reshape(-1, matrices.skip.shape[-1]),
     )
 
 
 def predict(
-    weights: DecodeWeights, matrices: Matrices, cache: DecodeCache, conditioning: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
+    weights: DecodeWeights, matrices: Matrices, slices: Slices, cache: DecodeCache, conditioning: jax.Array | None,
+    periods: jax.Array | None,
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
     """The distribution of the next sample [B, P], and what each layer took in [L, B, C], from a cache.
 
     conditioning: [L, B, 2 C] of this step, or None.
@@ -89,19 +96,19 @@ def predict(
         jnp.arange(spec.kernel_width - 1)[:, None] * jnp.array(spec.dilations)[None]
     )  # [W - 1, L]; slot 0 is the oldest
     past = cache.rings[starts[None] + (cache.phase + ages) % lengths[None]]  # [W - 1, L, B, C]
-    pre = jnp.einsum("wlbc,lwcz->lbz", past, matrices.older) + weights.dilated_bias[:, None]
+    pre = jnp.einsum("wlbc,lwcz->lbz", past, slices.older) + weights.dilated_bias[:, None]
     if conditioning is not None:
         pre += conditioning
-    x, white = read_past(weights, cache.recent)
+    x, white = read_past(weights, matrices, cache.recent, periods)
     inputs, gates = [], []
     for layer in range(len(spec.dilations)):
         inputs.append(x)
-        signal, gate = jnp.split(pre[layer] + x @ matrices.newest[layer], 2, axis=-1)
+        signal, gate = jnp.split(pre[layer] + x @ slices.newest[layer], 2, axis=-1)
         gates.append(jnp.tanh(signal) * jax.nn.sigmoid(gate))
-        x += gates[-1] @ matrices.residual[layer] + matrices.residual_bias[layer]
-    hidden = jax.nn.relu(jnp.concatenate(gates, axis=-1) @ matrices.skip + weights.skip_bias[None])
-    hidden = jax.nn.relu(hidden @ weights.head + weights.head_bias[None])
-    outputs = hidden @ weights.out + weights.out_bias[None]
+        x += gates[-1] @ slices.residual[layer] + slices.residual_bias[layer]
+    hidden = jax.nn.relu(jnp.concatenate(gates, axis=-1) @ slices.skip + weights.skip_bias[None])
+    hidden = jax.nn.relu(hidden @ matrices.head + weights.head_bias[None])
+    outputs = hidden @ matrices.out + weights.out_bias[None]
     if spec.output == "mixture":
         outputs = mixture_outputs(outputs.T, white, weights.linear, weights.log_scale).T
     return outputs, jnp.stack(inputs)

@@ -2,21 +2,42 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from wavesynth.models.wavenet import WaveNetConfig
+
+PANEL = 32  # columns; native.h has the same number
+
 
 @dataclass(frozen=True)
 class DecodeSpec:
-    """What is static about a decoder: the shape of its stack and its output distribution."""
+    """What is static about a decoder: the shape of its stack and its output distribution.
+
+    taps, taps_ago: how many samples the first layer looks at, of the last ones and of those around one period ago.
+    history: how many past samples that takes. The rest as in `wavesynth.models.wavenet.WaveNetConfig`.
+    """
 
     dilations: tuple[int, ...]
     kernel_width: int
     taps: int
+    taps_ago: int
+    history: int
     output: Literal["mixture", "softmax"]
     quantization: Literal["int16", "mulaw"]
+
+    @classmethod
+    def of(cls, model: WaveNetConfig) -> "DecodeSpec":
+        return cls(
+            model.dilations, model.kernel_width, model.taps, model.taps_ago, model.history, model.output,
+            model.likelihood.quantization,
+        )  # fmt: skip
+
+    @property
+    def inputs(self) -> int:
+        return self.taps + self.taps_ago
 
     @property
     def ring_lengths(self) -> tuple[int, ...]:
@@ -29,72 +50,106 @@ class DecodeSpec:
         return max(self.ring_lengths)
 
 
+MATRICES = ("whitening", "front", "dilated", "residual", "skip", "head", "out")
+BIASES = ("front_bias", "dilated_bias", "residual_bias", "skip_bias", "head_bias", "out_bias")
+
+
 @partial(
     jax.tree_util.register_dataclass,
     meta_fields=("spec",),
-    data_fields=[
-        "whitening",
-        "front",
-        "front_bias",
-        "linear",
-        "log_scale",
-        "dilated",
-        "dilated_bias",
-        "residual",
-        "residual_bias",
-        "skip",
-        "skip_bias",
-        "head",
-        "head_bias",
-        "out",
-        "out_bias",
-    ],
+    data_fields=["linear", "log_scale", *MATRICES, *BIASES],
 )
 @dataclass(frozen=True)
 class DecodeWeights:
-    """All float32. C: residual channels, L: layers, W: kernel width, S, H, P: skip, head and output channels.
+    """C: residual channels, L: layers, W: kernel width, S, H, P: skip, head and output channels, N: `spec.inputs`.
 
-    Time runs oldest first wherever taps are stacked.
+    Matrices are cut into panels of 32 columns, [columns / 32, rows, 32], so that whoever goes through a panel of columns
+    reads memory in its order; the last panel is filled up by zeros. Below are the shapes before that, which `unpack`
+    gives. Time runs oldest first wherever taps are stacked. All is float32, but the last five may be bfloat16.
     """
 
     spec: DecodeSpec
-    whitening: jax.Array  # [taps, taps]: samples @ whitening is the white past; the identity for a softmax
-    front: jax.Array  # mixture: [taps, C], applied to the white past; softmax: [taps, 256, C], rows picked by codes
-    front_bias: jax.Array  # [C]
-    linear: jax.Array  # [taps]: the linear prediction from the white past; zeros for a softmax
+    linear: jax.Array  # [N]: the linear prediction from the white past; zeros for a softmax
     log_scale: jax.Array  # []: of the linear prediction's typical error
-    dilated: jax.Array  # [L, W, C, 2 C]
-    dilated_bias: jax.Array  # [L, 2 C]
+    whitening: jax.Array  # [N, N]: past @ whitening is the white past; the identity for a softmax
+    front: (
+        jax.Array
+    )  # mixture: [N, C], applied to the white past; softmax: [taps, 256, C], no panels, rows picked by codes
+    dilated: jax.Array  # [L, W C, 2 C]
     residual: jax.Array  # [L, C, C]
-    residual_bias: jax.Array  # [L, C]
     skip: jax.Array  # [L, C, S]
-    skip_bias: jax.Array  # [S]
     head: jax.Array  # [S, H]
-    head_bias: jax.Array  # [H]
     out: jax.Array  # [H, P]
+    front_bias: jax.Array  # [C]
+    dilated_bias: jax.Array  # [L, 2 C]
+    residual_bias: jax.Array  # [L, C]
+    skip_bias: jax.Array  # [S]
+    head_bias: jax.Array  # [H]
     out_bias: jax.Array  # [P]
 
+    @property
+    def size(self) -> int:
+        """How many weights are read for every sample, without the few of the first layer."""
+        return sum(matrix.size for matrix in (self.dilated, self.residual, self.skip, self.head, self.out))
 
-def pack(params: dict[str, Any], spec: DecodeSpec) -> DecodeWeights:
-    """The parameters of `wavesynth.models.wavenet.WaveNet`, packed. Done once for a model, not once a sample."""
+
+class Matrices(NamedTuple):
+    """The matrices of `DecodeWeights`, float32, without panels."""
+
+    whitening: jax.Array
+    front: jax.Array
+    dilated: jax.Array
+    residual: jax.Array
+    skip: jax.Array
+    head: jax.Array
+    out: jax.Array
+
+
+@partial(jax.jit, static_argnames=("spec", "dtype"))
+def pack(params: dict[str, Any], spec: DecodeSpec, dtype: Literal["float32", "bfloat16"] = "float32") -> DecodeWeights:
+    """The parameters of `wavesynth.models.wavenet.WaveNet`, packed. Done once for a model, not once a sample.
+
+    dtype: of what is large; sums are float32 in any case.
+    """
     layers = [params["layers"][str(index)] for index in range(len(spec.dilations))]
     stacked = {name: jnp.stack([layer[name] for layer in layers]) for name in layers[0]}
-    channels = params["front_bias"].shape[0]
     softmax = spec.output == "softmax"
+    large = {name: stacked.get(name, params.get(name)) for name in MATRICES[2:]}
+    large["skip"] = large["skip"].reshape(len(layers), -1, large["skip"].shape[-1])
     return DecodeWeights(
         spec=spec,
-        whitening=jnp.eye(spec.taps) if softmax else params["fixed_whitening"],
-        front=params["front"],
-        front_bias=params["front_bias"],
-        linear=jnp.zeros(spec.taps) if softmax else params["fixed_linear"],
+        linear=jnp.zeros(spec.inputs) if softmax else params["fixed_linear"],
         log_scale=jnp.zeros(()) if softmax else params["fixed_log_scale"],
-        dilated=stacked["dilated"].reshape(len(layers), spec.kernel_width, channels, 2 * channels),
-        dilated_bias=stacked["dilated_bias"],
-        residual=stacked["residual"],
-        residual_bias=stacked["residual_bias"],
-        skip=params["skip"].reshape(len(layers), channels, -1),
-        **{name: params[name] for name in ("skip_bias", "head", "head_bias", "out", "out_bias")},
+        whitening=_panels(jnp.eye(spec.inputs) if softmax else params["fixed_whitening"]),
+        front=params["front"] if softmax else _panels(params["front"]),
+        **{name: _panels(matrix.astype(dtype)) for name, matrix in large.items()},
+        **{name: stacked.get(name, params.get(name)) for name in BIASES},
     )
+
+
+def unpack(weights: DecodeWeights) -> Matrices:
+    """The matrices as they were before they were cut into panels, and float32."""
+    channels = weights.front_bias.size
+    columns = dict(
+        whitening=weights.spec.inputs, front=channels, dilated=2 * channels, residual=channels,
+        skip=weights.skip_bias.size, head=weights.head_bias.size, out=weights.out_bias.size,
+    )  # fmt: skip
+    natural = {name: _natural(getattr(weights, name), columns[name]) for name in MATRICES if name != "front"}
+    softmax = weights.spec.output == "softmax"
+    return Matrices(front=weights.front if softmax else _natural(weights.front, channels), **natural)
+
+
+def _panels(matrix: jax.Array) -> jax.Array:
+    """[..., rows, columns] to [..., panels, rows, PANEL]."""
+    *outer, rows, columns = matrix.shape
+    padded = jnp.pad(matrix, [(0, 0)] * (len(outer) + 1) + [(0, -columns % PANEL)])
+    return jnp.moveaxis(padded.reshape(*outer, rows, -1, PANEL), -2, -3)
+
+
+def _natural(panels: jax.Array, columns: int) -> jax.Array:
+    """The inverse of `_panels`, float32."""
+    *outer, _, rows, _ = panels.shape
+    return jnp.moveaxis(panels, -3, -2).reshape(*outer, rows, -1)[..., :columns].astype(jnp.float32)
 
 
 def condition_table(

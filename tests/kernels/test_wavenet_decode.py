@@ -42,14 +42,18 @@ class Case:
         if model.output == "mixture":
             self.params["fixed_log_scale"] -= 4.0  # the scale of sound, well inside [-1, 1]
         self.bind = pure(make)
-        self.decode_spec = DecodeSpec(
-            model.dilations, model.kernel_width, model.taps, model.output, model.likelihood.quantization
-        )
+        self.decode_spec = DecodeSpec.of(model)
         self.weights = pack(self.params, self.decode_spec)
         vectors, frames, samples = jax.random.split(jax.random.key(2), 3)
         shape = (spec.batch, spec.frames, model.frame_channels)
         self.vector = jax.random.normal(vectors, (spec.batch, model.vector_channels)) if model.vector_channels else None
         self.frames = jax.random.normal(frames, shape) if spec.frames else None
+        self.periods = None
+        if model.taps_ago:
+            lags = np.linspace(model.taps_ago, model.longest_period, spec.batch).astype(np.int32)
+            self.periods = (
+                jnp.asarray(lags).at[-1].set(0 if spec.batch > 1 else lags[-1])
+            )  # of the last, it is not known
         noise = 0.2 * jax.random.normal(samples, (spec.batch, spec.steps))
         self.samples = quantize(jnp.clip(noise, -1, 1), model.likelihood.quantization)
 
@@ -71,8 +75,9 @@ class Case:
             conditioning = Conditioning(conditioning.table, conditioning.index[first:last])
         uniforms = options.pop("uniforms", jnp.zeros((self.spec.steps, 2, self.spec.batch)))[first:last]
         return wavenet_decode(
-            self.weights, cache or self.cache(), conditioning, uniforms, implementation=implementation, **options
-        )
+            self.weights, cache or self.cache(), conditioning, uniforms, periods=self.periods, implementation=implementation,
+            **options,
+        )  # fmt: skip
 
     def parallel(self):
         """Nats [B, T] of the samples by the network that sees them all at once, silence before them."""
@@ -80,7 +85,7 @@ class Case:
         frames = self.frames
         if frames is not None:
             frames = jnp.concatenate([jnp.repeat(frames[:, :1], self.model.context_frames, axis=1), frames], axis=1)
-        outputs = self.bind(self.params)(window, self.vector, frames)
+        outputs = self.bind(self.params)(window, self.vector, frames, self.periods)
         return self.model.likelihood.log_prob(outputs, self.samples)
 
 

@@ -1,5 +1,6 @@
 """Linear prediction of a signal from its own past (Makhoul, 1975)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,12 +33,16 @@ def fit(windows: np.ndarray, order: int) -> LinearPrediction:
     >>> t = np.arange(1000)
     >>> prediction = fit(np.sin(0.1 * t)[None], order=2)        # sin is 2 cos(0.1) x[t-1] - x[t-2], exactly
     """
-    covariance = np.zeros((order + 1, order + 1))
-    for window in np.asarray(windows, np.float64):
-        lagged = np.lib.stride_tricks.sliding_window_view(window, order + 1)
-        covariance += lagged.T @ lagged
-    covariance /= windows.shape[0] * (windows.shape[1] - order)
-    covariance += QUIETEST**2 * np.eye(order + 1)
+    return fit_lagged(np.lib.stride_tricks.sliding_window_view(window, order + 1) for window in windows)
+
+
+def fit_lagged(lagged: Iterable[np.ndarray]) -> LinearPrediction:
+    """Least squares over rows [N, order + 1]: what each sample is predicted from, oldest first, and at last the sample."""
+    covariance, count = 0.0, 0
+    for rows in lagged:
+        exact = np.asarray(rows, np.float64)
+        covariance, count = covariance + exact.T @ exact, count + len(exact)
+    covariance = covariance / count + QUIETEST**2 * np.eye(np.shape(covariance)[0])
     past, cross = covariance[:-1, :-1], covariance[:-1, -1]
     coefficients = np.linalg.solve(past, cross)
     variance = covariance[-1, -1] - cross @ coefficients

@@ -6,7 +6,7 @@ so does what is behind its end; windows are drawn so that beginnings and ends of
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,9 @@ import numpy as np
 from wavesynth.audio.pcm import to_float
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
+
+HELD_OUT = 2**63  # in the place of a step, for the noise of held-out windows
+LEVEL_BATCHES = 8
 
 Batch = dict[str, np.ndarray]
 """samples: float32 [B, context + crop]. real: bool [B, crop], False behind a clip's end, in rows that only fill up, and for
@@ -26,6 +29,7 @@ class Batches:
     """Batches of one split of some shards.
 
     align: windows begin at multiples of it (so that frames of local conditioning do). limit: of held-out windows.
+    noise: standard deviation of white noise that is added to all samples, silence included; amplitude.
 
     >>> batches = Batches(shards, "train", batch_size=8, crop=8192, context=1054, seed=0)
     >>> batch = batches.batch(step=17)          # always the same one
@@ -39,6 +43,7 @@ class Batches:
     seed: int
     align: int = 1
     limit: int = 64
+    noise: float = 0.0
     host: int = 0
     hosts: int = 1
 
@@ -61,6 +66,14 @@ class Batches:
         return np.array([self.shards.clips[clip].length for clip in self.clips])
 
     @cached_property
+    def level(self) -> float:
+        """Root mean square of the sounds, of some batches of them."""
+        clean = replace(self, noise=0.0, host=0, hosts=1)
+        drawn = [clean.batch(step) for step in range(LEVEL_BATCHES)]
+        heard = np.concatenate([batch["samples"][:, self.context :][batch["real"]] for batch in drawn])
+        return float(np.sqrt(np.mean(np.square(heard)))) if heard.size else 0.0
+
+    @cached_property
     def reach(self) -> np.ndarray:
         """Running sum of how many windows touch each clip: it is by this that clips are drawn, so short ones count."""
         return np.cumsum(self.lengths + self.crop)
@@ -77,7 +90,7 @@ class Batches:
             last = max(length - self.crop, 0)
             start = int(np.clip(int(where * (length + self.crop)) - self.crop, 0, last + -last % self.align))
             windows.append((self.clips[index], start - start % self.align))
-        return self._assemble(windows, rows, self.crop)
+        return self._assemble(windows, rows, self.crop, (step, self.host * rows))
 
     def held_out(self) -> Iterator[Batch]:
         """Windows side by side over all clips, or `limit` of them spread evenly: the same ones at every call.
@@ -91,9 +104,9 @@ class Batches:
         rows = self.batch_size // self.hosts
         for first in range(0, len(windows), self.batch_size):
             mine = windows[first + self.host * rows : first + (self.host + 1) * rows]
-            yield self._assemble(mine, rows, counted)
+            yield self._assemble(mine, rows, counted, (HELD_OUT, first + self.host * rows))
 
-    def _assemble(self, windows: list[tuple[int, int]], rows: int, counted: int) -> Batch:
+    def _assemble(self, windows: list[tuple[int, int]], rows: int, counted: int, place: tuple[int, int]) -> Batch:
         batch = {
             "samples": np.zeros((rows, self.context + self.crop), np.float32),
             "real": np.zeros((rows, self.crop), bool),
@@ -110,7 +123,16 @@ class Batches:
             batch["label"][row] = -1 if record.label is None else self.shards.labels.index(record.label)
             batch["pitch"][row] = np.nan if record.pitch is None else record.pitch
             batch["start"][row] = start
+        if self.noise:
+            for row in range(rows):
+                batch["samples"][row] += self._noise(place[0], place[1] + row)
+            np.clip(batch["samples"], -1, 1, out=batch["samples"])
         return batch
+
+    def _noise(self, step: int, row: int) -> np.ndarray:
+        """Of one window: it depends on the seed, the step and the row, and not on how rows are shared between hosts."""
+        random = np.random.Generator(np.random.Philox(key=[self.seed, step], counter=[0, 0, 0, row + 1]))
+        return np.float32(self.noise) * random.standard_normal(self.context + self.crop, dtype=np.float32)
 
 
 def prefetch(batches: Batches, first: int, last: int, ahead: int = 2) -> Iterator[Batch]:

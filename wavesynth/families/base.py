@@ -15,7 +15,7 @@ import numpy as np
 from wavesynth.config import Config, Material, TrainingConfig
 from wavesynth.errors import UserError
 from wavesynth.sampling.strategies import Strategy
-from wavesynth.training.objective import Objective
+from wavesynth.training.objective import Batch, Objective
 from wavesynth.training.state import Params
 
 
@@ -66,8 +66,8 @@ class Family(ABC):
         return 1
 
     @abstractmethod
-    def init(self, key: jax.Array, samples: np.ndarray) -> Params:
-        """Fresh parameters; `samples` [N, T] are windows of the training data to calibrate them by."""
+    def init(self, key: jax.Array, windows: Batch) -> Params:
+        """Fresh parameters; `windows` are some of the training data, to calibrate them by."""
 
     @abstractmethod
     def shapes(self) -> Params:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wavesynth.audio.prediction import fit
+from wavesynth.audio.prediction import fit_lagged
 from wavesynth.config import Config, Material, TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.evaluation.baselines import baselines
@@ -24,6 +24,7 @@ from wavesynth.training.objective import Batch
 from wavesynth.training.state import Params
 
 PITCHES = 128  # MIDI numbers; a pitch between two of them is a mixture of both
+LOWEST_HZ = 27.5  # of the pitches whose period is looked back at: the lowest key of a piano
 CLOCK = 17  # channels that tell how long a sound has been going on
 CLOCK_SECONDS = 0.01 * (2 ** ((CLOCK - 1) / 2) - 1)  # what it counts to: 2.55
 ONE_SHOT_SECONDS = 10.0  # longer clips are taken for pieces, in which the time since their beginning means nothing
@@ -54,6 +55,7 @@ class WaveNetFamily(Family):
             labels=len(material.labels),
             vector_channels=model.vector_channels if material.labels else 0,
             frame_channels=PITCHES * material.pitched + CLOCK * (material.clip_seconds <= ONE_SHOT_SECONDS),
+            longest_period=round(material.sample_rate / LOWEST_HZ) if material.pitched else 0,
         )
 
     @property
@@ -69,11 +71,10 @@ class WaveNetFamily(Family):
         """Whether the network is told how long a sound has been going on: what a note does depends on it."""
         return self.model.frame_channels % PITCHES == CLOCK
 
-    def init(self, key: jax.Array, samples: np.ndarray) -> Params:
+    def init(self, key: jax.Array, windows: Batch) -> Params:
         params = initialize(self._make, key)
         if self.model.output == "mixture":
-            heard = np.asarray(quantize(jnp.asarray(samples), self.model.likelihood.quantization))
-            predictor = fit(heard, self.model.taps)
+            predictor = fit_lagged(self._lagged(windows))
             white_coefficients = np.linalg.solve(predictor.whitening, predictor.coefficients)
             params["fixed_linear"] = jnp.asarray(white_coefficients, jnp.float32)
             params["fixed_whitening"] = jnp.asarray(predictor.whitening, jnp.float32)
@@ -84,6 +85,17 @@ class WaveNetFamily(Family):
             bends = slice(3 * self.model.mixtures, None)  # begin as the least squares solution
             params["out"] = params["out"].at[:, bends].set(0.0)
         return params
+
+    def _lagged(self, windows: Batch) -> Iterator[np.ndarray]:
+        """Each window's samples with what the first layer looks at before them, oldest first: [T - history, inputs + 1]."""
+        model = self.model
+        heard = np.asarray(quantize(jnp.asarray(windows["samples"]), model.likelihood.quantization))
+        periods = np.asarray(self._periods(jnp.asarray(windows["pitch"])))
+        for samples, period in zip(heard, periods, strict=True):
+            rows = np.lib.stride_tricks.sliding_window_view(samples, model.history + 1)
+            place = (model.history - period - model.taps_ago // 2) * (period > 0)
+            ago = rows[:, place : place + model.taps_ago] * (period > 0)
+            yield np.concatenate([ago, rows[:, -model.taps - 1 :]], axis=1)
 
     def shapes(self) -> Params:
         return jax.eval_shape(lambda: initialize(self._make, jax.random.key(0)))
@@ -97,8 +109,8 @@ class WaveNetFamily(Family):
     def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
         model = self.model
         self._check_pitch(request)
-        spec = DecodeSpec(model.dilations, model.kernel_width, model.taps, model.output, model.likelihood.quantization)
-        vector = frames = None
+        spec = DecodeSpec.of(model)
+        vector = frames = periods = None
         before = 0
         if model.labels:
             vector = _rows(params["label_table"], jnp.full(request.n, request.label))
@@ -107,14 +119,15 @@ class WaveNetFamily(Family):
         if model.frame_channels:
             before = model.context_frames if self.clocked else 0
             pitch = jnp.full(request.n, jnp.nan if request.pitch is None else request.pitch)
+            periods = self._periods(pitch) if model.taps_ago else None
             start = jnp.full(request.n, 0 if request.prime is None else len(request.prime))
             until_held = -(-int(CLOCK_SECONDS * self.material.sample_rate) // model.hop_length) + 1
             frames = self._frames(pitch, start, until_held)
         return stream(
             pack(params, spec), request.n, request.seed,
             strategy=request.strategy, table=condition_table(params, spec, vector, frames), frames_before=before,
-            hop_length=model.hop_length, prime=None if request.prime is None else request.prime[-self.context :],
-            implementation=request.implementation,
+            hop_length=model.hop_length, periods=periods, implementation=request.implementation,
+            prime=None if request.prime is None else request.prime[-self.context :],
         )  # fmt: skip
 
     def log_prob(self, params: Params, samples: np.ndarray, request: Request, quantization: str | None) -> np.ndarray:
@@ -156,8 +169,15 @@ class WaveNetFamily(Family):
         if self.model.frame_channels:
             targets = batch["samples"].shape[1] - self.context
             frames = self._frames(batch["pitch"], batch["start"], -(-targets // self.model.hop_length))
-        outputs = self._bind(params)(batch["samples"], vector, frames)
+        periods = self._periods(batch["pitch"]) if self.model.taps_ago else None
+        outputs = self._bind(params)(batch["samples"], vector, frames, periods)
         return likelihood.log_prob(outputs, batch["samples"][:, self.context :])
+
+    def _periods(self, pitch: jax.Array) -> jax.Array:
+        """How many samples one period of these pitches [B] lasts, int32 [B]; 0 for NaN and where none can be looked back at."""
+        period = jnp.round(self.material.sample_rate / (440.0 * 2.0 ** ((pitch - 69) / 12)))
+        seen = (period > self.model.taps_ago // 2) & (period <= self.model.longest_period)
+        return jnp.where(seen, period, 0).astype(jnp.int32)
 
     def _check_pitch(self, request: Request) -> None:
         if request.pitch is not None and not self.material.pitched:

@@ -41,6 +41,9 @@ class WaveNetConfig:
         head_channels: width of the last layer.
         kernel_width: taps of each dilated convolution, 2 or 3.
         taps: how many past samples the first layer (and the linear prediction of a mixture) looks at.
+        period_taps: how many samples around the place one period of the pitch ago a mixture looks at too (as the
+            quasi-periodic WaveNet of Wu et al., 2021, does in all layers); 0 for none.
+        longest_period: samples; periods up to this long are looked back at, none if it is 0. Filled in from the data.
         output: "mixture" of logistics, or a "softmax" over mu-law codes.
         mixtures: how many logistics.
         quantization: the bins that a mixture is integrated over, and the grid that it sees; a softmax is always "mulaw".
@@ -58,6 +61,8 @@ class WaveNetConfig:
     head_channels: int = 128
     kernel_width: int = 2
     taps: int = 32
+    period_taps: int = 8
+    longest_period: int = 0
     output: Literal["mixture", "softmax"] = "mixture"
     mixtures: int = 4
     quantization: Quantization = "int16"
@@ -84,7 +89,22 @@ class WaveNetConfig:
     @property
     def receptive_field(self) -> int:
         """How many past samples one prediction can see, the current target excluded."""
-        return self.taps + (self.kernel_width - 1) * sum(self.dilations)
+        return self.history + (self.kernel_width - 1) * sum(self.dilations)
+
+    @property
+    def history(self) -> int:
+        """How many past samples the first layer can see."""
+        return max(self.taps, self.longest_period + self.taps_ago) if self.taps_ago else self.taps
+
+    @property
+    def taps_ago(self) -> int:
+        """How many samples around one period ago are looked at: `period_taps` where there are pitches, for a mixture."""
+        return self.period_taps if self.longest_period and self.output == "mixture" else 0
+
+    @property
+    def inputs(self) -> int:
+        """How many past samples the first layer looks at."""
+        return self.taps + self.taps_ago
 
     @property
     def context_frames(self) -> int:
@@ -94,7 +114,7 @@ class WaveNetConfig:
     @property
     def output_channels(self) -> int:
         """Of the last layer: the likelihood's parameters and, for a mixture, how the linear prediction bends."""
-        return self.likelihood.width + (self.taps if self.output == "mixture" else 0)
+        return self.likelihood.width + (self.inputs if self.output == "mixture" else 0)
 
     @property
     def likelihood(self) -> LogisticMixture | MulawSoftmax:
@@ -138,9 +158,9 @@ class WaveNet(nnx.Module):
         if config.output == "softmax":
             self.front = nnx.Param(jax.random.normal(rngs.params(), (config.taps, mulaw.CODES, config.channels)))
         else:
-            self.front = dense(rngs, config.taps, config.channels)
-            self.fixed_whitening = nnx.Param(jnp.eye(config.taps))
-            self.fixed_linear = zeros(config.taps)
+            self.front = dense(rngs, config.inputs, config.channels)
+            self.fixed_whitening = nnx.Param(jnp.eye(config.inputs))
+            self.fixed_linear = zeros(config.inputs)
             self.fixed_log_scale = zeros()
         self.front_bias = zeros(config.channels)
         if config.labels:
@@ -162,16 +182,20 @@ class WaveNet(nnx.Module):
         samples: jax.Array,
         vector: jax.Array | None = None,
         frames: jax.Array | None = None,
+        periods: jax.Array | None = None,
     ) -> jax.Array:
         """The likelihood's parameters of the last T samples of each window.
 
         samples: float32 [B, R + T], R the receptive field. vector: [B, vector_channels]. frames: local conditioning
         [B, context_frames + ceil(T / hop_length), frame_channels], a frame beginning with the first target; or
-        [B, 1, frame_channels], held throughout. Returns float32 [B, T, likelihood.width].
+        [B, 1, frame_channels], held throughout. periods: int32 [B], how many samples one period of each window's pitch
+        lasts, taps_ago / 2 to longest_period; 0, or None, where it is not known. Returns float32 [B, T, likelihood.width].
         """
-        return over_examples(self.one, samples, vector, frames)
+        return over_examples(self.one, samples, vector, frames, periods)
 
-    def one(self, samples: jax.Array, vector: jax.Array | None, frames: jax.Array | None) -> jax.Array:
+    def one(
+        self, samples: jax.Array, vector: jax.Array | None, frames: jax.Array | None, period: jax.Array | None
+    ) -> jax.Array:
         """What `__call__` does, for one window: samples [R + T] to [T, likelihood.width]."""
         config = self.config
         targets = samples.shape[0] - config.receptive_field
@@ -180,7 +204,7 @@ class WaveNet(nnx.Module):
         samples = jnp.pad(quantize(samples, config.likelihood.quantization), (0, -targets % unit))
         lengths = self.lengths(samples.shape[0] - config.receptive_field, unit)
         conditioning = self.conditioning(vector, frames)
-        x, past = self.read_past(samples[:-1])
+        x, past = self.read_past(samples[:-1], period)
         x = jnp.pad(x, ((0, 0), (lengths[0] - x.shape[1], 0)))
         gates = []
         for index, layer in enumerate(self.layers):
@@ -202,16 +226,22 @@ class WaveNet(nnx.Module):
         left = [(config.kernel_width - 1) * sum(config.dilations[index:]) for index in range(len(config.dilations) + 1)]
         return [-(-(targets + context) // unit) * unit for context in left]
 
-    def read_past(self, samples: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Samples [t] to the first layer's input [C, t - taps + 1], and the past that is white of them [taps, same]."""
+    def read_past(self, samples: jax.Array, period: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Samples [t] to the first layer's input [C, t - history + 1], and the past that is white of them [inputs, same]."""
         config = self.config
-        length = samples.shape[0] - config.taps + 1
-        past = jnp.stack([samples[k : k + length] for k in range(config.taps)])  # oldest first
+        length = samples.shape[0] - config.history + 1
+        first = config.history - config.taps
+        past = [samples[first + k : first + k + length] for k in range(config.taps)]  # oldest first
         if config.output == "softmax":
-            x = jax.vmap(lambda table, tap: table[mulaw.encode(tap)])(self.front[...], past).sum(axis=0).T
-            return (x + self.front_bias[...][:, None]).astype(config.dtype), past
+            x = jax.vmap(lambda table, tap: table[mulaw.encode(tap)])(self.front[...], jnp.stack(past)).sum(axis=0).T
+            return (x + self.front_bias[...][:, None]).astype(config.dtype), jnp.stack(past)
+        if config.taps_ago:
+            period = jnp.int32(0) if period is None else period
+            place = config.history - period - config.taps_ago // 2  # of the first of them
+            ago = [jax.lax.dynamic_slice(samples, (place + k,), (length,)) for k in range(config.taps_ago)]
+            past = [jnp.where(period > 0, tap, 0.0) for tap in ago] + past
         with jax.default_matmul_precision("highest"):  # the detail sought is a thousandth of the amplitude
-            white = jax.lax.stop_gradient(self.fixed_whitening[...]).T @ past
+            white = jax.lax.stop_gradient(self.fixed_whitening[...]).T @ jnp.stack(past)
             return affine(self.front, self.front_bias, white).astype(config.dtype), white
 
     def conditioning(self, vector: jax.Array | None, frames: jax.Array | None) -> list[jax.Array] | None:

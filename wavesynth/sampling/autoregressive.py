@@ -20,6 +20,7 @@ def stream(
     *,
     strategy: Strategy = Strategy(),
     table: jax.Array | None = None,
+    periods: jax.Array | None = None,
     frames_before: int = 0,
     hop_length: int = 1,
     prime: np.ndarray | None = None,
@@ -46,12 +47,12 @@ def stream(
         place = np.arange(len(forced)) + start - len(primer)
         idle = jnp.zeros((len(forced), 2, batch))
         cache = wavenet_decode(
-            weights, cache, conditioning(place), idle, forced=forced, implementation=implementation
+            weights, cache, conditioning(place), idle, periods=periods, forced=forced, implementation=implementation
         ).cache
 
     for chunk in itertools.count():
         decoded = wavenet_decode(
-            weights, cache, conditioning(chunk * CHUNK + np.arange(CHUNK)), uniforms(seed, chunk, batch),
+            weights, cache, conditioning(chunk * CHUNK + np.arange(CHUNK)), uniforms(seed, chunk, batch), periods=periods,
             temperature=strategy.temperature, top_k=strategy.top_k, top_p=strategy.top_p, implementation=implementation,
         )  # fmt: skip
         cache = decoded.cache

@@ -1,0 +1,569 @@
+// The loop over samples, compiled once for every instruction set (WAVESYNTH_ISA, of WAVESYNTH_LANES floats a register).
+//
+// Everything here has internal linkage and nothing here instantiates a template of the standard library: the linker would
+// keep one copy of it for the whole library, and that copy could be the one for a processor that this machine is not.
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "native.h"
+
+namespace wavesynth {
+namespace {
+
+constexpr int kLanes = WAVESYNTH_LANES;
+constexpr int kCodes = 256;
+typedef float Floats __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef uint16_t Half;  // a bfloat16
+
+inline Floats load(const float* p) { return *reinterpret_cast<const Floats*>(p); }
+inline void store(float* p, Floats x) { *reinterpret_cast<Floats*>(p) = x; }
+inline Floats splat(float x) { return x - Floats{}; }
+inline Floats clamped(Floats x, float low, float high) {
+  x = x > splat(low) ? x : splat(low);
+  return x < splat(high) ? x : splat(high);
+}
+
+// ---- functions -----------------------------------------------------------------------------------------------------
+
+// Relative error below 2e-7 (Cephes' polynomial). Arguments are held in [-87, 88].
+inline Floats exp(Floats x) {
+  x = clamped(x, -87.0f, 88.0f);
+  const Floats magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, which its low bits then hold
+  const Floats shifted = x * 1.44269504f + magic;
+  const Floats n = shifted - magic;
+  const Floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  return reinterpret_cast<Floats>(reinterpret_cast<Ints>(p) + (reinterpret_cast<Ints>(shifted) << 23));
+}
+
+// tanh(z[:C]) sigmoid(z[C:]), with one division: tanh(a) = (1 - e) / (1 + e), e = exp(-2 a); sigmoid(b) = 1 / (1 + f),
+// f = exp(-b). Writes whole registers: `gated` is padded.
+void gate(const float* z, int channels, float* gated) {
+  for (int c = 0; c < channels; c += kLanes) {
+    const Floats e = exp(-2.0f * clamped(load(z + c), -20.0f, 20.0f));
+    const Floats f = exp(-clamped(load(z + channels + c), -40.0f, 40.0f));
+    store(gated + c, (1.0f - e) / ((1.0f + e) * (1.0f + f)));
+  }
+}
+
+void exp_all(float* values, int size) {
+  int i = 0;
+  for (; i + kLanes <= size; i += kLanes) store(values + i, exp(load(values + i)));
+  for (; i < size; ++i) values[i] = exp(splat(values[i]))[0];
+}
+
+void relu(float* values, int size) {
+  for (int i = 0; i < size; ++i) values[i] = values[i] > 0 ? values[i] : 0;
+}
+
+void copy(const float* from, int size, float* to) { std::memcpy(to, from, size * sizeof(float)); }
+
+// ---- products ------------------------------------------------------------------------------------------------------
+
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Ints{__VA_ARGS__})
+#endif
+
+template <int... I>
+inline Floats interleaved_low(Floats even, Floats odd, std::integer_sequence<int, I...>) {
+  return SHUFFLE(even, odd, (I / 2 + I % 2 * kLanes)...);
+}
+
+template <int... I>
+inline Floats interleaved_high(Floats even, Floats odd, std::integer_sequence<int, I...>) {
+  return SHUFFLE(even, odd, (kLanes / 2 + I / 2 + I % 2 * kLanes)...);
+}
+
+constexpr int kPanel = kPanelColumns, kPanelRegisters = kPanel / kLanes;
+// The tile of sums that many streams are worked on by: as large as the registers allow.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kTileRegisters = kLanes == 16 ? 2 : 4, kTileStreams = kLanes == 16 ? 8 : 4;
+#else
+constexpr int kTileRegisters = 2, kTileStreams = 6;
+#endif
+
+// Keeps the compiler from reading memory once more for every use of a value: reads are what products are short of.
+inline void keep_in_register(Ints& value) {
+#if defined(__x86_64__)
+  __asm__("" : "+v"(value));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(value));
+#endif
+}
+
+// The next V registers of a row. Two registers of bfloat16 are filled with the even and the odd columns, which takes no
+// shuffling; `ordered` mends that once, when the sums are done.
+template <int V>
+inline void read_weights(const float* m, Floats (&weights)[V]) {
+  for (int v = 0; v < V; ++v) weights[v] = load(m + v * kLanes);
+}
+
+template <int V>
+inline void read_weights(const Half* m, Floats (&weights)[V]) {
+  static_assert(V % 2 == 0, "bfloat16 comes in pairs of registers");
+  for (int v = 0; v < V; v += 2) {
+    Ints pairs = *reinterpret_cast<const Ints*>(m + v * kLanes);
+    keep_in_register(pairs);
+    weights[v] = reinterpret_cast<Floats>(pairs << 16);
+    weights[v + 1] = reinterpret_cast<Floats>(pairs & static_cast<int32_t>(0xffff0000));
+  }
+}
+
+template <int V>
+inline void ordered(const float*, Floats (&)[V]) {}
+
+template <int V>
+inline void ordered(const Half*, Floats (&sums)[V]) {
+  constexpr auto lanes = std::make_integer_sequence<int, kLanes>{};
+  for (int v = 0; v < V; v += 2) {
+    const Floats even = sums[v], odd = sums[v + 1];
+    sums[v] = interleaved_low(even, odd, lanes);
+    sums[v + 1] = interleaved_high(even, odd, lanes);
+  }
+}
+
+// One tile of registers: y[s] += x[s] @ m for S streams and the first V registers of a panel.
+template <int S, int V, class Weight>
+inline void add_tile(const Weight* m, int rows, const float* x, int x_stride, float* y, int y_stride) {
+  Floats sums[S][V] = {};
+  for (int i = 0; i < rows; ++i, m += kPanel) {
+    Floats weights[V];
+    read_weights<V>(m, weights);
+    for (int s = 0; s < S; ++s)
+      for (int v = 0; v < V; ++v) sums[s][v] += weights[v] * x[s * x_stride + i];
+  }
+  for (int s = 0; s < S; ++s) {
+    ordered<V>(m, sums[s]);
+    float* to = y + s * y_stride;
+    for (int v = 0; v < V; ++v) store(to + v * kLanes, load(to + v * kLanes) + sums[s][v]);
+  }
+}
+
+// y += x @ m for one stream and one panel: in the order of memory, and in several sums side by side, since a multiply-add
+// takes as long as eight of them take to begin.
+template <class Weight>
+inline void add_panel(const Weight* m, int rows, const float* x, float* y) {
+  constexpr int V = kPanelRegisters, R = V >= 8 ? 1 : 8 / V;
+  Floats sums[R][V] = {};
+  int i = 0;
+  for (; i + R <= rows; i += R, m += R * kPanel) {
+    for (int r = 0; r < R; ++r) {
+      Floats weights[V];
+      read_weights<V>(m + r * kPanel, weights);
+      for (int v = 0; v < V; ++v) sums[r][v] += weights[v] * x[i + r];
+    }
+  }
+  for (; i < rows; ++i, m += kPanel) {
+    Floats weights[V];
+    read_weights<V>(m, weights);
+    for (int v = 0; v < V; ++v) sums[0][v] += weights[v] * x[i];
+  }
+  for (int r = 1; r < R; ++r)
+    for (int v = 0; v < V; ++v) sums[0][v] += sums[r][v];
+  ordered<V>(m, sums[0]);
+  for (int v = 0; v < V; ++v) store(y + v * kLanes, load(y + v * kLanes) + sums[0][v]);
+}
+
+// y[s] += x[s] @ m[row : row + rows] for each stream, in whole panels of columns [first, last); m has `height` rows.
+template <class Weight>
+void add_product(const Weight* m, int height, int row, int rows, int first, int last, const float* x, int x_stride, float* y,
+                 int y_stride, int streams) {
+  constexpr int V = kTileRegisters, S = kTileStreams;
+  for (int column = first; column < last; column += kPanel) {
+    const Weight* panel = m + static_cast<int64_t>(column / kPanel) * height * kPanel + row * kPanel;
+    if (streams == 1) {
+      add_panel(panel, rows, x, y + column);
+      continue;
+    }
+    for (int part = 0; part < kPanel; part += V * kLanes) {
+      float* to = y + column + part;
+      int s = 0;
+      for (; s + S <= streams; s += S) add_tile<S, V>(panel + part, rows, x + s * x_stride, x_stride, to + s * y_stride, y_stride);
+      for (; s + 2 <= streams; s += 2) add_tile<2, V>(panel + part, rows, x + s * x_stride, x_stride, to + s * y_stride, y_stride);
+      for (; s < streams; ++s) add_tile<1, V>(panel + part, rows, x + s * x_stride, x_stride, to + s * y_stride, y_stride);
+    }
+  }
+}
+
+// The same for matrix number `index` of a stack of `height` by `columns`, of either type.
+void add_product(const Matrix& m, int index, int height, int columns, int row, int rows, int first, int last, const float* x,
+                 int x_stride, float* y, int y_stride, int streams) {
+  const int64_t start = static_cast<int64_t>(index) * height * ((columns + kPanel - 1) / kPanel * kPanel);
+  if (m.bf16) {
+    add_product(static_cast<const Half*>(m.data) + start, height, row, rows, first, last, x, x_stride, y, y_stride, streams);
+  } else {
+    add_product(static_cast<const float*>(m.data) + start, height, row, rows, first, last, x, x_stride, y, y_stride, streams);
+  }
+}
+
+// ---- one sample ----------------------------------------------------------------------------------------------------
+
+int padded(int size) { return (size + kPanel + 15) / 16 * 16; }  // whole panels may be read and written behind the end
+
+// The scratch of some streams, each [streams][stride].
+struct Scratch {
+  int history_stride, past_stride, white_stride, x_stride, z_stride, gated_stride, skip_stride, head_stride, out_stride;
+  float *history, *past, *white, *x, *z, *gated, *skip, *head, *out;
+
+  static int64_t floats(const Call& call, int streams) {
+    Scratch scratch;
+    return scratch.lay_out(call, streams, nullptr);
+  }
+
+  int64_t lay_out(const Call& call, int streams, float* memory) {
+    int64_t used = 0;
+    auto place = [&](int size, int& stride) {
+      stride = padded(size);
+      float* at = memory ? memory + used : nullptr;
+      used += static_cast<int64_t>(stride) * streams;
+      return at;
+    };
+    history = place(call.history + call.steps, history_stride);
+    past = place(call.inputs, past_stride);
+    white = place(call.inputs, white_stride);
+    x = place(call.width * call.channels, x_stride);  // a layer's input: older taps, and last the newest, the residual path
+    z = place(2 * call.channels, z_stride);
+    gated = place(call.channels, gated_stride);
+    skip = place(call.skip_channels, skip_stride);
+    head = place(call.head_channels, head_stride);
+    out = place(call.outputs, out_stride);
+    return used;
+  }
+};
+
+void read_history(const Call& call, int first, int streams, const Scratch& w) {
+  for (int s = 0; s < streams; ++s)
+    for (int t = 0; t < call.history; ++t) w.history[s * w.history_stride + t] = call.recent[t * call.batch + first + s];
+}
+
+void write_history(const Call& call, int first, int streams, const Scratch& w) {
+  for (int s = 0; s < streams; ++s)
+    for (int t = 0; t < call.history; ++t)
+      call.recent[t * call.batch + first + s] = w.history[s * w.history_stride + call.steps + t];
+}
+
+// The last samples of each stream to the first layer's input, at x; see `read_past` in cache.py.
+void read_past(const Call& call, int step, int first, int streams, const Scratch& w, float* x) {
+  const int channels = call.channels, taps = call.taps, inputs = call.inputs;
+  for (int s = 0; s < streams; ++s) {
+    copy(call.front_bias, channels, x + s * w.x_stride);
+    const float* now = w.history + s * w.history_stride + step + call.history;  // where the next sample will be
+    if (call.softmax) {
+      for (int tap = 0; tap < taps; ++tap) {
+        const float* row = call.embedding + (static_cast<int64_t>(tap) * kCodes + encode_mulaw(now[tap - taps])) * channels;
+        for (int c = 0; c < channels; ++c) x[s * w.x_stride + c] += row[c];
+      }
+      continue;
+    }
+    float *past = w.past + s * w.past_stride, *white = w.white + s * w.white_stride;
+    const int period = call.periods[first + s];
+    if (period > 0) copy(now - period - call.taps_ago / 2, call.taps_ago, past);  // else it stays zero
+    copy(now - taps, taps, past + call.taps_ago);
+    std::memset(white, 0, inputs * sizeof(float));
+  }
+  if (call.softmax) return;
+  add_product(call.whitening, 0, inputs, inputs, 0, inputs, 0, inputs, w.past, w.past_stride, w.white, w.white_stride, streams);
+  add_product(call.front, 0, inputs, channels, 0, inputs, 0, channels, w.white, w.white_stride, x, w.x_stride, streams);
+}
+
+// What the network says of one stream to the parameters of its mixture, in place; see `mixture_outputs` in wavenet.py.
+void finish_mixture(const Call& call, const float* white, float* out) {
+  const int components = (call.outputs - call.inputs) / 3;
+  const float* bends = out + 3 * components;
+  float fixed = 0, bent = 0;
+  for (int i = 0; i < call.inputs; ++i) fixed += call.linear[i] * white[i], bent += bends[i] * white[i];
+  const float prediction = fixed + exp(splat(call.log_scale))[0] * bent;
+  float* log_scales = out + 2 * components;
+  for (int k = 0; k < components; ++k) {
+    float& log_scale = log_scales[k];
+    log_scale += call.log_scale;
+    if (log_scale < call.min_log_scale) log_scale = call.min_log_scale;
+    out[components + k] = prediction + exp(splat(log_scale))[0] * out[components + k];
+  }
+}
+
+// Draws the sample of one stream, or takes the forced one; scores it if asked. `work` holds the outputs' size.
+float choose(const Call& call, int step, int stream, float* out, const float* white, float* work) {
+  const int64_t place = static_cast<int64_t>(step) * call.batch + stream;
+  const float* uniform = call.uniforms + 2 * static_cast<int64_t>(step) * call.batch + stream;
+  if (!call.softmax) finish_mixture(call, white, out);
+  float sample;
+  if (call.forced) {
+    sample = call.forced[place];
+  } else if (!call.softmax) {
+    sample = draw_mixture(call, out, uniform[0], uniform[call.batch]);
+  } else {
+    float highest = -3e38f;
+    for (int code = 0; code < kCodes; ++code) {
+      work[code] = out[code] / call.temperature;
+      highest = work[code] > highest ? work[code] : highest;
+    }
+    if (call.top_k || call.top_p >= 0) restrict_logits(work, kCodes, call.top_k, call.top_p);
+    for (int code = 0; code < kCodes; ++code) work[code] -= highest;
+    exp_all(work, kCodes);
+    for (int code = 0; code < kCodes; ++code) work[code] = work[code] > 2e-38f ? work[code] : 0;  // what was cut has no mass
+    sample = call.grid[pick_code(work, kCodes, uniform[0])];
+  }
+  call.samples[place] = sample;
+  if (call.log_probs)
+    call.log_probs[place] = call.softmax ? score_softmax(out, encode_mulaw(sample)) : score_mixture(call, out, sample);
+  return sample;
+}
+
+// The rings are larger than the caches near a processor: asks for a layer's older taps before they are needed.
+void prefetch_ring(const Call& call, int step, int layer, int first, int streams) {
+  for (int slot = 0; slot < call.width - 1; ++slot) {
+    const float* from = call.ring(layer, step, slot, first);
+    for (int64_t i = 0; i < static_cast<int64_t>(streams) * call.channels; i += 16) __builtin_prefetch(from + i);
+  }
+}
+
+const float* condition(const Call& call, int step, int layer, int stream) {
+  return call.table + ((static_cast<int64_t>(call.frame[step]) * call.layers + layer) * call.batch + stream) * 2 * call.channels;
+}
+
+// ---- streams apart -------------------------------------------------------------------------------------------------
+
+int64_t scratch_floats(const Call& call, int streams) { return Scratch::floats(call, streams); }
+
+// Streams first..last - 1, all of one step before the next, so that each weight is read once for all of them.
+void run_streams(const Call& call, int first, int last, float* memory) {
+  const int streams = last - first, channels = call.channels;
+  Scratch w;
+  w.lay_out(call, streams, memory);
+  read_history(call, first, streams, w);
+  float* newest = w.x + (call.width - 1) * channels;
+  for (int step = 0; step < call.steps; ++step) {
+    read_past(call, step, first, streams, w, newest);
+    for (int s = 0; s < streams; ++s) copy(call.skip_bias, call.skip_channels, w.skip + s * w.skip_stride);
+    prefetch_ring(call, step, 0, first, streams);
+    for (int layer = 0; layer < call.layers; ++layer) {
+      if (layer + 1 < call.layers) prefetch_ring(call, step, layer + 1, first, streams);
+      for (int s = 0; s < streams; ++s) {
+        float *x = w.x + s * w.x_stride, *z = w.z + s * w.z_stride;
+        for (int slot = 0; slot < call.width - 1; ++slot)
+          copy(call.ring(layer, step, slot, first + s), channels, x + slot * channels);
+        copy(x + (call.width - 1) * channels, channels, call.ring(layer, step, 0, first + s));
+        copy(call.dilated_bias + layer * 2 * channels, 2 * channels, z);
+        if (call.table) {
+          const float* told = condition(call, step, layer, first + s);
+          for (int c = 0; c < 2 * channels; ++c) z[c] += told[c];
+        }
+      }
+      const int inputs = call.width * channels;
+      add_product(call.dilated, layer, inputs, 2 * channels, 0, inputs, 0, 2 * channels, w.x, w.x_stride, w.z, w.z_stride, streams);
+      for (int s = 0; s < streams; ++s) {
+        gate(w.z + s * w.z_stride, channels, w.gated + s * w.gated_stride);
+        for (int c = 0; c < channels; ++c) newest[s * w.x_stride + c] += call.residual_bias[layer * channels + c];
+      }
+      add_product(call.residual, layer, channels, channels, 0, channels, 0, channels, w.gated, w.gated_stride, newest, w.x_stride,
+                  streams);
+      add_product(call.skip, layer, channels, call.skip_channels, 0, channels, 0, call.skip_channels, w.gated, w.gated_stride, w.skip,
+                  w.skip_stride, streams);
+    }
+    for (int s = 0; s < streams; ++s) {
+      relu(w.skip + s * w.skip_stride, call.skip_channels);
+      copy(call.head_bias, call.head_channels, w.head + s * w.head_stride);
+      copy(call.out_bias, call.outputs, w.out + s * w.out_stride);
+    }
+    add_product(call.head, 0, call.skip_channels, call.head_channels, 0, call.skip_channels, 0, call.head_channels, w.skip,
+                w.skip_stride, w.head, w.head_stride, streams);
+    for (int s = 0; s < streams; ++s) relu(w.head + s * w.head_stride, call.head_channels);
+    add_product(call.out, 0, call.head_channels, call.outputs, 0, call.head_channels, 0, call.outputs, w.head, w.head_stride, w.out,
+                w.out_stride, streams);
+    float work[kCodes];
+    for (int s = 0; s < streams; ++s)
+      w.history[s * w.history_stride + call.history + step] =
+          choose(call, step, first + s, w.out + s * w.out_stride, w.white + s * w.white_stride, work);
+  }
+  write_history(call, first, streams, w);
+}
+
+// ---- one stream, several threads -----------------------------------------------------------------------------------
+//
+// Thread 0 goes through the layers, one after the other. What does not lie on that chain is done beside it by the others:
+// the layers' older taps of the next sample, and the skip path behind the layers that are through. They meet three times a
+// sample: behind the skip path, the head, and the last layer.
+
+void publish(Progress* progress, int64_t done) { __atomic_store_n(&progress->done, done, __ATOMIC_RELEASE); }
+
+void wait_for(const Progress* progress, int64_t done) {
+  for (int spins = 0; __atomic_load_n(&progress->done, __ATOMIC_ACQUIRE) < done; ++spins) {
+    if (spins < 4096) {
+#if defined(__x86_64__)
+      __builtin_ia32_pause();
+#elif defined(__aarch64__)
+      __asm__ __volatile__("yield");
+#endif
+    } else {
+      yield_thread();  // the thread that is waited for may have no processor
+    }
+  }
+}
+
+// Shared between the threads: [L][2 C] what is known beforehand of each layer, [L][C] gates, skip, head, out.
+struct Shared {
+  int pre_stride, gated_stride;
+  float *pre, *gated, *skip, *head, *out;
+
+  int64_t lay_out(const Call& call, float* memory) {
+    pre_stride = padded(2 * call.channels), gated_stride = padded(call.channels);
+    int64_t used = 0;
+    auto place = [&](int64_t size) {
+      float* at = memory ? memory + used : nullptr;
+      used += size;
+      return at;
+    };
+    pre = place(static_cast<int64_t>(call.layers) * pre_stride);
+    gated = place(static_cast<int64_t>(call.layers) * gated_stride);
+    skip = place(padded(call.skip_channels));
+    head = place(padded(call.head_channels));
+    out = place(padded(call.outputs));
+    return used;
+  }
+};
+
+int64_t shared_floats(const Call& call) { return Shared().lay_out(call, nullptr); }
+
+// Columns of `total` that thread `thread` takes when thread 0 takes `first` of them and the others share the rest; in
+// whole panels.
+struct Columns {
+  int first, last;
+
+  Columns(int total, int first_share, int thread, int threads) {
+    const auto bound = [&](int t) {
+      if (t == 0) return 0;
+      if (t == threads) return total;
+      const int place = first_share + static_cast<int64_t>(total - first_share) * (t - 1) / (threads - 1);
+      return place / kPanel * kPanel;
+    };
+    first = bound(thread), last = bound(thread + 1);
+  }
+};
+
+void run_one(const Call& call, int thread, int threads, Progress* progress, float* shared_memory, float* memory) {
+  const int channels = call.channels, layers = call.layers;
+  const int inputs = call.width * channels;
+  Progress *chain = progress, *ahead = progress + threads, *met = progress + 2 * threads;
+  Shared shared;
+  shared.lay_out(call, shared_memory);
+  Scratch w;
+  w.lay_out(call, 1, memory);
+
+  // All of the work but head and last layer, in multiply-adds (a gate's function and a drawn code cost as much as some
+  // tens of them, as measured); thread 0 takes on skip columns up to its even share.
+  const int64_t on_chain = static_cast<int64_t>(layers) * channels * (3 * channels + 40) + 100 * call.outputs;
+  const int64_t older = static_cast<int64_t>(layers) * (call.width - 1) * channels * 2 * channels;
+  const int64_t a_column = static_cast<int64_t>(layers) * channels;
+  int64_t share = ((on_chain + older + a_column * call.skip_channels) / threads - on_chain) / a_column;
+  share = share < 0 ? 0 : share > call.skip_channels ? call.skip_channels : share;
+  const Columns skip(call.skip_channels, static_cast<int>(share), thread, threads);
+  const Columns head(call.head_channels, call.head_channels / threads, thread, threads);
+  const Columns out(call.outputs, call.outputs / threads, thread, threads);
+  int64_t meetings = 0;
+  const auto meet = [&](bool all) {
+    publish(met + thread, ++meetings);
+    for (int other = 0; all && other < threads; ++other) wait_for(met + other, meetings);
+  };
+
+  // What is known of layer `layer` before step `step`: bias, condition, older taps.
+  const auto prepare = [&](int step, int layer) {
+    float* pre = shared.pre + layer * shared.pre_stride;
+    copy(call.dilated_bias + layer * 2 * channels, 2 * channels, pre);
+    if (call.table) {
+      const float* told = condition(call, step, layer, 0);
+      for (int c = 0; c < 2 * channels; ++c) pre[c] += told[c];
+    }
+    for (int slot = 0; slot < call.width - 1; ++slot)
+      add_product(call.dilated, layer, inputs, 2 * channels, slot * channels, channels, 0, 2 * channels,
+                  call.ring(layer, step, slot, 0), 0, pre, 0, 1);
+  };
+  const auto add_skip = [&](int layer) {
+    add_product(call.skip, layer, channels, call.skip_channels, 0, channels, skip.first, skip.last,
+                shared.gated + layer * shared.gated_stride, 0, shared.skip, 0, 1);
+  };
+
+  if (thread == 0) read_history(call, 0, 1, w);
+  for (int step = 0; step < call.steps; ++step) {
+    const int64_t before = static_cast<int64_t>(step) * layers;
+    copy(call.skip_bias + skip.first, skip.last - skip.first, shared.skip + skip.first);
+    if (thread == 0) {
+      read_past(call, step, 0, 1, w, w.x);
+      for (int layer = 0; layer < layers; ++layer) {
+        float* gated = shared.gated + layer * shared.gated_stride;
+        wait_for(ahead + 1 + layer % (threads - 1), before + layer + 1);
+        copy(w.x, channels, call.ring(layer, step, 0, 0));
+        copy(shared.pre + layer * shared.pre_stride, 2 * channels, w.z);
+        add_product(call.dilated, layer, inputs, 2 * channels, (call.width - 1) * channels, channels, 0, 2 * channels, w.x, 0, w.z, 0,
+                    1);
+        gate(w.z, channels, w.gated);
+        copy(w.gated, channels, gated);
+        publish(chain, before + layer + 1);
+        for (int c = 0; c < channels; ++c) w.x[c] += call.residual_bias[layer * channels + c];
+        add_product(call.residual, layer, channels, channels, 0, channels, 0, channels, w.gated, 0, w.x, 0, 1);
+      }
+      for (int layer = 0; layer < layers; ++layer) add_skip(layer);
+    } else {
+      for (int layer = thread - 1; layer < layers; layer += threads - 1) prefetch_ring(call, step, layer, 0, 1);
+      for (int layer = thread - 1; layer < layers; layer += threads - 1) {
+        prepare(step, layer);
+        publish(ahead + thread, before + layer + 1);
+      }
+      for (int layer = 0; layer < layers; ++layer) {
+        wait_for(chain, before + layer + 1);
+        add_skip(layer);
+      }
+    }
+    relu(shared.skip + skip.first, skip.last - skip.first);
+    copy(call.head_bias + head.first, head.last - head.first, shared.head + head.first);
+    copy(call.out_bias + out.first, out.last - out.first, shared.out + out.first);
+    meet(true);
+    add_product(call.head, 0, call.skip_channels, call.head_channels, 0, call.skip_channels, head.first, head.last, shared.skip, 0,
+                shared.head, 0, 1);
+    relu(shared.head + head.first, head.last - head.first);
+    meet(true);
+    add_product(call.out, 0, call.head_channels, call.outputs, 0, call.head_channels, out.first, out.last, shared.head, 0, shared.out,
+                0, 1);
+    meet(thread == 0);
+    if (thread == 0) {
+      float work[kCodes];
+      w.history[call.history + step] = choose(call, step, 0, shared.out, w.white, work);
+    }
+  }
+  if (thread == 0) write_history(call, 0, 1, w);
+}
+
+// Reads words [first, last) `repeats` times, in whole registers, and gives their parity.
+int read_words(const int32_t* words, int64_t first, int64_t last, int repeats) {
+  constexpr int kRegisters = 8;
+  Ints parity[kRegisters] = {};
+  for (int repeat = 0; repeat < repeats; ++repeat) {
+    for (int64_t i = first; i + kRegisters * kLanes <= last; i += kRegisters * kLanes)
+      for (int r = 0; r < kRegisters; ++r) parity[r] ^= *reinterpret_cast<const Ints*>(words + i + r * kLanes);
+    __asm__ __volatile__("" : : : "memory");  // each time anew
+  }
+  int all = 0;
+  for (int r = 0; r < kRegisters; ++r)
+    for (int lane = 0; lane < kLanes; ++lane) all ^= parity[r][lane];
+  return all;
+}
+
+}  // namespace
+
+#define LOOP_OF_(isa) isa##_loop
+#define LOOP_OF(isa) LOOP_OF_(isa)
+#define NAME_OF_(isa) #isa
+#define NAME_OF(isa) NAME_OF_(isa)
+const Loop LOOP_OF(WAVESYNTH_ISA) = {NAME_OF(WAVESYNTH_ISA), scratch_floats, run_streams, shared_floats, run_one, exp_all, gate,
+                                     read_words};
+
+}  // namespace wavesynth
