@@ -50,7 +50,7 @@ def sounds() -> Path:
     """The folder of short sounds that ships with the package: LABEL/*.flac, 16 kHz, one second or less."""
     import wavesynth
 
-    return Path(wavesynth.__path__[0], "demo", "sounds")
+    return Path(wavesynth.__file__).parent / "demo" / "sounds"
 
 
 @pytest.fixture(scope="session")

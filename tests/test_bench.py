@@ -19,7 +19,7 @@ def run(name: str, *arguments: object) -> str:
     """What a benchmark prints, run as a script on the package under test."""
     # A script finds its neighbours in its own folder, which PYTHONSAFEPATH would hide.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
-    environment |= {"PYTHONPATH": str(Path(wavesynth.__path__[0]).parent), "COLUMNS": "100", "JAX_NUM_CPU_DEVICES": "1"}
+    environment |= {"PYTHONPATH": str(Path(wavesynth.__file__).parent.parent), "COLUMNS": "100", "JAX_NUM_CPU_DEVICES": "1"}
     command = [sys.executable, BENCH / name, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

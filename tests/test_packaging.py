@@ -155,7 +155,7 @@ def test_the_link_to_the_kernels_is_relative() -> None:
 
 def test_what_is_tested_is_whole() -> None:
     """Every source file is in the package that the tests import: the installed one, where one is installed."""
-    package = Path(wavesynth.__path__[0])
+    package = Path(wavesynth.__file__).parent
     for name, path in modules().items():
         folder = package.joinpath(*name.split(".")[1:])
         tested = folder / "__init__.py" if path.name == "__init__.py" else folder.with_suffix(".py")

@@ -53,15 +53,14 @@ def check_draws(case, threads, **options):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("name", TESTED)
 def test_it_equals_the_plain_loop(make_case, instruction_set, name, threads):
-    check_equal(make_case(TESTED[name]), threads)
+    check_scores(make_case(TESTED[name]), threads)
+    check_draws(make_case(TESTED[name]), threads)
 
 
-@pytest.mark.parametrize("name", ["mixture", "mixture-mulaw", "softmax", "softmax-batch-5"])
-@pytest.mark.parametrize(
-    "how", [{"top_k": 2}, {"top_p": 0.8}, {"temperature": jnp.float32(0.7), "top_k": 3, "top_p": 0.9}]
-)
+@pytest.mark.parametrize("name", ["mixture-batch-5", "softmax-batch-5"])
+@pytest.mark.parametrize("how", [{"top_k": 2}, {"temperature": jnp.float32(0.7), "top_k": 3, "top_p": 0.9}])
 def test_it_draws_as_the_plain_loop_does(make_case, name, how):
-    check_equal(make_case(TESTED[name]), 1, **how)
+    check_draws(make_case(TESTED[name]), 1, **how)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -148,3 +147,11 @@ def test_no_steps_change_nothing(make_case):
     samples, _, cache = decode_native(**arguments)
     assert samples.shape == (0, 1)
     jax.tree.map(partial(np.testing.assert_array_equal), cache, arguments["cache"])
+
+
+def test_several_threads_make_the_very_samples_of_one(make_case):
+    """Whether they had the time to or not: one stream is summed in the same order in any case."""
+    case = make_case(ArgSpec(NV, steps=100))
+    alone, together = (decode_native(**case.arguments(log_probs=False), threads=threads) for threads in (1, 2))
+    jax.tree.map(np.testing.assert_array_equal, alone[2], together[2])
+    np.testing.assert_array_equal(alone[0], together[0])
