@@ -169,7 +169,12 @@ def main() -> None:
         timing = timings[case]
         made = case.batch * case.steps / timing.median
         row = {"what": "decode", **dataclasses.asdict(case), "seconds": timing.median}
-        row |= {"seconds_low": timing.low, "seconds_high": timing.high, "samples_per_second": made}
+        row |= {
+            "seconds_low": timing.low,
+            "seconds_high": timing.high,
+            "samples_per_second": made,
+            "share_of_limit": None,
+        }
         row |= {f"real_time_{khz}": made / case.batch / (1_000 * khz) for khz in (16, 48)}
         packed_weights = weights.get((case.model, case.dtype))
         if packed_weights is not None and reads and case.implementation != "pytorch":

@@ -19,7 +19,11 @@ def run(name: str, *arguments: object) -> str:
     """What a benchmark prints, run as a script on the package under test."""
     # A script finds its neighbours in its own folder, which PYTHONSAFEPATH would hide.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
-    environment |= {"PYTHONPATH": str(Path(wavesynth.__file__).parent.parent), "COLUMNS": "100", "JAX_NUM_CPU_DEVICES": "1"}
+    environment |= {
+        "PYTHONPATH": str(Path(wavesynth.__file__).parent.parent),
+        "COLUMNS": "100",
+        "JAX_NUM_CPU_DEVICES": "1",
+    }
     command = [sys.executable, BENCH / name, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -48,13 +52,19 @@ def test_help_tells_the_options(name: str) -> None:
     assert "--json PATH" in printed
 
 
-@pytest.mark.parametrize(("name", "implementation"), [("train_wavenet.py", "wavesynth"), ("decode.py", "jax")])
-def test_speed(name: str, implementation: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "implementation", "models"),
+    [
+        ("train_wavenet.py", "wavesynth", {"nv", "wavenet-small"}),
+        ("decode.py", "jax", {"nv", "small", "full"}),
+    ],
+)
+def test_speed(name: str, implementation: str, models: set[str], tmp_path: Path) -> None:
     printed = run(name, "--quick", "--json", tmp_path / "rows.json")
     rows = rows_of(tmp_path / "rows.json")
     assert all(row.keys() >= SPEED and row["quick"] for row in rows)
     own = {row["model"].split(",")[0] for row in rows if row["implementation"] == implementation}
-    assert own == {"nv", "wavenet-small"}
+    assert own == models
     assert all(row["seconds_low"] <= row["seconds"] <= row["seconds_high"] for row in rows)
     check_pytorch(rows, printed)
 

@@ -122,7 +122,7 @@ def train(arguments: list[str], resumed: Any = None) -> None:
 
 
 def sample(arguments: list[str]) -> None:
-    """RUN OUT|--play: write wavs, or play; --n 8 --seconds 2 --seed 0 [--label kick --pitch 60 --prime x.wav ...]."""
+    """RUN OUT: write wavs (or play, --play for OUT); --n 8 --seconds 2 --seed 0 [--label kick --pitch 60 --prime x.wav]."""
     from tyro.conf import arg
 
     import wavesynth
@@ -154,7 +154,7 @@ def sample(arguments: list[str]) -> None:
             force: overwrite wavs that are there.
         """
         if (out is None) != play:
-            raise UserError("give OUT, the folder to write, or --play" + (", not both" if play else ""))
+            raise UserError("OUT, the folder to write, is required, or --play in its place; not both")
         synth = wavesynth.load(run)
         wishes: dict[str, Any] = dict(
             seed=seed, label=label, pitch=pitch, prime=prime, temperature=temperature, top_k=top_k, top_p=top_p,

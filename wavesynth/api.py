@@ -185,7 +185,8 @@ def _batches(family: Family, training: TrainingConfig, shards: Shards) -> tuple[
         shards, "train", training.batch_size, training.crop, family.context, training.seed,
         limit=training.validation_windows, align=family.align, host=jax.process_index(), hosts=jax.process_count(),
     )  # fmt: skip
-    learned = dataclasses.replace(learned, noise=training.noise * learned.level)
+    if training.noise:
+        learned = dataclasses.replace(learned, noise=training.noise * learned.level)
     return learned, dataclasses.replace(learned, split="valid" if shards.split("valid") else "train")
 
 
