@@ -251,6 +251,7 @@ def test_mistakes_in_what_is_named(trained: Path, tmp_path: Path, fails):
         (["--pitch", "300"], "pitch is 300.0"),
         (["--temperature", "0"], "temperature is 0.0"),
         (["--prime", "none.wav"], "none.wav cannot be read"),
+        (["--dtype", "int8"], "dtype is 'int8': choose one of float32, bfloat16"),
         (["--implementation", "abacus"], "implementation is 'abacus': choose one of"),
     ],
 )
@@ -320,3 +321,10 @@ def test_other_failures_of_the_system_are_one_line(
     monkeypatch.setattr(wavesynth.Synth, "write", interrupt)
     assert main(["sample", str(trained / "run"), str(tmp_path)]) == 130
     assert capsys.readouterr().err == "wavesynth sample: interrupted\n"
+
+
+def test_playing_or_writing_but_not_both(trained: Path, tmp_path: Path, fails):
+    run = trained / "run"
+    assert "OUT, the folder to write, is required" in fails("sample", run)
+    assert "not both" in fails("sample", run, tmp_path / "out", "--play")
+    assert "nothing can be played" in fails("sample", run, "--play")  # neither the extra nor a device is there

@@ -29,6 +29,23 @@ def tone() -> np.ndarray:
 # Sampling.
 
 
+def test_bfloat16_weights_make_other_samples(tiny_synth: Synth):
+    exact, rounded = (tiny_synth.sample(seconds=0.1, label="kick", dtype=dtype) for dtype in ("float32", "bfloat16"))
+    np.testing.assert_array_equal(exact, tiny_synth.sample(seconds=0.1, label="kick"))
+    assert np.isfinite(rounded).all()
+    assert not np.array_equal(exact, rounded)
+
+
+def test_a_dtype_that_is_not_one_is_named(tiny_synth: Synth):
+    with pytest.raises(UserError, match="dtype is 'int8': choose one of float32, bfloat16"):
+        tiny_synth.sample(seconds=0.1, dtype="int8")
+
+
+@pytest.mark.parametrize("pitch", [12, 24.5, 60, 127])
+def test_pitches_beyond_those_that_are_looked_back_at(tiny_synth: Synth, pitch: float):
+    assert np.isfinite(tiny_synth.sample(seconds=0.1, pitch=pitch)).all()
+
+
 def test_shape_rate_and_range(tiny_synth: Synth):
     audio = tiny_synth.sample(n=3, seconds=0.05, label="kick")
     assert audio.shape == (3, 800)

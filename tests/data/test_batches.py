@@ -207,3 +207,35 @@ def test_what_cannot_be(make_shards: Callable[..., Shards], shards: Shards):
         of(shards, batch_size=8, hosts=3)
     with pytest.raises(UserError, match="crop is 100: it must be at least 128"):
         of(shards, align=128)
+
+
+# Noise.
+
+
+def test_noise_is_as_loud_as_asked_and_new_at_every_step(shards: Shards):
+    clean, noisy = of(shards), of(shards, noise=0.01)
+    added = [noisy.batch(step)["samples"] - clean.batch(step)["samples"] for step in (0, 1)]
+    assert added[0].std() == pytest.approx(0.01, rel=0.1)
+    assert abs(np.corrcoef(added[0].ravel(), added[1].ravel())[0, 1]) < 0.1
+    assert abs(np.corrcoef(added[0][0], added[0][1])[0, 1]) < 0.3
+    for name in ("real", "label", "pitch", "start"):
+        np.testing.assert_array_equal(noisy.batch(0)[name], clean.batch(0)[name])
+
+
+def test_noise_does_not_depend_on_the_hosts(shards: Shards):
+    whole = of(shards, noise=0.01).batch(3)["samples"]
+    parts = [of(shards, noise=0.01, host=host, hosts=2).batch(3)["samples"] for host in range(2)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_held_out_noise_is_the_same_at_every_call(shards: Shards):
+    noisy = of(shards, noise=0.01)
+    for first, second, clean in zip(noisy.held_out(), noisy.held_out(), of(shards).held_out(), strict=True):
+        np.testing.assert_array_equal(first["samples"], second["samples"])
+        assert (first["samples"] - clean["samples"]).std() == pytest.approx(0.01, rel=0.2)
+
+
+def test_the_level_is_that_of_the_sounds(make_shards: Callable[..., Shards]):
+    shards = make_shards((5_000,))
+    samples = np.asarray(shards.samples(0)) / 32_768
+    assert of(shards, crop=1_000).level == pytest.approx(np.sqrt(np.mean(samples**2)), rel=0.25)

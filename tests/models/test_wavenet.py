@@ -62,6 +62,28 @@ def test_the_receptive_field_by_gradients(config):
     assert seen[-1] == config.receptive_field + TARGETS - 2
 
 
+def test_one_period_ago_is_seen():
+    """Of the last target, where the period reaches beyond the other taps; without a period those samples count nothing."""
+    config = replace(SMALL, stacks=1, layers_per_stack=1, period_taps=4, longest_period=30)
+    bind, params = network(config)
+    samples = 0.3 * jax.random.normal(jax.random.key(2), (1, config.receptive_field + TARGETS))
+    outputs = jax.jit(lambda samples, periods: bind(params)(samples, None, None, periods)[0, -1])
+    target = samples.shape[1] - 1
+
+    def seen(period):
+        periods = jnp.array([period], jnp.int32)
+        before = outputs(samples, periods)
+        places = range(samples.shape[1])
+        changed = [p for p in places if not np.array_equal(before, outputs(samples.at[0, p].multiply(-1), periods))]
+        return [target - place for place in changed]
+
+    recent = list(range(config.taps + 1, 0, -1))  # one more than the taps, by the dilated convolution
+    assert seen(0) == recent
+    assert seen(20) == [23, 22, 21, 20, 19, *recent]  # two before and one behind it, and one more
+    assert max(seen(30)) == 33
+    assert config.receptive_field >= 33
+
+
 def _last_output(bind, params, samples):
     from wavesynth.models import wavenet
 
