@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from wavesynth.errors import UserError
-from wavesynth.kernels.wavenet_decode import native, reference
+from wavesynth.kernels.wavenet_decode import native, pallas, reference
 from wavesynth.kernels.wavenet_decode.cache import DecodeCache
 from wavesynth.kernels.wavenet_decode.weights import DecodeWeights
 
@@ -44,6 +44,7 @@ def _compiled(decode: Callable) -> Callable:
 
 IMPLEMENTATIONS = {
     "native": Implementation(_compiled(native.decode), native.why_not),
+    "pallas": Implementation(_compiled(pallas.decode), pallas.why_not),
     "jax": Implementation(_compiled(reference.decode), lambda weights: None),
 }
 """By name, the fastest first."""
@@ -84,8 +85,8 @@ def wavenet_decode(
     forced: float32 [T, B]: samples to take instead of drawing (priming, scoring); they are quantised on the way in.
     temperature, top_k, top_p: see `wavesynth.sampling.strategies.Strategy`.
     log_probs: also return the log-probability of every sample under the model itself (temperature 1, nothing cut).
-    implementation: "native" (C++, on CPUs) or "jax" (anywhere); None takes the fastest that can serve here, and a named
-        one that cannot is an error that says why.
+    implementation: "native" (C++, on CPUs), "pallas" (one kernel, on GPUs) or "jax" (anywhere); None takes the fastest
+        that can serve here, and a named one that cannot is an error that says why.
 
     Source: the cached sampler of Paine et al., Fast Wavenet Generation Algorithm (2016).
     """
