@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,22 +122,23 @@ def train(arguments: list[str], resumed: Any = None) -> None:
 
 
 def sample(arguments: list[str]) -> None:
-    """RUN OUT: write wavs; --n 8 --seconds 2 --seed 0 [--label kick --pitch 60 --prime x.wav --temperature 0.9]."""
+    """RUN OUT|--play: write wavs, or play; --n 8 --seconds 2 --seed 0 [--label kick --pitch 60 --prime x.wav ...]."""
     from tyro.conf import arg
 
     import wavesynth
 
     def sample(
-        run: Annotated[Path, arg(metavar="RUN")], out: Annotated[Path, arg(metavar="OUT")], /,
+        run: Annotated[Path, arg(metavar="RUN")], out: Annotated[Path | None, arg(metavar="OUT")] = None, /,
         n: int = 8, seconds: float = 2.0, seed: int = 0,
         label: str | None = None, pitch: float | None = None, prime: Path | None = None, temperature: float = 1.0,
-        top_k: int | None = None, top_p: float | None = None, implementation: str | None = None, force: bool = False,
+        top_k: int | None = None, top_p: float | None = None, implementation: str | None = None,
+        dtype: str | None = None, play: bool = False, force: bool = False,
     ) -> None:  # fmt: skip
-        """Write n wavs of some seconds to OUT.
+        """Write n wavs of some seconds to OUT, or play one sound as it is made.
 
         Args:
             run: a run folder, or a published one.
-            out: the folder to write.
+            out: the folder to write; none with --play.
             n: how many wavs.
             seconds: length of each; inf goes on until it is interrupted.
             seed: the same seed gives the same sounds.
@@ -146,16 +148,33 @@ def sample(arguments: list[str]) -> None:
             temperature: less than 1 is safer, more is wilder.
             top_k: draw from the k likeliest alone.
             top_p: draw from the likeliest that hold this share of the mass.
-            implementation: of the sampler's inner loop; the best is taken where this is left out.
+            implementation: of the sampler's inner loop; the fastest is taken where this is left out.
+            dtype: of its weights, float32 or bfloat16 (faster); the model's own where this is left out.
+            play: play one sound in place of writing n (extra play).
             force: overwrite wavs that are there.
         """
-        paths = wavesynth.load(run).write(
-            out, n, seconds, seed=seed, label=label, pitch=pitch, prime=prime, temperature=temperature, top_k=top_k,
-            top_p=top_p, implementation=implementation, force=force, progress=True,
+        if (out is None) != play:
+            raise UserError("give OUT, the folder to write, or --play" + (", not both" if play else ""))
+        synth = wavesynth.load(run)
+        wishes: dict[str, Any] = dict(
+            seed=seed, label=label, pitch=pitch, prime=prime, temperature=temperature, top_k=top_k, top_p=top_p,
+            implementation=implementation, dtype=dtype,
         )  # fmt: skip
+        if out is None:
+            return _play((block[0] for block in synth.blocks(1, seconds, **wishes)), synth.sample_rate)
+        paths = synth.write(out, n, seconds, force=force, progress=True, **wishes)
         print(f"wrote {paths[0]}" + (f" to {paths[-1].name}" if n > 1 else ""))
 
     _run(sample, arguments)
+
+
+def _play(blocks: Iterator[Any], sample_rate: int) -> None:
+    from wavesynth.audio.playback import play
+
+    for so_far in play(blocks, sample_rate):
+        line = f"{so_far.seconds:8.1f} s, {so_far.real_time:.2f} times real time, {so_far.underruns} underruns"
+        print(f"\r{line}", end="", flush=True)
+    print()
 
 
 def morph(arguments: list[str]) -> None:

@@ -1,6 +1,6 @@
 """Named shapes of the op. Tests prove every implementation on them, benchmarks measure the same ones."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from wavesynth.models.wavenet import WaveNetConfig
@@ -14,7 +14,6 @@ class ArgSpec:
     batch: int = 1
     steps: int = 64
     frames: int = 0  # frames of local conditioning; 0 for none
-    options: dict = field(default_factory=dict)  # temperature, top_k, top_p
 
 
 def _small(**overrides: Any) -> WaveNetConfig:

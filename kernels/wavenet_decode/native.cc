@@ -54,30 +54,34 @@ class Zeros {
   float* start_;
 };
 
-void run_apart(const Loop& loop, const Call& call, int threads) {
-  auto part = [&](int thread) {
-    const int first = static_cast<int64_t>(call.batch) * thread / threads;
-    const int last = static_cast<int64_t>(call.batch) * (thread + 1) / threads;
-    Zeros scratch(loop.scratch_floats(call, last - first));
-    loop.streams(call, first, last, scratch.get());
-  };
+// part(thread) for each of some threads, the first of which is this one.
+template <class Part>
+void in_threads(int threads, Part part) {
   std::vector<std::thread> others;
   for (int thread = 1; thread < threads; ++thread) others.emplace_back(part, thread);
   part(0);
   for (auto& other : others) other.join();
 }
 
+void run_apart(const Loop& loop, const Call& call, int threads) {
+  in_threads(threads, [&](int thread) {
+    const int first = static_cast<int>(static_cast<int64_t>(call.batch) * thread / threads);
+    const int last = static_cast<int>(static_cast<int64_t>(call.batch) * (thread + 1) / threads);
+    Zeros scratch(loop.scratch_floats(call, last - first));
+    loop.streams(call, first, last, scratch.get());
+  });
+}
+
 void run_together(const Loop& loop, const Call& call, int threads) {
   Zeros shared(loop.shared_floats(call));
   std::unique_ptr<Progress[]> progress(new Progress[3 * threads]());
-  auto part = [&](int thread) {
+  int done = 0;
+  in_threads(threads, [&](int thread) {
     Zeros scratch(loop.scratch_floats(call, 1));
-    loop.one(call, thread, threads, progress.get(), shared.get(), scratch.get());
-  };
-  std::vector<std::thread> others;
-  for (int thread = 1; thread < threads; ++thread) others.emplace_back(part, thread);
-  part(0);
-  for (auto& other : others) other.join();
+    const int steps = loop.one(call, thread, threads, progress.get(), shared.get(), scratch.get());
+    if (thread == 0) done = steps;
+  });
+  if (done < call.steps) run_apart(loop, call.after(done), 1);
 }
 
 using Floats = ffi::Buffer<ffi::F32>;
@@ -228,18 +232,15 @@ void wavesynth_gate(const float* z, int channels, float* gated) { wavesynth::cho
 // Reads `bytes` of memory `repeats` times, each of `threads` its own part: what streaming weights costs at the least.
 int wavesynth_read(const int32_t* memory, int64_t bytes, int repeats, int threads) {
   const wavesynth::Loop* loop = wavesynth::chosen();
-  std::vector<std::thread> others;
   std::vector<int> parities(threads);
-  auto part = [&](int thread) {
+  wavesynth::in_threads(threads, [&](int thread) {
     const int64_t words = bytes / 4;
     parities[thread] = loop->read(memory, words * thread / threads, words * (thread + 1) / threads, repeats);
-  };
-  for (int thread = 1; thread < threads; ++thread) others.emplace_back(part, thread);
-  part(0);
-  for (auto& other : others) other.join();
+  });
   int parity = 0;
   for (int each : parities) parity ^= each;
   return parity;
 }
 }
+
 #pragma GCC visibility pop

@@ -48,6 +48,19 @@ struct Call {
   float* samples;
   float* log_probs;  // [T, B], or null
 
+  // What is left of the call after some steps.
+  Call after(int done) const {
+    Call rest = *this;
+    rest.steps -= done;
+    rest.phase += done;
+    rest.frame += table ? done : 0;
+    rest.uniforms += static_cast<int64_t>(done) * 2 * batch;
+    rest.samples += static_cast<int64_t>(done) * batch;
+    if (forced) rest.forced += static_cast<int64_t>(done) * batch;
+    if (log_probs) rest.log_probs += static_cast<int64_t>(done) * batch;
+    return rest;
+  }
+
   int ring_length(int layer) const { return (width - 1) * dilations[layer]; }
   // Where the input of `age` steps ago, a multiple of the dilation, lies in `rings`; age 0 is where this step's goes.
   float* ring(int layer, int step, int slot, int stream) const {
@@ -73,13 +86,14 @@ struct alignas(64) Progress {
 
 // The loop of one thread. `scratch` holds scratch_floats() zeros, aligned to 64 bytes.
 //   streams  [first, last) by itself.
-//   one      of `threads` threads that share a single stream; progress [3 * threads], shared scratch.
+//   one      of `threads` threads that share a single stream; progress [3 * threads], shared scratch. How many steps were
+//            done: thread 0 gives up, and the others with it, where they keep it waiting.
 struct Loop {
   const char* name;
   int64_t (*scratch_floats)(const Call&, int streams);
   void (*streams)(const Call&, int first, int last, float* scratch);
   int64_t (*shared_floats)(const Call&);
-  void (*one)(const Call&, int thread, int threads, Progress* progress, float* shared, float* scratch);
+  int (*one)(const Call&, int thread, int threads, Progress* progress, float* shared, float* scratch);
   // For tests and benchmarks: exp in place, tanh(z[:C]) sigmoid(z[C:]), the parity of words [first, last).
   void (*exp)(float* values, int size);
   void (*gate)(const float* z, int channels, float* gated);

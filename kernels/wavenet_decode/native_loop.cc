@@ -245,10 +245,10 @@ void read_history(const Call& call, int first, int streams, const Scratch& w) {
     for (int t = 0; t < call.history; ++t) w.history[s * w.history_stride + t] = call.recent[t * call.batch + first + s];
 }
 
-void write_history(const Call& call, int first, int streams, const Scratch& w) {
+void write_history(const Call& call, int first, int streams, int steps, const Scratch& w) {
   for (int s = 0; s < streams; ++s)
     for (int t = 0; t < call.history; ++t)
-      call.recent[t * call.batch + first + s] = w.history[s * w.history_stride + call.steps + t];
+      call.recent[t * call.batch + first + s] = w.history[s * w.history_stride + steps + t];
 }
 
 // The last samples of each stream to the first layer's input, at x; see `read_past` in cache.py.
@@ -385,27 +385,38 @@ void run_streams(const Call& call, int first, int last, float* memory) {
       w.history[s * w.history_stride + call.history + step] =
           choose(call, step, first + s, w.out + s * w.out_stride, w.white + s * w.white_stride, work);
   }
-  write_history(call, first, streams, w);
+  write_history(call, first, streams, call.steps, w);
 }
 
 // ---- one stream, several threads -----------------------------------------------------------------------------------
 //
 // Thread 0 goes through the layers, one after the other. What does not lie on that chain is done beside it by the others:
 // the layers' older taps of the next sample, and the skip path behind the layers that are through. They meet three times a
-// sample: behind the skip path, the head, and the last layer.
+// sample: behind the skip path, the head, and the last layer. On a busy machine the others may be without a processor for
+// milliseconds at a time: when thread 0 sees that, it sends them home, and whoever called goes on with one thread.
+
+constexpr int64_t kStop = INT64_MAX;
+constexpr int kSpins = 4096, kYields = 64;  // some hundred microseconds; what is usually waited for takes a few
 
 void publish(Progress* progress, int64_t done) { __atomic_store_n(&progress->done, done, __ATOMIC_RELEASE); }
 
-void wait_for(const Progress* progress, int64_t done) {
-  for (int spins = 0; __atomic_load_n(&progress->done, __ATOMIC_ACQUIRE) < done; ++spins) {
-    if (spins < 4096) {
+struct Waited {
+  int64_t done;
+  bool long_;  // so long that the thread which is waited for may have no processor
+};
+
+Waited wait_for(const Progress* progress, int64_t wanted) {
+  for (int spins = 0;; ++spins) {
+    const int64_t done = __atomic_load_n(&progress->done, __ATOMIC_ACQUIRE);
+    if (done >= wanted) return {done, spins >= kSpins + kYields};
+    if (spins < kSpins) {
 #if defined(__x86_64__)
       __builtin_ia32_pause();
 #elif defined(__aarch64__)
       __asm__ __volatile__("yield");
 #endif
     } else {
-      yield_thread();  // the thread that is waited for may have no processor
+      yield_thread();
     }
   }
 }
@@ -450,7 +461,7 @@ struct Columns {
   }
 };
 
-void run_one(const Call& call, int thread, int threads, Progress* progress, float* shared_memory, float* memory) {
+int run_one(const Call& call, int thread, int threads, Progress* progress, float* shared_memory, float* memory) {
   const int channels = call.channels, layers = call.layers;
   const int inputs = call.width * channels;
   Progress *chain = progress, *ahead = progress + threads, *met = progress + 2 * threads;
@@ -470,9 +481,10 @@ void run_one(const Call& call, int thread, int threads, Progress* progress, floa
   const Columns head(call.head_channels, call.head_channels / threads, thread, threads);
   const Columns out(call.outputs, call.outputs / threads, thread, threads);
   int64_t meetings = 0;
+  bool alone = false;
   const auto meet = [&](bool all) {
     publish(met + thread, ++meetings);
-    for (int other = 0; all && other < threads; ++other) wait_for(met + other, meetings);
+    for (int other = 0; all && other < threads; ++other) alone |= wait_for(met + other, meetings).long_;
   };
 
   // What is known of layer `layer` before step `step`: bias, condition, older taps.
@@ -493,14 +505,15 @@ void run_one(const Call& call, int thread, int threads, Progress* progress, floa
   };
 
   if (thread == 0) read_history(call, 0, 1, w);
-  for (int step = 0; step < call.steps; ++step) {
+  int step = 0;
+  for (; step < call.steps && !(thread == 0 && alone); ++step) {
     const int64_t before = static_cast<int64_t>(step) * layers;
     copy(call.skip_bias + skip.first, skip.last - skip.first, shared.skip + skip.first);
     if (thread == 0) {
       read_past(call, step, 0, 1, w, w.x);
       for (int layer = 0; layer < layers; ++layer) {
         float* gated = shared.gated + layer * shared.gated_stride;
-        wait_for(ahead + 1 + layer % (threads - 1), before + layer + 1);
+        alone |= wait_for(ahead + 1 + layer % (threads - 1), before + layer + 1).long_;
         copy(w.x, channels, call.ring(layer, step, 0, 0));
         copy(shared.pre + layer * shared.pre_stride, 2 * channels, w.z);
         add_product(call.dilated, layer, inputs, 2 * channels, (call.width - 1) * channels, channels, 0, 2 * channels, w.x, 0, w.z, 0,
@@ -519,7 +532,7 @@ void run_one(const Call& call, int thread, int threads, Progress* progress, floa
         publish(ahead + thread, before + layer + 1);
       }
       for (int layer = 0; layer < layers; ++layer) {
-        wait_for(chain, before + layer + 1);
+        if (wait_for(chain, before + layer + 1).done == kStop) return step;
         add_skip(layer);
       }
     }
@@ -539,7 +552,11 @@ void run_one(const Call& call, int thread, int threads, Progress* progress, floa
       w.history[call.history + step] = choose(call, step, 0, shared.out, w.white, work);
     }
   }
-  if (thread == 0) write_history(call, 0, 1, w);
+  if (thread == 0) {
+    publish(chain, kStop);
+    write_history(call, 0, 1, step, w);
+  }
+  return step;
 }
 
 // Reads words [first, last) `repeats` times, in whole registers, and gives their parity.

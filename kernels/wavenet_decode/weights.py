@@ -112,18 +112,17 @@ def pack(params: dict[str, Any], spec: DecodeSpec, dtype: Literal["float32", "bf
     dtype: of what is large; sums are float32 in any case.
     """
     layers = [params["layers"][str(index)] for index in range(len(spec.dilations))]
-    stacked = {name: jnp.stack([layer[name] for layer in layers]) for name in layers[0]}
+    arrays = params | {name: jnp.stack([layer[name] for layer in layers]) for name in layers[0]}
+    arrays["skip"] = params["skip"].reshape(len(layers), -1, params["skip"].shape[-1])
     softmax = spec.output == "softmax"
-    large = {name: stacked.get(name, params.get(name)) for name in MATRICES[2:]}
-    large["skip"] = large["skip"].reshape(len(layers), -1, large["skip"].shape[-1])
     return DecodeWeights(
         spec=spec,
         linear=jnp.zeros(spec.inputs) if softmax else params["fixed_linear"],
         log_scale=jnp.zeros(()) if softmax else params["fixed_log_scale"],
         whitening=_panels(jnp.eye(spec.inputs) if softmax else params["fixed_whitening"]),
         front=params["front"] if softmax else _panels(params["front"]),
-        **{name: _panels(matrix.astype(dtype)) for name, matrix in large.items()},
-        **{name: stacked.get(name, params.get(name)) for name in BIASES},
+        **{name: _panels(arrays[name].astype(dtype)) for name in MATRICES[2:]},
+        **{name: arrays[name] for name in BIASES},
     )
 
 

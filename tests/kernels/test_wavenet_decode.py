@@ -11,91 +11,26 @@ from wavesynth.errors import UserError
 from wavesynth.kernels.wavenet_decode import (
     IMPLEMENTATIONS,
     Conditioning,
-    DecodeSpec,
-    condition_table,
-    pack,
     silent_cache,
     wavenet_decode,
 )
 from wavesynth.kernels.wavenet_decode.arg_specs import TESTED
 from wavesynth.kernels.wavenet_decode.reference import pick, restrict
-from wavesynth.models.functional import initialize, pure
 from wavesynth.models.likelihoods import LogisticMixture, quantize
-from wavesynth.models.wavenet import WaveNet
 
 EPS = np.finfo(np.float32).eps
 
 
-class Case:
-    """Everything of one ArgSpec: parameters, packed weights, conditions, and samples to be scored."""
-
-    def __init__(self, spec):
-        model = self.model = spec.model
-        self.spec = spec
-
-        def make(rngs):
-            return WaveNet(model, rngs=rngs)
-
-        params = initialize(make, jax.random.key(0))
-        keys = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params))))
-        self.params = jax.tree.map(lambda leaf: leaf + 0.05 * jax.random.normal(next(keys), leaf.shape), params)
-        if model.output == "mixture":
-            self.params["fixed_log_scale"] -= 4.0  # the scale of sound, well inside [-1, 1]
-        self.bind = pure(make)
-        self.decode_spec = DecodeSpec.of(model)
-        self.weights = pack(self.params, self.decode_spec)
-        vectors, frames, samples = jax.random.split(jax.random.key(2), 3)
-        shape = (spec.batch, spec.frames, model.frame_channels)
-        self.vector = jax.random.normal(vectors, (spec.batch, model.vector_channels)) if model.vector_channels else None
-        self.frames = jax.random.normal(frames, shape) if spec.frames else None
-        self.periods = None
-        if model.taps_ago:
-            lags = np.linspace(model.taps_ago, model.longest_period, spec.batch).astype(np.int32)
-            self.periods = (
-                jnp.asarray(lags).at[-1].set(0 if spec.batch > 1 else lags[-1])
-            )  # of the last, it is not known
-        noise = 0.2 * jax.random.normal(samples, (spec.batch, spec.steps))
-        self.samples = quantize(jnp.clip(noise, -1, 1), model.likelihood.quantization)
-
-    @property
-    def conditioning(self):
-        table = condition_table(self.params, self.decode_spec, self.vector, self.frames)
-        if table is None:
-            return None
-        return Conditioning(table, jnp.minimum(jnp.arange(self.spec.steps) // self.model.hop_length, len(table) - 1))
-
-    def cache(self):
-        conditioning = self.conditioning
-        return silent_cache(self.weights, self.spec.batch, None if conditioning is None else conditioning.table[0])
-
-    def decode(self, implementation, first=0, last=None, cache=None, **options):
-        last = last or self.spec.steps
-        conditioning = self.conditioning
-        if conditioning is not None:
-            conditioning = Conditioning(conditioning.table, conditioning.index[first:last])
-        uniforms = options.pop("uniforms", jnp.zeros((self.spec.steps, 2, self.spec.batch)))[first:last]
-        return wavenet_decode(
-            self.weights, cache or self.cache(), conditioning, uniforms, periods=self.periods, implementation=implementation,
-            **options,
-        )  # fmt: skip
-
-    def parallel(self):
-        """Nats [B, T] of the samples by the network that sees them all at once, silence before them."""
-        window = jnp.pad(self.samples, ((0, 0), (self.model.receptive_field, 0)))
-        frames = self.frames
-        if frames is not None:
-            frames = jnp.concatenate([jnp.repeat(frames[:, :1], self.model.context_frames, axis=1), frames], axis=1)
-        outputs = self.bind(self.params)(window, self.vector, frames, self.periods)
-        return self.model.likelihood.log_prob(outputs, self.samples)
-
-
 @pytest.fixture(params=TESTED.values(), ids=TESTED, scope="module")
-def case(request):
-    return Case(request.param)
+def case(request, make_case):
+    return make_case(request.param)
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)
-def implementation(request):
+def implementation(request, make_case):
+    reason = IMPLEMENTATIONS[request.param].why_not(make_case(TESTED["mixture"]).weights)
+    if reason is not None:
+        pytest.skip(f"{request.param} cannot serve: {reason}")
     return request.param
 
 
@@ -126,7 +61,7 @@ def test_the_silent_cache_is_where_silence_leads(case, implementation):
 
 
 def test_chunks_equal_the_whole(case, implementation):
-    uniforms = jax.random.uniform(jax.random.key(3), (case.spec.steps, 2, case.spec.batch))
+    uniforms = case.uniforms
     whole = case.decode(implementation, uniforms=uniforms)
     cache, parts = None, []
     for first, last in [(0, 1), (1, 30), (30, case.spec.steps)]:
@@ -137,7 +72,7 @@ def test_chunks_equal_the_whole(case, implementation):
 
 
 def test_drawn_samples_lie_on_the_grid_and_vary(case, implementation):
-    uniforms = jax.random.uniform(jax.random.key(3), (case.spec.steps, 2, case.spec.batch))
+    uniforms = case.uniforms
     samples = case.decode(implementation, uniforms=uniforms).samples
     np.testing.assert_array_equal(samples, quantize(samples, case.model.likelihood.quantization))
     assert len(np.unique(samples)) > case.spec.steps // 4
@@ -185,7 +120,7 @@ def test_colder_and_cut_distributions_are_narrower(case, implementation):
 
 
 def test_one_likeliest_choice_leaves_no_chance_to_the_first_uniform(case, implementation):
-    uniforms = jax.random.uniform(jax.random.key(3), (case.spec.steps, 2, case.spec.batch))
+    uniforms = case.uniforms
     other = uniforms.at[:, 0].set(1 - uniforms[:, 0])
     drawn = [case.decode(implementation, uniforms=each, top_k=1).samples for each in (uniforms, other)]
     np.testing.assert_array_equal(*drawn)
@@ -222,8 +157,8 @@ def test_a_mixture_falls_in_the_right_component():
         ({"uniforms": 2}, "uniforms"),
     ],
 )
-def test_what_does_not_fit_is_named(change, named):
-    case = Case(TESTED["mixture"])
+def test_what_does_not_fit_is_named(make_case, change, named):
+    case = make_case(TESTED["mixture"])
     if "uniforms" in change:
         change = {"uniforms": jnp.zeros((case.spec.steps, 2, 2))}
     with pytest.raises(UserError, match=named):

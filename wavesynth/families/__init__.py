@@ -4,7 +4,7 @@ from typing import Any
 
 from wavesynth.config import Config, Material
 from wavesynth.errors import UserError
-from wavesynth.families.base import Family, Request
+from wavesynth.families.base import Dtype, Family, Request
 from wavesynth.families.wavenet import WaveNetFamily
 
 FAMILIES: dict[str, type[Family]] = {family.name: family for family in (WaveNetFamily,)}
@@ -34,4 +34,4 @@ def bind(name: str, model: Any, material: Material) -> Family:
     return family_type(name)(model, material)
 
 
-__all__ = ["FAMILIES", "PRESETS", "Family", "Request", "bind", "family_type", "preset"]
+__all__ = ["FAMILIES", "PRESETS", "Dtype", "Family", "Request", "bind", "family_type", "preset"]

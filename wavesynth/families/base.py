@@ -7,7 +7,7 @@ A family binds a network to an objective and a sampler. Whoever adds one writes 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn, get_args
 
 import jax
 import numpy as np
@@ -18,11 +18,14 @@ from wavesynth.sampling.strategies import Strategy
 from wavesynth.training.objective import Batch, Objective
 from wavesynth.training.state import Params
 
+Dtype = Literal["float32", "bfloat16"]
+
 
 @dataclass(frozen=True)
 class Request:
     """What is wanted of a sampler: `n` sounds, all alike but for chance.
 
+    implementation: of the sampler's inner loop, None for the fastest. dtype: of its weights, None for the model's own.
     latent: float32 [D], or [n, D] with one for each; None leaves the timbre to the label, or to chance.
     label: a label's number, -1 for none. pitch: MIDI number, or None. prime: float32 [P], sound to go on from.
     """
@@ -35,6 +38,11 @@ class Request:
     prime: np.ndarray | None = None
     strategy: Strategy = Strategy()
     implementation: str | None = None
+    dtype: Dtype | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in (None, *get_args(Dtype)):
+            raise UserError(f"dtype is {self.dtype!r}: choose one of {', '.join(get_args(Dtype))}")
 
 
 class Family(ABC):

@@ -28,6 +28,7 @@ LOWEST_HZ = 27.5  # of the pitches whose period is looked back at: the lowest ke
 CLOCK = 17  # channels that tell how long a sound has been going on
 CLOCK_SECONDS = 0.01 * (2 ** ((CLOCK - 1) / 2) - 1)  # what it counts to: 2.55
 ONE_SHOT_SECONDS = 10.0  # longer clips are taken for pieces, in which the time since their beginning means nothing
+NOISE = 0.02  # 34 dB below the sounds: without it, what is sampled swells to full scale now and then
 SCORED_AT_ONCE = 16_384  # samples; bounds the memory of scoring
 
 
@@ -38,13 +39,15 @@ class WaveNetFamily(Family):
         "wavenet-tiny": Config(
             "wavenet",
             WaveNetConfig(channels=32, skip_channels=64, head_channels=64),
-            TrainingConfig(steps=500, batch_size=4, crop=2_048, learning_rate=5e-3),
+            TrainingConfig(steps=500, batch_size=4, crop=2_048, learning_rate=5e-3, noise=NOISE),
         ),
-        "wavenet-small": Config("wavenet", WaveNetConfig(), TrainingConfig(steps=4_000, batch_size=4, crop=4_096)),
+        "wavenet-small": Config(
+            "wavenet", WaveNetConfig(), TrainingConfig(steps=4_000, batch_size=4, crop=4_096, noise=NOISE)
+        ),
         "wavenet": Config(
             "wavenet",
             WaveNetConfig(stacks=3, layers_per_stack=10, channels=128, skip_channels=256, head_channels=256, dtype="bfloat16"),
-            TrainingConfig(steps=100_000, batch_size=16, crop=16_384, learning_rate=1e-3, warmup=500, ema=0.9998),
+            TrainingConfig(steps=100_000, batch_size=16, crop=16_384, learning_rate=1e-3, warmup=500, ema=0.9998, noise=NOISE),
         ),
     }  # fmt: skip
 
@@ -124,7 +127,7 @@ class WaveNetFamily(Family):
             until_held = -(-int(CLOCK_SECONDS * self.material.sample_rate) // model.hop_length) + 1
             frames = self._frames(pitch, start, until_held)
         return stream(
-            pack(params, spec), request.n, request.seed,
+            pack(params, spec, request.dtype or model.dtype), request.n, request.seed,
             strategy=request.strategy, table=condition_table(params, spec, vector, frames), frames_before=before,
             hop_length=model.hop_length, periods=periods, implementation=request.implementation,
             prime=None if request.prime is None else request.prime[-self.context :],

@@ -236,10 +236,10 @@ class WaveNet(nnx.Module):
             x = jax.vmap(lambda table, tap: table[mulaw.encode(tap)])(self.front[...], jnp.stack(past)).sum(axis=0).T
             return (x + self.front_bias[...][:, None]).astype(config.dtype), jnp.stack(past)
         if config.taps_ago:
-            period = jnp.int32(0) if period is None else period
-            place = config.history - period - config.taps_ago // 2  # of the first of them
+            lag = jnp.int32(0) if period is None else period
+            place = config.history - lag - config.taps_ago // 2  # of the first of them
             ago = [jax.lax.dynamic_slice(samples, (place + k,), (length,)) for k in range(config.taps_ago)]
-            past = [jnp.where(period > 0, tap, 0.0) for tap in ago] + past
+            past = [jnp.where(lag > 0, tap, 0.0) for tap in ago] + past
         with jax.default_matmul_precision("highest"):  # the detail sought is a thousandth of the amplitude
             white = jax.lax.stop_gradient(self.fixed_whitening[...]).T @ jnp.stack(past)
             return affine(self.front, self.front_bias, white).astype(config.dtype), white

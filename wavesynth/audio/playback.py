@@ -1,0 +1,57 @@
+"""Playing sound while it is made (extra `play`)."""
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from wavesynth.errors import UserError
+
+
+class Played(NamedTuple):
+    """seconds: of sound. underruns: how often the device ran dry. real_time: seconds of sound made in a second of work."""
+
+    seconds: float
+    underruns: int
+    real_time: float
+
+
+def play(blocks: Iterator[np.ndarray], sample_rate: int) -> Iterator[Played]:
+    """Plays blocks, float32 [t] in [-1, 1], on the default device as they are made; yields after each how it goes.
+
+    Waiting for the device does not count as work. Closing the generator stops the sound at once.
+
+    Raises:
+        UserError: sounddevice or PortAudio is not installed, or there is no device that plays this rate.
+
+    >>> for so_far in play(synth.stream(seed=0), synth.sample_rate):        # doctest: +SKIP
+    ...     print(so_far.underruns)
+    """
+    sounddevice = _sounddevice()
+    try:
+        device = sounddevice.OutputStream(samplerate=sample_rate, channels=1, dtype="float32")
+        device.start()
+    except sounddevice.PortAudioError as error:
+        raise UserError(
+            f"nothing can be played: no audio device takes {sample_rate:,} Hz ({error}): write wavs"
+        ) from None
+    samples, underruns, worked, began = 0, 0, 0.0, time.perf_counter()
+    with device:
+        for block in blocks:
+            worked += time.perf_counter() - began
+            underruns += bool(device.write(np.ascontiguousarray(block[:, None], np.float32)))
+            samples += len(block)
+            began = time.perf_counter()
+            yield Played(samples / sample_rate, underruns, samples / sample_rate / max(worked, 1e-9))
+
+
+def _sounddevice():
+    try:
+        import sounddevice  # pyright: ignore[reportMissingImports]
+    except (ImportError, OSError) as error:  # the package, or the PortAudio library that it loads
+        raise UserError(
+            f"nothing can be played: {error}; install the extra with pip install 'wavesynth-jax[play]' (and, on Linux, "
+            "the system's PortAudio library), or write wavs"
+        ) from None
+    return sounddevice
