@@ -3,7 +3,8 @@
 Trains on all sounds of FOLDER but the held-out ones, and scores the first seconds of each held-out one, from its first
 sample on, in bins of mu-law's 256 codes: the mean of -log2 probability, at 16 kHz.
 
-wavesynth   preset wavenet-small as the library trains it; the moving average of the weights is scored.
+wavesynth   preset wavenet-small as the library trains it, but for the noise that the preset adds to its sounds (--noise 0.02
+            adds it): it costs bits and is there for the sake of what is sampled. The moving average of the weights is scored.
 pytorch     `wavenet-vocoder` at the size of nv-wavenet (20 layers; 64, 256 and 256 channels; softmax over mu-law codes),
             Adam at 1e-3, 2 x 8,192 samples a step, padding with zeros; scored with one receptive field of true context.
 
@@ -157,6 +158,7 @@ def wavesynth(options: Any, learned: Shards, scored: Shards, add: Callable, add_
     family = bound(dataclasses.replace(config, model=model), material_of(learned))
     windows = (training.crop, family.context, training.seed, family.align)
     batches = Batches(learned, "train", training.batch_size, *windows)
+    batches = dataclasses.replace(batches, noise=options.noise * batches.level)
     held_out = Batches(scored, "train", training.batch_size, *windows, limit=1_000_000)
     from_codes = baselines(MulawPast(batches), MulawPast(held_out), "mulaw")
     for name, bits in baselines(batches, held_out, "mulaw").items():
@@ -164,7 +166,7 @@ def wavesynth(options: Any, learned: Shards, scored: Shards, add: Callable, add_
     if options.implementation == "pytorch":
         return
 
-    first = family.init(jax.random.key(training.seed), dataclasses.replace(batches, batch_size=64).batch(0)["samples"])
+    first = family.init(jax.random.key(training.seed), dataclasses.replace(batches, batch_size=64).batch(0))
     steps = options.steps
     if steps is None:
         rate = trial(Wavesynth(family, training, first), batches, seconds=20.0)
@@ -215,6 +217,9 @@ def parse() -> Any:
     parser.add_argument("--implementation", choices=("wavesynth", "pytorch", "both"), default="both")
     parser.add_argument(
         "--quantization", choices=("int16", "mulaw"), default="int16", help="of wavesynth's past and bins"
+    )
+    parser.add_argument(
+        "--noise", type=float, default=0.0, help="added to what wavesynth learns, a share of its level (0)"
     )
     parser.add_argument("--save", type=Path, metavar="RUN", help="where wavesynth's weights go, for `wavesynth.load`")
     options = parser.parse_args()

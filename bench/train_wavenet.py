@@ -54,7 +54,7 @@ def tones(training: TrainingConfig, context: int) -> Batch:
 def wavesynth_step(config: Config) -> Callable[[], float]:
     family = bound(config, PIECES)
     batch = tones(config.training, family.context)
-    trainee = Wavesynth(family, config.training, family.init(jax.random.key(0), batch["samples"]))
+    trainee = Wavesynth(family, config.training, family.init(jax.random.key(0), batch))
     inputs = trainee.inputs(batch)
     return lambda: trainee.step(inputs)
 

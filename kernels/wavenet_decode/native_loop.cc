@@ -359,8 +359,11 @@ void run_streams(const Call& call, int first, int last, float* memory) {
           for (int c = 0; c < 2 * channels; ++c) z[c] += told[c];
         }
       }
-      const int inputs = call.width * channels;
-      add_product(call.dilated, layer, inputs, 2 * channels, 0, inputs, 0, 2 * channels, w.x, w.x_stride, w.z, w.z_stride, streams);
+      // Of one stream tap by tap, as several threads add them up: the same samples, whether they had the time or not.
+      const int inputs = call.width * channels, parts = streams == 1 ? call.width : 1, rows = inputs / parts;
+      for (int part = 0; part < parts; ++part)
+        add_product(call.dilated, layer, inputs, 2 * channels, part * rows, rows, 0, 2 * channels, w.x + part * rows, w.x_stride, w.z,
+                    w.z_stride, streams);
       for (int s = 0; s < streams; ++s) {
         gate(w.z + s * w.z_stride, channels, w.gated + s * w.gated_stride);
         for (int c = 0; c < channels; ++c) newest[s * w.x_stride + c] += call.residual_bias[layer * channels + c];

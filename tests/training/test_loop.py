@@ -265,7 +265,7 @@ training = TrainingConfig(steps=10, batch_size=8, crop=256, warmup=1, validate_e
 learned = Batches(shards, "train", 8, 256, family.context, 0, align=family.align)
 held_out = Batches(shards, "valid", 8, 256, family.context, 0, align=family.align, limit=16)
 objective = family.objective(training)
-params = family.init(jax.random.key(0), learned.batch(0)["samples"])
+params = family.init(jax.random.key(0), learned.batch(0))
 used, all_devices = [], jax.devices()
 for count in (1, 8):
     jax.devices = lambda: all_devices[:count]
