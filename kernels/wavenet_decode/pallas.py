@@ -2,8 +2,8 @@
 
 Each program decodes one tile of the batch from the first sample to the last, so nothing is launched in between: the
 rings stay in device memory and are updated in place, the weights are read from the cache at every step. A tile of one
-stream multiplies on the plain units, in float32 whatever the weights are. A tile of 16 or more uses the tensor cores for
-bfloat16 weights, rounding what they are multiplied with to bfloat16 too; sums are float32.
+stream multiplies in float32 whatever the weights are. A tile of 16 or more uses the tensor cores: for bfloat16 weights
+what they are multiplied with is rounded to bfloat16 too, float32 is taken apart into three of them. Sums are float32.
 
 Triton takes powers of two only: `lay_out` fills all sizes up so that what is added stays zero, or has no mass.
 """
@@ -24,8 +24,9 @@ from wavesynth.kernels.wavenet_decode.weights import DecodeSpec, DecodeWeights, 
 from wavesynth.models.likelihoods import MIN_LOG_SCALE, LogisticMixture, quantize
 
 LEAST = 16  # rows and columns of a product on the tensor cores
-LARGEST = 16_384  # matrix entries multiplied at once: 64 for each of a program's threads
 WARPS = 8
+AT_ONCE = 2_048  # matrix entries multiplied at once by one stream: 8 a thread; with more, registers overflow
+AT_ONCE_BY_TILE = 16_384  # and by a tile on the tensor cores: 64 a thread
 MOST_TILES = 128  # the processors of a large GPU: beyond so many, tiles become larger instead
 LARGEST_TILE = 64
 
@@ -124,6 +125,8 @@ def decode(
     """What `reference.decode` does; interpret: on any device, slowly, to test the kernel."""
     spec, likelihood = weights.spec, output_distribution(weights)
     steps, _, batch = uniforms.shape
+    if steps == 0:
+        return jnp.zeros((0, batch)), jnp.zeros((0, batch)) if log_probs else None, cache
     tile, channels = tile_for(batch), cache.rings.shape[-1]
     components = likelihood.components if isinstance(likelihood, LogisticMixture) else 0
     plan = Plan(spec, tile, components, top_k, top_p, interpret)
@@ -247,7 +250,7 @@ def _kernel(plan: Plan, network: Any, call: Any, begun: Any, *after: Any) -> Non
         layer = partial(_layer, plan, network, call, state, time, tile)
         skip = jnp.broadcast_to(network.skip_bias[:], (plan.tile, network.skip_bias.shape[1]))
         _, skip = lax.fori_loop(0, layers, layer, (x, skip))
-        hidden = jax.nn.relu(_multiply(jax.nn.relu(skip), network.head) + network.head_bias[:])
+        hidden = jax.nn.relu(_multiply(network.head, (jax.nn.relu(skip), ())) + network.head_bias[:])
         uniforms = call.uniforms[time, 0, tile], call.uniforms[time, 1, tile]
         target = None if call.forced is None else call.forced[time, tile]
         finish = _softmax_sample if white is None else partial(_mixture_sample, white)
@@ -267,21 +270,28 @@ def _wait(plan: Plan) -> None:
         triton.debug_barrier()
 
 
-def _multiply(x: jax.Array, matrix: Any, *place: Any) -> jax.Array:
-    """x [tile, rows] times the matrix [rows, columns] at some place of a stack; float32 [tile, columns]."""
+def _multiply(matrix: Any, *terms: tuple[jax.Array, tuple]) -> jax.Array:
+    """Some x [tile, rows], each times the matrix [rows, columns] at its place in a stack; their sum [tile, columns]."""
     rows, columns = matrix.shape[-2:]
-    count = min(max(1, rows * columns // LARGEST), rows // LEAST)
-    size, total = rows // count, None
-    for index, part in enumerate(lax.split(x, [size] * count, axis=1)):
-        product = _product(part, matrix[(*place, pl.ds(index * size, size), slice(None))])
-        total = product if total is None else total + product
-    return total
+    one_by_one = terms[0][0].shape[0] == 1
+    count = min(max(1, rows * columns // (AT_ONCE if one_by_one else AT_ONCE_BY_TILE)), rows // LEAST)
+    size = rows // count
+    total = None
+    for x, place in terms:
+        for index, part in enumerate(lax.split(x, [size] * count, axis=1)):
+            entries = matrix[(*place, pl.ds(index * size, size), slice(None))]
+            if one_by_one:
+                product = part.reshape(size, 1) * entries.astype(jnp.float32)
+            else:
+                product = _dot(part, entries)
+            total = product if total is None else total + product
+    assert total is not None
+    return jnp.sum(total, axis=0, keepdims=True) if one_by_one else total
 
 
-def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
-    if x.shape[0] == 1:
-        return jnp.sum(x.reshape(-1, 1) * matrix.astype(jnp.float32), axis=0, keepdims=True)
-    precision = lax.Precision.HIGHEST if matrix.dtype == jnp.float32 else None
+def _dot(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """On tensor cores, without their rounding of float32 to 10 bits: that takes three bfloat16 of each number."""
+    precision = lax.DotAlgorithmPreset.BF16_BF16_F32_X6 if matrix.dtype == jnp.float32 else None
     return jnp.dot(x.astype(matrix.dtype), matrix, precision=precision, preferred_element_type=jnp.float32)
 
 
@@ -308,8 +318,8 @@ def _read_past(
         known |= is_ago & (period > 0)
     place = jnp.clip(jnp.where(known, place, 0), 0, time + spec.history - 1)
     past = jnp.where(known, state.heard[place, stream], 0.0)
-    white = _multiply(past, network.whitening)
-    return _multiply(white, network.front) + bias, white
+    white = _multiply(network.whitening, (past, ()))
+    return _multiply(network.front, (white, ())) + bias, white
 
 
 def _layer(
@@ -325,15 +335,16 @@ def _layer(
     if call.conditioning is not None:
         frame = call.frame_index[time]
         halves = [z + call.conditioning[frame, layer, tile, half, :] for half, z in enumerate(halves)]
-    for tap in range(older):
-        past = state.rings[start + lax.rem(now + tap * dilation, length), tile, :]
-        halves = [z + _multiply(past, network.dilated, layer, tap, half) for half, z in enumerate(halves)]
-    signal, gate = (z + _multiply(x, network.dilated, layer, older, half) for half, z in enumerate(halves))
+    past = [state.rings[start + lax.rem(now + tap * dilation, length), tile, :] for tap in range(older)]
+    signal, gate = (
+        z + _multiply(network.dilated, *((value, (layer, tap, half)) for tap, value in enumerate([*past, x])))
+        for half, z in enumerate(halves)
+    )
     gated = jnp.tanh(signal) * jax.nn.sigmoid(gate)
     _wait(plan)  # the oldest input has been read: the newest takes its slot
     state.rings[start + lax.rem(now, length), tile, :] = x
-    x += _multiply(gated, network.residual, layer) + network.residual_bias[layer]
-    return x, skip + _multiply(gated, network.skip, layer)
+    x += _multiply(network.residual, (gated, (layer,))) + network.residual_bias[layer]
+    return x, skip + _multiply(network.skip, (gated, (layer,)))
 
 
 def _softmax_sample(
@@ -341,7 +352,7 @@ def _softmax_sample(
     uniforms: tuple[jax.Array, jax.Array], target: jax.Array | None, place: tuple,
 ) -> jax.Array:  # fmt: skip
     """One sample [tile] of a softmax over mu-law codes; writes its log-probability if asked for."""
-    logits = _multiply(hidden, network.out, 0) + network.out_bias[0]
+    logits = _multiply(network.out, (hidden, (0,))) + network.out_bias[0]
     if target is None:
         sample = mulaw.decode(_pick(_restrict(logits / temperature, plan.top_k, plan.top_p), uniforms[0], mulaw.CODES))
     else:
@@ -358,8 +369,8 @@ def _mixture_sample(
     uniforms: tuple[jax.Array, jax.Array], target: jax.Array | None, place: tuple,
 ) -> jax.Array:  # fmt: skip
     """One sample [tile] of a mixture of logistics: `mixture_outputs` and `draw`; writes the mixture if asked for."""
-    logits, corrections, log_scales = (_multiply(hidden, network.out, k) + network.out_bias[k] for k in range(3))
-    bends = _multiply(hidden, network.bends) + network.bends_bias[:]
+    logits, corrections, log_scales = (_multiply(network.out, (hidden, (k,))) + network.out_bias[k] for k in range(3))
+    bends = _multiply(network.bends, (hidden, ())) + network.bends_bias[:]
     unit = network.log_scale[0]
     prediction = jnp.sum(network.linear[:] * white, axis=1) + jnp.exp(unit) * jnp.sum(bends * white, axis=1)
     log_scales = jnp.maximum(log_scales + unit, MIN_LOG_SCALE)
