@@ -22,7 +22,10 @@ from wavesynth.models.wavenet import WaveNetConfig
 
 STATIC = ("top_k", "top_p", "log_probs")
 decode_plain = IMPLEMENTATIONS["jax"].decode
-decode_interpreted = jax.jit(partial(pallas.decode, interpret=True), static_argnames=STATIC)
+decode_interpreted = jax.jit(
+    partial(pallas.decode, interpret=True), static_argnames=STATIC,
+    compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True},  # half the time
+)  # fmt: skip
 decode_compiled = jax.jit(pallas.decode, static_argnames=STATIC)
 
 ODD = WaveNetConfig(
@@ -31,9 +34,7 @@ ODD = WaveNetConfig(
 )  # fmt: skip
 SPECS = TESTED | {
     "mixture-tile": replace(TESTED["mixture-conditioned"], batch=18),
-    "mixture-periods-tile": replace(TESTED["mixture-periods"], batch=16),
     "softmax-tile": replace(TESTED["softmax-width-3"], batch=33),
-    "odd": ArgSpec(ODD, batch=2),
     "odd-tile": ArgSpec(ODD, batch=19),
 }
 
@@ -65,8 +66,13 @@ def test_a_tile_rounds_what_bfloat16_weights_are_multiplied_with(make_case, name
     check_scores(make_case(SPECS[name], "bfloat16"), log_prob_error=0.25, ring_error=7 * 2.0**-8)
 
 
-@pytest.mark.parametrize("how", [{}, {"temperature": jnp.float32(0.7), "top_k": 3, "top_p": 0.8}], ids=["whole", "cut"])
-@pytest.mark.parametrize("name", ["mixture-periods-tile", "mixture-mulaw", "softmax", "softmax-tile"])
+CUT = {"temperature": jnp.float32(0.7), "top_k": 3, "top_p": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("mixture-periods", {}), ("softmax", {}), ("mixture-mulaw", CUT), ("softmax", CUT), ("softmax-tile", CUT)],
+)
 def test_it_draws_as_the_plain_loop_does(make_case, name, how):
     """On the edge of a bin one may fall either way, and all samples after it with it."""
     case = make_case(SPECS[name])
@@ -150,7 +156,7 @@ def test_the_benchmarks_network_lowers_for_cuda(make_case, batch, dtype):
     assert lower(arguments).count("wavenet_decode") >= 1
 
 
-@pytest.mark.parametrize("name", ["mixture-conditioned", "mixture-periods-tile", "softmax-conditioned", "odd-tile"])
+@pytest.mark.parametrize("name", ["mixture-conditioned", "mixture-periods", "softmax-conditioned", "odd-tile"])
 def test_all_options_lower_for_cuda(make_case, name):
     case = make_case(SPECS[name])
     for forced in (None, case.samples.T):
