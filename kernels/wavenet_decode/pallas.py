@@ -25,6 +25,7 @@ from wavesynth.models.likelihoods import MIN_LOG_SCALE, LogisticMixture, quantiz
 
 LEAST = 16  # rows and columns of a product on the tensor cores
 WARPS = 8
+STAGES = 1  # to read the next layer's weights ahead takes more shared memory than large networks leave
 AT_ONCE = 2_048  # matrix entries multiplied at once by one stream: 8 a thread; with more, registers overflow
 AT_ONCE_BY_TILE = 16_384  # and by a tile on the tensor cores: 64 a thread
 MOST_TILES = 128  # the processors of a large GPU: beyond so many, tiles become larger instead
@@ -55,6 +56,8 @@ class Plan:
     top_k: int | None
     top_p: float | None
     interpret: bool
+    warps: int
+    stages: int
 
 
 class Call(NamedTuple):
@@ -121,15 +124,20 @@ def decode(
     top_p: float | None,
     log_probs: bool,
     interpret: bool = False,
+    warps: int = WARPS,
+    stages: int = STAGES,
 ) -> tuple[jax.Array, jax.Array | None, DecodeCache]:
-    """What `reference.decode` does; interpret: on any device, slowly, to test the kernel."""
+    """What `reference.decode` does; interpret: on any device, slowly, to test the kernel.
+
+    warps, stages: of each program: 32 threads each; how far reading runs ahead of the tensor cores.
+    """
     spec, likelihood = weights.spec, output_distribution(weights)
     steps, _, batch = uniforms.shape
     if steps == 0:
         return jnp.zeros((0, batch)), jnp.zeros((0, batch)) if log_probs else None, cache
     tile, channels = tile_for(batch), cache.rings.shape[-1]
     components = likelihood.components if isinstance(likelihood, LogisticMixture) else 0
-    plan = Plan(spec, tile, components, top_k, top_p, interpret)
+    plan = Plan(spec, tile, components, top_k, top_p, interpret, warps, stages)
 
     network = lay_out(weights, plan)
     streams, width = -(-batch // tile) * tile, network.front.shape[-1]
@@ -162,12 +170,15 @@ def decode(
 
 def _run(plan: Plan, network: Network, call: Call, begun: State, log_probs: bool) -> State:
     """The kernel, one program for each tile of the streams."""
-    from jax.experimental.pallas import triton  # not there on every system
+    compiler_params = None
+    if not plan.interpret:
+        from jax.experimental.pallas import triton  # not there on every system
 
+        compiler_params = triton.CompilerParams(num_warps=plan.warps, num_stages=plan.stages)
     steps, _, streams = call.uniforms.shape
     mixture, first = plan.components > 0, len(jax.tree.leaves((network, call)))
 
-    def result(*shape: int) -> jax.ShapeDtypeStruct:
+    def result(*shape: int) -> Any:
         return jax.ShapeDtypeStruct(shape, jnp.float32)
 
     return pl.pallas_call(
@@ -180,8 +191,7 @@ def _run(plan: Plan, network: Network, call: Call, begun: State, log_probs: bool
             outputs=result(steps, 3, streams, network.out.shape[-1]) if log_probs and mixture else None,
         ),
         input_output_aliases={first: 0, first + 1: 1},
-        # One stage: to read the next layer's weights ahead would take more shared memory than large networks leave.
-        compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
+        compiler_params=compiler_params,  # with none, not every version of JAX would take Triton
         interpret=plan.interpret,
         name="wavenet_decode",
     )(network, call, begun)

@@ -4,7 +4,6 @@ Interpretation proves what the kernel computes. What it cannot prove is that thr
 """
 
 import contextlib
-import warnings
 from dataclasses import replace
 from functools import partial
 
@@ -138,8 +137,7 @@ def without_a_gpu():
 
 
 def lower(arguments):
-    with without_a_gpu(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
+    with without_a_gpu():
         return decode_compiled.trace(**arguments).lower(lowering_platforms=("cuda",)).as_text()
 
 
