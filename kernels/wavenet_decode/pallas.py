@@ -30,6 +30,7 @@ AT_ONCE = 2_048  # matrix entries multiplied at once by one stream: 8 a thread; 
 AT_ONCE_BY_TILE = 16_384  # and by a tile on the tensor cores: 64 a thread
 MOST_TILES = 128  # the processors of a large GPU: beyond so many, tiles become larger instead
 LARGEST_TILE = 64
+THREE_BFLOAT16 = lax.DotAlgorithmPreset.BF16_BF16_F32_X6  # float32 on tensor cores that would round it to 10 bits
 
 
 def why_not(weights: DecodeWeights) -> str | None:
@@ -280,8 +281,11 @@ def _wait(plan: Plan) -> None:
         triton.debug_barrier()
 
 
-def _multiply(matrix: Any, *terms: tuple[jax.Array, tuple]) -> jax.Array:
-    """Some x [tile, rows], each times the matrix [rows, columns] at its place in a stack; their sum [tile, columns]."""
+def _multiply(matrix: Any, *terms: tuple[jax.Array, tuple], precision: Any = THREE_BFLOAT16) -> jax.Array:
+    """Some x [tile, rows], each times the matrix [rows, columns] at its place in a stack; their sum [tile, columns].
+
+    precision: of tiles and float32.
+    """
     rows, columns = matrix.shape[-2:]
     one_by_one = terms[0][0].shape[0] == 1
     count = min(max(1, rows * columns // (AT_ONCE if one_by_one else AT_ONCE_BY_TILE)), rows // LEAST)
@@ -293,15 +297,14 @@ def _multiply(matrix: Any, *terms: tuple[jax.Array, tuple]) -> jax.Array:
             if one_by_one:
                 product = part.reshape(size, 1) * entries.astype(jnp.float32)
             else:
-                product = _dot(part, entries)
+                product = _dot(part, entries, precision)
             total = product if total is None else total + product
     assert total is not None
     return jnp.sum(total, axis=0, keepdims=True) if one_by_one else total
 
 
-def _dot(x: jax.Array, matrix: jax.Array) -> jax.Array:
-    """On tensor cores, without their rounding of float32 to 10 bits: that takes three bfloat16 of each number."""
-    precision = lax.DotAlgorithmPreset.BF16_BF16_F32_X6 if matrix.dtype == jnp.float32 else None
+def _dot(x: jax.Array, matrix: jax.Array, precision: Any) -> jax.Array:
+    precision = precision if matrix.dtype == jnp.float32 else None
     return jnp.dot(x.astype(matrix.dtype), matrix, precision=precision, preferred_element_type=jnp.float32)
 
 
@@ -328,8 +331,9 @@ def _read_past(
         known |= is_ago & (period > 0)
     place = jnp.clip(jnp.where(known, place, 0), 0, time + spec.history - 1)
     past = jnp.where(known, state.heard[place, stream], 0.0)
-    white = _multiply(network.whitening, (past, ()))
-    return _multiply(network.front, (white, ())) + bias, white
+    # What is sought is a thousandth of the amplitude: no tensor cores for these small ones.
+    white = _multiply(network.whitening, (past, ()), precision=lax.Precision.HIGHEST)
+    return _multiply(network.front, (white, ()), precision=lax.Precision.HIGHEST) + bias, white
 
 
 def _layer(
