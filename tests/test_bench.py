@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 import wavesynth
@@ -15,7 +16,7 @@ FIELDS = {"what", "implementation", "model", "quick"}
 SPEED = FIELDS | {"dtype", "batch", "seconds", "samples_per_second", "share_of_limit"}
 
 
-def run(name: str, *arguments: object) -> str:
+def run(name: str, *arguments: object, status: int = 0) -> str:
     """What a benchmark prints, run as a script on the package under test."""
     # A script finds its neighbours in its own folder, which PYTHONSAFEPATH would hide.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
@@ -26,7 +27,7 @@ def run(name: str, *arguments: object) -> str:
     }
     command = [sys.executable, BENCH / name, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, done.stderr
     return done.stdout
 
 
@@ -45,11 +46,20 @@ def check_pytorch(rows: list[dict], printed: str) -> None:
     assert any(row["implementation"] == "pytorch" for row in rows) != ("left out: implementation pytorch" in printed)
 
 
-@pytest.mark.parametrize("name", ["train_wavenet.py", "decode.py", "piano_bits.py"])
+@pytest.mark.parametrize("name", ["train_wavenet.py", "decode.py", "piano_bits.py", "gpu.py"])
 def test_help_tells_the_options(name: str) -> None:
     printed = run(name, "--help")
     assert "--quick" in printed
     assert "--json PATH" in printed
+
+
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is one")
+def test_without_a_gpu_its_benchmark_says_so(tmp_path: Path) -> None:
+    printed = run("gpu.py", "--json", tmp_path / "rows.json", status=2)
+    assert printed.splitlines() == [
+        "gpu.py measures a GPU, and JAX computes on cpu: install the extra cuda12 or cuda13"
+    ]
+    assert not (tmp_path / "rows.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from wavesynth.errors import UserError
-from wavesynth.kernels.wavenet_decode import native, reference
+from wavesynth.kernels.wavenet_decode import native, pallas, reference
 from wavesynth.kernels.wavenet_decode.cache import DecodeCache
 from wavesynth.kernels.wavenet_decode.weights import DecodeWeights
 
@@ -45,12 +45,14 @@ def _compiled(decode: Callable) -> Callable:
 IMPLEMENTATIONS = {
     "native": Implementation(_compiled(native.decode), native.why_not),
     "jax": Implementation(_compiled(reference.decode), lambda weights: None),
+    "pallas": Implementation(_compiled(pallas.decode), pallas.why_not),
 }
-"""By name, the fastest first."""
+"""By name; the first that can serve is taken where none is named. On a GPU "pallas" is faster than "jax" by design, but it
+must be named until bench/gpu.py has checked it on one: so far it has only been interpreted."""
 
 
 def choose(implementation: str | None, weights: DecodeWeights) -> str:
-    """The name of the implementation that will serve: the one that is named, or the fastest that can."""
+    """The name of the implementation that will serve: the one that is named, or the first that can."""
     if implementation is None:
         return next(name for name, each in IMPLEMENTATIONS.items() if each.why_not(weights) is None)
     if implementation not in IMPLEMENTATIONS:
@@ -84,8 +86,8 @@ def wavenet_decode(
     forced: float32 [T, B]: samples to take instead of drawing (priming, scoring); they are quantised on the way in.
     temperature, top_k, top_p: see `wavesynth.sampling.strategies.Strategy`.
     log_probs: also return the log-probability of every sample under the model itself (temperature 1, nothing cut).
-    implementation: "native" (C++, on CPUs) or "jax" (anywhere); None takes the fastest that can serve here, and a named
-        one that cannot is an error that says why.
+    implementation: "native" (C++, on CPUs), "pallas" (one kernel, on GPUs) or "jax" (anywhere); None takes the fastest
+        that can serve here, and a named one that cannot is an error that says why.
 
     Source: the cached sampler of Paine et al., Fast Wavenet Generation Algorithm (2016).
     """

@@ -1,0 +1,457 @@
+"""The op on GPUs as one Pallas kernel (lowered by Triton) that holds the whole loop over time.
+
+Each program decodes one tile of the batch from the first sample to the last, so nothing is launched in between: the
+rings stay in device memory and are updated in place, the weights are read from the cache at every step. A tile of one
+stream multiplies in float32 whatever the weights are. A tile of 16 or more uses the tensor cores: for bfloat16 weights
+what they are multiplied with is rounded to bfloat16 too, float32 is taken apart into three of them. Sums are float32.
+
+Triton takes powers of two only: `lay_out` fills all sizes up so that what is added stays zero, or has no mass.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+
+from wavesynth.audio import mulaw
+from wavesynth.kernels.wavenet_decode.cache import DecodeCache, ring_starts
+from wavesynth.kernels.wavenet_decode.reference import output_distribution
+from wavesynth.kernels.wavenet_decode.weights import DecodeSpec, DecodeWeights, unpack
+from wavesynth.models.likelihoods import MIN_LOG_SCALE, LogisticMixture, quantize
+
+LEAST = 16  # rows and columns of a product on the tensor cores
+WARPS = 8
+STAGES = 1  # to read the next layer's weights ahead takes more shared memory than large networks leave
+AT_ONCE = 2_048  # matrix entries multiplied at once by one stream: 8 a thread; with more, registers overflow
+AT_ONCE_BY_TILE = 16_384  # and by a tile on the tensor cores: 64 a thread
+MOST_TILES = 128  # the processors of a large GPU: beyond so many, tiles become larger instead
+LARGEST_TILE = 64
+THREE_BFLOAT16 = lax.DotAlgorithmPreset.BF16_BF16_F32_X6  # float32 on tensor cores that would round it to 10 bits
+
+
+def why_not(weights: DecodeWeights) -> str | None:
+    """Why the kernel cannot serve here; None where it can."""
+    if jax.default_backend() != "gpu":
+        return f"it runs on GPUs, and JAX computes on {jax.default_backend()}"
+    return None
+
+
+def tile_for(batch: int) -> int:
+    """How many streams one program decodes: one, or as many as tensor cores take at least, or more where there are many."""
+    if batch < LEAST:
+        return 1
+    return min(max(LEAST, pl.next_power_of_2(-(-batch // MOST_TILES))), LARGEST_TILE)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is static about one call. components: logistics of a mixture, 0 of a softmax. The rest as in the op."""
+
+    spec: DecodeSpec
+    tile: int
+    components: int
+    top_k: int | None
+    top_p: float | None
+    interpret: bool
+    warps: int
+    stages: int
+
+
+class Call(NamedTuple):
+    """What one call brings along. Names and sizes as in the op, B filled up to whole tiles and C to a power of two."""
+
+    phase: jax.Array  # int32 [1]
+    temperature: jax.Array  # [1]
+    uniforms: jax.Array  # [T, 2, B]
+    forced: jax.Array | None  # [T, B], on the grid
+    frame_index: jax.Array | None  # int32 [T]
+    conditioning: jax.Array | None  # [F, L, B, 2, C]: signal, gate
+    periods: jax.Array | None  # int32 [B]
+
+
+class Network(NamedTuple):
+    """The weights. Names and sizes as in `DecodeWeights`, N, C, S, H and K (logistics) filled up to powers of two."""
+
+    ring_starts: jax.Array  # int32 [L]
+    dilations: jax.Array  # int32 [L]
+    whitening: jax.Array | None  # [N, N]; None for a softmax, as below
+    linear: jax.Array | None  # [1, N]
+    log_scale: jax.Array | None  # [1]
+    front: jax.Array  # mixture: [N, C]; softmax: [taps, 256, C]
+    front_bias: jax.Array  # [1, C]
+    dilated: jax.Array  # [L, W, 2, C, C]: signal, gate
+    dilated_bias: jax.Array  # [L, 2, 1, C]
+    residual: jax.Array  # [L, C, C]
+    residual_bias: jax.Array  # [L, 1, C]
+    skip: jax.Array  # [L, C, S]
+    skip_bias: jax.Array  # [1, S]
+    head: jax.Array  # [S, H]
+    head_bias: jax.Array  # [1, H]
+    out: jax.Array  # mixture: [3, H, K]: logits, corrections, log scales; softmax: [1, H, 256]
+    out_bias: jax.Array  # [3, 1, K] or [1, 1, 256]; minus infinity for the logits of logistics that are not there
+    bends: jax.Array | None  # [H, N]
+    bends_bias: jax.Array | None  # [1, N]
+
+
+class State(NamedTuple):
+    """What the kernel writes; the first two are given to it with the past in them.
+
+    heard: [history + T, B]: the last samples before the call, then those of the call, so that nothing is ever moved.
+    rings: [sum(ring_lengths), B, C].
+    nats: [T, B], a softmax's log-probabilities, if asked for.
+    outputs: [T, 3, B, K], a mixture's parameters, if log-probabilities are asked for: they are computed afterwards.
+    """
+
+    heard: jax.Array
+    rings: jax.Array
+    nats: jax.Array | None
+    outputs: jax.Array | None
+
+
+def decode(
+    weights: DecodeWeights,
+    cache: DecodeCache,
+    conditioning: jax.Array | None,
+    frame_index: jax.Array | None,
+    periods: jax.Array | None,
+    uniforms: jax.Array,
+    forced: jax.Array | None,
+    temperature: jax.Array,
+    top_k: int | None,
+    top_p: float | None,
+    log_probs: bool,
+    interpret: bool = False,
+    warps: int = WARPS,
+    stages: int = STAGES,
+) -> tuple[jax.Array, jax.Array | None, DecodeCache]:
+    """What `reference.decode` does; interpret: on any device, slowly, to test the kernel.
+
+    warps, stages: of each program: 32 threads each; how far reading runs ahead of the tensor cores.
+    """
+    spec, likelihood = weights.spec, output_distribution(weights)
+    steps, _, batch = uniforms.shape
+    if steps == 0:
+        return jnp.zeros((0, batch)), jnp.zeros((0, batch)) if log_probs else None, cache
+    tile, channels = tile_for(batch), cache.rings.shape[-1]
+    components = likelihood.components if isinstance(likelihood, LogisticMixture) else 0
+    plan = Plan(spec, tile, components, top_k, top_p, interpret, warps, stages)
+
+    network = lay_out(weights, plan)
+    streams, width = -(-batch // tile) * tile, network.front.shape[-1]
+    if conditioning is not None:
+        halves = conditioning.reshape(*conditioning.shape[:-1], 2, channels)
+        conditioning = _fill(halves, {2: streams, 4: width})
+    call = Call(
+        phase=cache.phase[None],
+        temperature=temperature[None],
+        uniforms=_fill(uniforms, {2: streams}),
+        forced=None if forced is None else _fill(quantize(forced, spec.quantization), {1: streams}),
+        frame_index=None if conditioning is None else frame_index,
+        conditioning=conditioning,
+        periods=None if periods is None or not spec.taps_ago else _fill(periods, {0: streams}),
+    )
+    heard = _fill(cache.recent, {0: spec.history + steps, 1: streams})
+    rings = _fill(cache.rings, {1: streams, 2: width})
+    after = _run(plan, network, call, State(heard, rings, None, None), log_probs)
+
+    heard, nats = after.heard[:, :batch], None
+    samples = heard[spec.history :]
+    if after.outputs is not None:
+        parameters = jnp.moveaxis(after.outputs[:, :, :batch, : plan.components], 1, 2)
+        nats = likelihood.log_prob(parameters.reshape(steps, batch, likelihood.width), samples)
+    elif after.nats is not None:
+        nats = after.nats[:, :batch]
+    rings = after.rings[:, :batch, :channels]
+    return samples, nats, DecodeCache(heard[steps:], rings, (cache.phase + steps) % spec.period)
+
+
+def _run(plan: Plan, network: Network, call: Call, begun: State, log_probs: bool) -> State:
+    """The kernel, one program for each tile of the streams."""
+    compiler_params = None
+    if not plan.interpret:
+        from jax.experimental.pallas import triton  # not there on every system
+
+        compiler_params = triton.CompilerParams(num_warps=plan.warps, num_stages=plan.stages)
+    steps, _, streams = call.uniforms.shape
+    mixture, first = plan.components > 0, len(jax.tree.leaves((network, call)))
+
+    def result(*shape: int) -> Any:
+        return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    return pl.pallas_call(
+        partial(_kernel, plan),
+        grid=(streams // plan.tile,),
+        out_shape=State(
+            heard=result(*begun.heard.shape),
+            rings=result(*begun.rings.shape),
+            nats=result(steps, streams) if log_probs and not mixture else None,
+            outputs=result(steps, 3, streams, network.out.shape[-1]) if log_probs and mixture else None,
+        ),
+        input_output_aliases={first: 0, first + 1: 1},
+        compiler_params=compiler_params,  # with none, not every version of JAX would take Triton
+        interpret=plan.interpret,
+        name="wavenet_decode",
+    )(network, call, begun)
+
+
+def lay_out(weights: DecodeWeights, plan: Plan) -> Network:
+    """The weights as the kernel reads them."""
+    spec, matrices = plan.spec, unpack(weights)
+    layers, dtype, mixture = len(spec.dilations), weights.dilated.dtype, plan.components > 0
+    natural_channels, values = weights.front_bias.size, 3 * plan.components
+    channels, skip = _size(natural_channels), _size(weights.skip_bias.size)
+    head, inputs = _size(weights.head_bias.size), _size(spec.inputs)
+    dilated = matrices.dilated.reshape(layers, spec.kernel_width, natural_channels, 2, natural_channels)
+
+    def outputs(columns: jax.Array) -> jax.Array:
+        """[rows, P] to [3, rows, K] or [1, rows, 256]."""
+        if not mixture:
+            return columns[None]
+        parts = columns[:, :values].reshape(-1, 3, plan.components).transpose(1, 0, 2)
+        return _fill(parts, {2: _size(plan.components)})
+
+    out_bias = outputs(weights.out_bias[None])
+    if mixture:
+        out_bias = out_bias.at[0, :, plan.components :].set(-jnp.inf)
+    return Network(
+        ring_starts=jnp.asarray(ring_starts(spec)),
+        dilations=jnp.array(spec.dilations, jnp.int32),
+        whitening=_fill(matrices.whitening, {0: inputs, 1: inputs}) if mixture else None,
+        linear=_fill(weights.linear[None], {1: inputs}) if mixture else None,
+        log_scale=weights.log_scale[None] if mixture else None,
+        front=_fill(matrices.front, {0: inputs, 1: channels} if mixture else {2: channels}),
+        front_bias=_fill(weights.front_bias[None], {1: channels}),
+        dilated=_fill(dilated.transpose(0, 1, 3, 2, 4).astype(dtype), {3: channels, 4: channels}),
+        dilated_bias=_fill(weights.dilated_bias.reshape(layers, 2, 1, -1), {3: channels}),
+        residual=_fill(matrices.residual.astype(dtype), {1: channels, 2: channels}),
+        residual_bias=_fill(weights.residual_bias[:, None], {2: channels}),
+        skip=_fill(matrices.skip.astype(dtype), {1: channels, 2: skip}),
+        skip_bias=_fill(weights.skip_bias[None], {1: skip}),
+        head=_fill(matrices.head.astype(dtype), {0: skip, 1: head}),
+        head_bias=_fill(weights.head_bias[None], {1: head}),
+        out=_fill(outputs(matrices.out).astype(dtype), {1: head}),
+        out_bias=out_bias,
+        bends=_fill(matrices.out[:, values:].astype(dtype), {0: head, 1: inputs}) if mixture else None,
+        bends_bias=_fill(weights.out_bias[None, values:], {1: inputs}) if mixture else None,
+    )
+
+
+def _size(size: int) -> int:
+    return max(LEAST, pl.next_power_of_2(size))
+
+
+def _fill(array: jax.Array, sizes: dict[int, int]) -> jax.Array:
+    """Zeros behind what is there, up to the size of each axis that is named."""
+    return jnp.pad(array, [(0, sizes.get(axis, size) - size) for axis, size in enumerate(array.shape)])
+
+
+def _kernel(plan: Plan, network: Any, call: Any, begun: Any, *after: Any) -> None:
+    """One tile of the batch. The arguments hold references in the place of arrays; `begun` is the same memory as `after`."""
+    spec, state = plan.spec, State(*after)
+    first = pl.program_id(0) * plan.tile
+    tile = pl.ds(first, plan.tile)
+    steps, layers = call.uniforms.shape[0], len(spec.dilations)
+
+    def step(time: jax.Array, none: tuple) -> tuple:
+        x, white = _read_past(plan, network, call, state, time, first)
+        layer = partial(_layer, plan, network, call, state, time, tile)
+        skip = jnp.broadcast_to(network.skip_bias[:], (plan.tile, network.skip_bias.shape[1]))
+        _, skip = lax.fori_loop(0, layers, layer, (x, skip))
+        hidden = jax.nn.relu(_multiply(network.head, (jax.nn.relu(skip), ())) + network.head_bias[:])
+        uniforms = call.uniforms[time, 0, tile], call.uniforms[time, 1, tile]
+        target = None if call.forced is None else call.forced[time, tile]
+        finish = _softmax_sample if white is None else partial(_mixture_sample, white)
+        sample = finish(plan, network, call.temperature[0], state, hidden, uniforms, target, (time, tile))
+        state.heard[spec.history + time, tile] = sample
+        _wait(plan)
+        return none
+
+    lax.fori_loop(0, steps, step, ())
+
+
+def _wait(plan: Plan) -> None:
+    """Until all threads of a program have read and written so far: device memory is shared, but not in their order."""
+    if not plan.interpret:
+        from jax.experimental.pallas import triton
+
+        triton.debug_barrier()
+
+
+def _multiply(matrix: Any, *terms: tuple[jax.Array, tuple], precision: Any = THREE_BFLOAT16) -> jax.Array:
+    """Some x [tile, rows], each times the matrix [rows, columns] at its place in a stack; their sum [tile, columns].
+
+    precision: of tiles and float32.
+    """
+    rows, columns = matrix.shape[-2:]
+    one_by_one = terms[0][0].shape[0] == 1
+    count = min(max(1, rows * columns // (AT_ONCE if one_by_one else AT_ONCE_BY_TILE)), rows // LEAST)
+    size = rows // count
+    total = None
+    for x, place in terms:
+        for index, part in enumerate(lax.split(x, [size] * count, axis=1)):
+            entries = matrix[(*place, pl.ds(index * size, size), slice(None))]
+            if one_by_one:
+                product = part.reshape(size, 1) * entries.astype(jnp.float32)
+            else:
+                product = _dot(part, entries, precision)
+            total = product if total is None else total + product
+    assert total is not None
+    return jnp.sum(total, axis=0, keepdims=True) if one_by_one else total
+
+
+def _dot(x: jax.Array, matrix: jax.Array, precision: Any) -> jax.Array:
+    precision = precision if matrix.dtype == jnp.float32 else None
+    return jnp.dot(x.astype(matrix.dtype), matrix, precision=precision, preferred_element_type=jnp.float32)
+
+
+def _read_past(
+    plan: Plan, network: Any, call: Any, state: Any, time: jax.Array, first: jax.Array
+) -> tuple[jax.Array, jax.Array | None]:
+    """The first layer's input [tile, C], and for a mixture the past that is white [tile, N]: `cache.read_past`."""
+    spec = plan.spec
+    newest = time + spec.history - spec.taps  # the place of the first of the newest taps
+    bias = network.front_bias[:]
+    if not plan.components:
+        x = jnp.broadcast_to(bias, (plan.tile, bias.shape[1]))
+        for tap in range(spec.taps):
+            codes = mulaw.encode(state.heard[newest + tap, pl.ds(first, plan.tile)])
+            x += network.front[tap, codes, :]
+        return x, None
+    shape = (plan.tile, network.whitening.shape[0])
+    tap, stream = lax.broadcasted_iota(jnp.int32, shape, 1), first + lax.broadcasted_iota(jnp.int32, shape, 0)
+    place, known = newest + tap - spec.taps_ago, (tap >= spec.taps_ago) & (tap < spec.inputs)
+    if call.periods is not None:
+        period = call.periods[pl.ds(first, plan.tile)][:, None]
+        is_ago = tap < spec.taps_ago
+        place = jnp.where(is_ago, time + spec.history - period + tap - spec.taps_ago // 2, place)
+        known |= is_ago & (period > 0)
+    place = jnp.clip(jnp.where(known, place, 0), 0, time + spec.history - 1)
+    past = jnp.where(known, state.heard[place, stream], 0.0)
+    # What is sought is a thousandth of the amplitude: no tensor cores for these small ones.
+    white = _multiply(network.whitening, (past, ()), precision=lax.Precision.HIGHEST)
+    return _multiply(network.front, (white, ()), precision=lax.Precision.HIGHEST) + bias, white
+
+
+def _layer(
+    plan: Plan, network: Any, call: Any, state: Any, time: jax.Array, tile: Any, layer: jax.Array,
+    carry: tuple[jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    """One gated layer: (its input [tile, C], the sum of the skip path so far [tile, S]) to the same after it."""
+    x, skip = carry
+    older = plan.spec.kernel_width - 1
+    dilation, now = network.dilations[layer], call.phase[0] + time
+    start, length = network.ring_starts[layer], older * dilation
+    halves = [jnp.broadcast_to(network.dilated_bias[layer, half], x.shape) for half in range(2)]
+    if call.conditioning is not None:
+        frame = call.frame_index[time]
+        halves = [z + call.conditioning[frame, layer, tile, half, :] for half, z in enumerate(halves)]
+    past = [state.rings[start + lax.rem(now + tap * dilation, length), tile, :] for tap in range(older)]
+    signal, gate = (
+        z + _multiply(network.dilated, *((value, (layer, tap, half)) for tap, value in enumerate([*past, x])))
+        for half, z in enumerate(halves)
+    )
+    gated = jnp.tanh(signal) * jax.nn.sigmoid(gate)
+    _wait(plan)  # the oldest input has been read: the newest takes its slot
+    state.rings[start + lax.rem(now, length), tile, :] = x
+    x += _multiply(network.residual, (gated, (layer,))) + network.residual_bias[layer]
+    return x, skip + _multiply(network.skip, (gated, (layer,)))
+
+
+def _softmax_sample(
+    plan: Plan, network: Any, temperature: jax.Array, state: Any, hidden: jax.Array,
+    uniforms: tuple[jax.Array, jax.Array], target: jax.Array | None, place: tuple,
+) -> jax.Array:  # fmt: skip
+    """One sample [tile] of a softmax over mu-law codes; writes its log-probability if asked for."""
+    logits = _multiply(network.out, (hidden, (0,))) + network.out_bias[0]
+    if target is None:
+        sample = mulaw.decode(_pick(_restrict(logits / temperature, plan.top_k, plan.top_p), uniforms[0], mulaw.CODES))
+    else:
+        sample = target
+    if state.nats is not None:
+        highest = jnp.max(logits, axis=1)
+        total = jnp.log(jnp.sum(jnp.exp(logits - highest[:, None]), axis=1))
+        state.nats[place] = _at(logits, mulaw.encode(sample)) - highest - total
+    return sample
+
+
+def _mixture_sample(
+    white: jax.Array, plan: Plan, network: Any, temperature: jax.Array, state: Any, hidden: jax.Array,
+    uniforms: tuple[jax.Array, jax.Array], target: jax.Array | None, place: tuple,
+) -> jax.Array:  # fmt: skip
+    """One sample [tile] of a mixture of logistics: `mixture_outputs` and `draw`; writes the mixture if asked for."""
+    logits, corrections, log_scales = (_multiply(network.out, (hidden, (k,))) + network.out_bias[k] for k in range(3))
+    bends = _multiply(network.bends, (hidden, ())) + network.bends_bias[:]
+    unit = network.log_scale[0]
+    prediction = jnp.sum(network.linear[:] * white, axis=1) + jnp.exp(unit) * jnp.sum(bends * white, axis=1)
+    log_scales = jnp.maximum(log_scales + unit, MIN_LOG_SCALE)
+    locations = prediction[:, None] + jnp.exp(log_scales) * corrections
+    if state.outputs is not None:
+        time, tile = place
+        for index, values in enumerate((logits, locations, log_scales)):
+            state.outputs[time, index, tile, :] = values
+    if target is not None:
+        return target
+    component = _pick(_restrict(logits / temperature, plan.top_k, None), uniforms[0], plan.components)
+    centred = jnp.clip(uniforms[1], 1e-7, 1 - 1e-7) - 0.5
+    quantile = 0.5 + centred * (1.0 if plan.top_p is None else plan.top_p)
+    spread = jnp.exp(_at(log_scales, component)) * temperature
+    value = _at(locations, component) + spread * (jnp.log(quantile) - jnp.log1p(-quantile))
+    return mulaw.decode(mulaw.encode(value)) if plan.spec.quantization == "mulaw" else _nearest_pcm(value)
+
+
+def _nearest_pcm(value: jax.Array) -> jax.Array:
+    """`quantize` to 16 bits without `round`, which Triton lacks: a half goes to the even neighbour."""
+    steps = value * 32768
+    below = jnp.floor(steps)
+    rest, is_odd = steps - below, below - 2 * jnp.floor(below / 2)
+    up = (rest > 0.5) | ((rest == 0.5) & (is_odd > 0.5))
+    return jnp.clip(below + jnp.where(up, 1.0, 0.0), -32768, 32767) / 32768
+
+
+def _at(values: jax.Array, index: jax.Array) -> jax.Array:
+    """Of each row of [tile, columns] the entry at index [tile]."""
+    columns = lax.broadcasted_iota(jnp.int32, values.shape, 1)
+    return jnp.sum(jnp.where(columns == index[:, None], values, 0.0), axis=1)
+
+
+def _pick(logits: jax.Array, uniform: jax.Array, width: int) -> jax.Array:
+    """`reference.pick`; only the first `width` columns have mass."""
+    mass = jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True))
+    cdf = jnp.cumsum(mass / jnp.sum(mass, axis=1, keepdims=True), axis=1)
+    columns = lax.broadcasted_iota(jnp.int32, logits.shape, 1)
+    total = jnp.sum(jnp.where(columns == logits.shape[1] - 1, cdf, 0.0), axis=1)
+    passed = jnp.where(cdf <= (uniform * total)[:, None], 1, 0)
+    return jnp.minimum(jnp.sum(passed, axis=1), width - 1)
+
+
+def _restrict(logits: jax.Array, top_k: int | None, top_p: float | None) -> jax.Array:
+    """`reference.restrict` without a sort."""
+    kept = logits
+    if top_k is not None:
+        kept = jnp.where(_holds(logits, jnp.ones_like(logits), float(min(top_k, logits.shape[1]))), kept, -jnp.inf)
+    if top_p is not None:
+        mass = jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True))
+        kept = jnp.where(_holds(logits, mass / jnp.sum(mass, axis=1, keepdims=True), top_p), kept, -jnp.inf)
+    return kept
+
+
+def _holds(logits: jax.Array, mass: jax.Array, wanted: float) -> jax.Array:
+    """Which of the logits [tile, columns] are among the likeliest, as few as hold `wanted` of a mass [tile, columns].
+
+    The least of them is found bit by bit, from the sign down, as the highest whole number that it may be: read as whole
+    numbers, floats are in the order of their size once the bits of the negative ones are turned over.
+    """
+    bits = lax.bitcast_convert_type(logits, jnp.int32)
+    keys = jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)
+
+    def narrow(step: jax.Array, least: jax.Array) -> jax.Array:
+        raised = least ^ lax.shift_left(jnp.int32(1), 31 - step)
+        held = jnp.sum(jnp.where(keys >= raised[:, None], mass, 0.0), axis=1)
+        return jnp.where(held >= wanted, raised, least)
+
+    lowest = jnp.full((logits.shape[0],), jnp.iinfo(jnp.int32).min, jnp.int32)
+    return keys >= lax.fori_loop(0, 32, narrow, lowest)[:, None]
