@@ -86,8 +86,8 @@ def wavenet_decode(
     forced: float32 [T, B]: samples to take instead of drawing (priming, scoring); they are quantised on the way in.
     temperature, top_k, top_p: see `wavesynth.sampling.strategies.Strategy`.
     log_probs: also return the log-probability of every sample under the model itself (temperature 1, nothing cut).
-    implementation: "native" (C++, on CPUs), "pallas" (one kernel, on GPUs) or "jax" (anywhere); None takes the fastest
-        that can serve here, and a named one that cannot is an error that says why.
+    implementation: "native" (C++, on CPUs), "jax" (anywhere) or "pallas" (one kernel, on GPUs); None takes the first of
+        the first two that can serve here, and a named one that cannot is an error that says why.
 
     Source: the cached sampler of Paine et al., Fast Wavenet Generation Algorithm (2016).
     """

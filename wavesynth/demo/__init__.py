@@ -27,7 +27,7 @@ STEPS = 5
 def run(out: Path, *, steps: int | None = None, force: bool = False) -> Path:
     """Trains, samples, morphs, and leaves OUT/index.html; returns its path.
 
-    steps: of training, in place of the preset's. force: replace an earlier demo. About 80 seconds on two cores.
+    steps: of training, in place of the preset's. force: replace an earlier demo. About two minutes on two cores.
     """
     if out.exists() and any(out.iterdir()):
         if not (force and (out / "run").exists()):
