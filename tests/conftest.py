@@ -1,6 +1,7 @@
 """What every test runs under: the installed package, strict JAX, reproducible hypothesis, and the shipped sounds."""
 
 import dataclasses
+import gc
 import importlib.machinery
 import json
 import os
@@ -43,6 +44,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # The same examples in every run and no time limit: a failure is about the code, not about the machine's load.
 settings.register_profile("ci", derandomize=True, deadline=None, database=None)
 settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs() -> Iterator[None]:
+    """Drops what a module has compiled. Each program takes some memory maps, of which Linux gives a process 65,530:
+    with all of them kept, the process dies in whatever compiles or loads the next."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
