@@ -1,6 +1,7 @@
 """The command line: the functions of the Python interface, with flags made from their arguments and dataclasses."""
 
 import dataclasses
+import math
 import os
 import signal
 import sys
@@ -84,7 +85,6 @@ def train(arguments: list[str], resumed: Any = None) -> None:
 
     import wavesynth
     from wavesynth.api import DEFAULT_PRESET, config_of
-    from wavesynth.config import TrainingConfig
     from wavesynth.runs import CONFIG
     from wavesynth.training.memory import keep_freed_memory
 
@@ -96,7 +96,7 @@ def train(arguments: list[str], resumed: Any = None) -> None:
     def train(
         source: Annotated[Path, arg(metavar="SHARDS|FOLDER")], run: Annotated[Path, arg(metavar="RUN")], /,
         preset: str = chosen or DEFAULT_PRESET, resume: bool = False, force: bool = False,
-        model: Any = config.model, training: TrainingConfig = config.training,
+        model: Any = config.model, training: Any = config.training,
         steps: int | None = None,
     ) -> None:  # fmt: skip
         """Train a model on shards, or on a folder of sounds.
@@ -129,10 +129,10 @@ def sample(arguments: list[str]) -> None:
 
     def sample(
         run: Annotated[Path, arg(metavar="RUN")], out: Annotated[Path | None, arg(metavar="OUT")] = None, /,
-        n: int = 8, seconds: float = 2.0, seed: int = 0,
+        n: int = 8, seconds: float | None = None, seed: int = 0,
         label: str | None = None, pitch: float | None = None, prime: Path | None = None, temperature: float = 1.0,
-        top_k: int | None = None, top_p: float | None = None, implementation: str | None = None,
-        dtype: str | None = None, play: bool = False, force: bool = False,
+        top_k: int | None = None, top_p: float | None = None, truncation: float = 1.0,
+        implementation: str | None = None, dtype: str | None = None, play: bool = False, force: bool = False,
     ) -> None:  # fmt: skip
         """Write n wavs of some seconds to OUT, or play one sound as it is made.
 
@@ -140,7 +140,7 @@ def sample(arguments: list[str]) -> None:
             run: a run folder, or a published one.
             out: the folder to write; none with --play.
             n: how many wavs.
-            seconds: length of each; inf goes on until it is interrupted.
+            seconds: length of each; inf goes on until it is interrupted. Left out: the model's own length, or 1; to play, inf.
             seed: the same seed gives the same sounds.
             label: one of the labels that the model was trained with.
             pitch: MIDI number; 60 is middle C.
@@ -148,6 +148,7 @@ def sample(arguments: list[str]) -> None:
             temperature: less than 1 is safer, more is wilder.
             top_k: draw from the k likeliest alone.
             top_p: draw from the likeliest that hold this share of the mass.
+            truncation: less than 1 stays nearer to the middle of a latent space.
             implementation: of the sampler's inner loop; the fastest is taken where this is left out.
             dtype: of its weights, float32 or bfloat16 (faster); the model's own where this is left out.
             play: play one sound in place of writing n (extra play).
@@ -158,10 +159,11 @@ def sample(arguments: list[str]) -> None:
         synth = wavesynth.load(run)
         wishes: dict[str, Any] = dict(
             seed=seed, label=label, pitch=pitch, prime=prime, temperature=temperature, top_k=top_k, top_p=top_p,
-            implementation=implementation, dtype=dtype,
+            truncation=truncation, implementation=implementation, dtype=dtype,
         )  # fmt: skip
         if out is None:
-            return _play((block[0] for block in synth.blocks(1, seconds, **wishes)), synth.sample_rate)
+            endless = math.inf if seconds is None else seconds
+            return _play((block[0] for block in synth.blocks(1, endless, **wishes)), synth.sample_rate)
         paths = synth.write(out, n, seconds, force=force, progress=True, **wishes)
         print(f"wrote {paths[0]}" + (f" to {paths[-1].name}" if n > 1 else ""))
 
@@ -178,7 +180,7 @@ def _play(blocks: Iterator[Any], sample_rate: int) -> None:
 
 
 def morph(arguments: list[str]) -> None:
-    """RUN A B OUT: write the sounds on the way from label A to label B; --steps 9 --seconds 1 [--pitch 60]."""
+    """RUN A B OUT: write the sounds on the way from A to B, labels or wavs; --steps 9 --seconds 1 [--pitch 60]."""
     from tyro.conf import arg
 
     import wavesynth
@@ -186,18 +188,18 @@ def morph(arguments: list[str]) -> None:
     def morph(
         run: Annotated[Path, arg(metavar="RUN")], a: Annotated[str, arg(metavar="A")],
         b: Annotated[str, arg(metavar="B")], out: Annotated[Path, arg(metavar="OUT")], /,
-        steps: int = 9, seconds: float = 1.0, seed: int = 0, pitch: float | None = None, temperature: float = 1.0,
+        steps: int = 9, seconds: float | None = None, seed: int = 0, pitch: float | None = None, temperature: float = 1.0,
         force: bool = False,
     ) -> None:  # fmt: skip
-        """Write the sounds on the way from one label to another.
+        """Write the sounds on the way from one sound or label to another.
 
         Args:
             run: a run folder, or a published one.
-            a: the label to begin with.
-            b: the label to end with.
+            a: the label or the file to begin with.
+            b: the label or the file to end with.
             out: the folder to write.
             steps: how many sounds, both ends included.
-            seconds: length of each.
+            seconds: length of each. Left out: the model's own length, or 1.
             seed: the same seed gives the same sounds.
             pitch: MIDI number; 60 is middle C.
             temperature: less than 1 is safer, more is wilder.

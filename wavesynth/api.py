@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from wavesynth import runs
 from wavesynth.audio import files, pictures
@@ -26,11 +27,13 @@ from wavesynth.synth import Synth
 from wavesynth.training import checkpoints, loop
 from wavesynth.training.journal import Journal
 from wavesynth.training.journal import read as read_journal
+from wavesynth.training.objective import Objective
 from wavesynth.training.state import Params
 
 PathName = str | PathLike[str]
 DEFAULT_PRESET = "wavenet-small"
 CALIBRATION_WINDOWS = 64
+STRIP_ROWS = 8  # of the picture of all previews
 
 
 def train(
@@ -107,7 +110,7 @@ def load(run: PathName) -> Synth:
     enable_compile_cache()
     run = Path(run)
     family, _ = runs.read(run)
-    return Synth(family, checkpoints.read_weights(run, family.shapes()))
+    return Synth(family, checkpoints.read_weights(run, family.published(family.shapes())))
 
 
 def score_files(synth: Synth, folder: PathName, **how: Any) -> Iterator[tuple[str, int, float]]:
@@ -150,7 +153,7 @@ def describe(run: PathName) -> str:
     """What a run holds, in a few lines."""
     run = Path(run)
     family, training = runs.read(run)
-    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(family.shapes()))
+    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(family.published(family.shapes())))
     material = family.material
     journal = read_journal(run / "journal.jsonl")
     lines = [
@@ -181,12 +184,7 @@ def enable_compile_cache() -> None:
 
 def _batches(family: Family, training: TrainingConfig, shards: Shards) -> tuple[Batches, Batches]:
     """What is learned, and what is held out: the training sounds themselves where there are no others."""
-    learned = Batches(
-        shards, "train", training.batch_size, training.crop, family.context, training.seed,
-        limit=training.validation_windows, align=family.align, host=jax.process_index(), hosts=jax.process_count(),
-    )  # fmt: skip
-    if training.noise:
-        learned = dataclasses.replace(learned, noise=training.noise * learned.level)
+    learned = family.windows(shards, training)
     return learned, dataclasses.replace(learned, split="valid" if shards.split("valid") else "train")
 
 
@@ -203,7 +201,7 @@ def _train(
         state, meta = states.restore(jax.tree.map(_on_first_device, template))
         best = meta["best"]
     if progress:
-        print(_introduction(family, objective.metric, learned, held_out, training), flush=True)
+        print(_introduction(family, objective, learned, held_out, training), flush=True)
     journal = Journal(run, first_step=int(state.step))
     try:
         loop.train(
@@ -227,21 +225,37 @@ def _on_first_device(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
 
 
-def _introduction(family: Family, metric: str, learned: Batches, held_out: Batches, training: TrainingConfig) -> str:
+def _introduction(
+    family: Family, objective: Objective, learned: Batches, held_out: Batches, training: TrainingConfig
+) -> str:
     figures = ", ".join(f"{name} {value:.2f}" for name, value in family.baselines(learned, held_out).items())
     return (
         f"{family.name}: {learned.shards.seconds / 60:.1f} minutes of sound, {len(learned.clips)} clips to learn and "
-        f"{len(held_out.clips)} held out, {training.steps} steps.\n{metric} per sample of held-out sound: {figures}; "
-        "a good model lies well below the last."
+        f"{len(held_out.clips)} held out, {training.steps} steps.\n{objective.meaning}: {figures}; "
+        f"{objective.aim}."
     )
 
 
 def _preview(synth: Synth, folder: Path, training: TrainingConfig) -> None:
     """A few sounds to listen to and, where matplotlib is installed, to look at."""
-    paths = synth.write(folder, n=4, seconds=training.preview_seconds, seed=training.seed, force=True)
+    seconds = min(training.preview_seconds, synth.longest)
+    paths = synth.write(folder, n=4, seconds=seconds, seed=training.seed, force=True)
     if pictures.available():
         sounds = {path.stem: files.read(path, synth.sample_rate) for path in paths}
         pictures.spectrogram(folder / "spectrogram.png", sounds, synth.sample_rate)
+        _strip(folder.parent, synth.sample_rate)
+
+
+def _strip(previews: Path, sample_rate: int) -> None:
+    """PREVIEWS/progress.png: the first sounds of some previews, a row for each of them; time goes down."""
+    steps = sorted(folder for folder in previews.iterdir() if (folder / "000.wav").exists())
+    chosen = [steps[index] for index in np.linspace(0, len(steps) - 1, min(len(steps), STRIP_ROWS)).round().astype(int)]
+    sounds = {
+        f"step {int(folder.name):,}, {path.stem}": files.read(path, sample_rate)
+        for folder in chosen
+        for path in sorted(folder.glob("*.wav"))
+    }
+    pictures.spectrogram(previews / "progress.png", sounds, sample_rate, columns=4)
 
 
 def _open(source: Path, run: Path, resume: bool, force: bool, progress: bool) -> Shards:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from wavesynth.errors import UserError
 
 Optimizer = Literal["adamw", "muon"]
+Schedule = Literal["cosine", "constant"]
 VERSION = "0.1.0"  # of wavesynth; pyproject.toml reads it here
 FORMAT = 1  # of config.json; raised when an older reader would misunderstand a newer file
 
@@ -47,16 +48,18 @@ class Material:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained.
+    """How a model is trained. A family whose objective knows more has a subclass of its own.
 
     Attributes:
         steps: optimiser steps in all.
         batch_size: examples a step, over all devices and hosts.
-        crop: samples of each example that are learned; context comes on top.
+        crop: samples of each example that are learned; context comes on top. A family that learns whole sounds has 0.
         noise: standard deviation of the white noise that is added to the sounds, as a share of their root mean square. It
             keeps what is sampled in tune with itself: a model that has only ever seen a clean past goes astray in its own.
         optimizer: "adamw", or "muon": matrices by Muon, the rest by AdamW.
-        learning_rate: the highest; it falls to 0 along a cosine.
+        beta1, beta2: decay a step of the optimiser's moving averages of the gradient, and of its square.
+        learning_rate: the highest.
+        schedule: "cosine": it falls to 0 along one; "constant": it stays.
         weight_decay: of matrices, times the learning rate, a step.
         warmup: steps over which the learning rate rises from 0; a tenth of all at most.
         clip: the largest norm of a gradient.
@@ -75,7 +78,10 @@ class TrainingConfig:
     crop: int = 8_192
     noise: float = 0.0
     optimizer: Optimizer = "adamw"
+    beta1: float = 0.9
+    beta2: float = 0.99
     learning_rate: float = 3e-3
+    schedule: Schedule = "cosine"
     weight_decay: float = 0.0
     warmup: int = 100
     clip: float = 1.0
@@ -89,20 +95,20 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "steps", "batch_size", "crop", "validate_every", "validation_windows")
+        check_at_least_one(self, "steps", "batch_size", "validate_every", "validation_windows")
         check_at_least_one(self, "save_every", "keep", "preview_every")
         for name in ("learning_rate", "clip", "preview_seconds"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be above 0 and finite")
-        for name in ("weight_decay", "warmup", "noise"):
+        for name in ("weight_decay", "warmup", "noise", "crop"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}: it must not be negative, and finite")
         check_seed(self.seed)
-        if self.optimizer not in typing.get_args(Optimizer):
-            known = ", ".join(map(repr, typing.get_args(Optimizer)))
-            raise UserError(f"optimizer is {self.optimizer!r}: choose one of {known}")
-        if not 0 <= self.ema < 1:
-            raise UserError(f"ema is {self.ema}: it must be at least 0 and below 1")
+        check_choice(self, "optimizer", Optimizer)
+        check_choice(self, "schedule", Schedule)
+        for name in ("ema", "beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,13 @@ def check_at_least_one(config: Any, *names: str) -> None:
     for name in names:
         if getattr(config, name) < 1:
             raise UserError(f"{name} is {getattr(config, name)}: it must be at least 1")
+
+
+def check_choice(config: Any, name: str, choices: Any) -> None:
+    """Raises UserError unless a field of a dataclass is one of the values of a Literal."""
+    if getattr(config, name) not in typing.get_args(choices):
+        known = ", ".join(map(repr, typing.get_args(choices)))
+        raise UserError(f"{name} is {getattr(config, name)!r}: choose one of {known}")
 
 
 def check_seed(seed: int) -> None:

@@ -62,7 +62,7 @@ def read(run: Path) -> tuple[Family, TrainingConfig]:
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     model = from_dict(kind.model_config, content.get("model"), f"{path}: model")
-    training = from_dict(TrainingConfig, content.get("training"), f"{path}: training")
+    training = from_dict(kind.training_config, content.get("training"), f"{path}: training")
     material = from_dict(Material, content.get("material"), f"{path}: material")
     if kind.adapt(model, material) != model:
         raise UserError(f"{path}: model does not fit material (its labels and pitches): it was changed; restore it")

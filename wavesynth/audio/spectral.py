@@ -49,6 +49,7 @@ class MelSettings:
 
 
 DEFAULT_MEL = MelSettings()
+SOFT_FLOOR = 1e-3  # added to magnitudes: 60 dB below a sine of amplitude 1
 
 
 def num_frames(num_samples: int, hop: int = DEFAULT_MEL.hop) -> int:
@@ -147,6 +148,29 @@ def log_mel_distance(
         raise UserError(f"b: shape {np.shape(b)} differs from a's {np.shape(a)}; cut or pad the sounds to one length")
     difference = log_mel(a, sample_rate, settings) - log_mel(b, sample_rate, settings)
     return jnp.mean(jnp.abs(difference), axis=(-2, -1))
+
+
+def multi_resolution_distance(
+    a: jax.Array | np.ndarray, b: jax.Array | np.ndarray, windows: tuple[int, ...] = (256, 512, 1024, 2048)
+) -> jax.Array:
+    """Mean absolute difference of log-magnitude spectra at several resolutions, in decibels, all counted alike.
+
+    Each spectrum has a hop of a quarter of its window; magnitudes are floored at 60 dB below a sine of amplitude 1, softly,
+    so that a gradient finds its way out of silence (after Yamamoto, Song and Kim, 2020; Engel et al., 2020).
+
+    Args:
+        a: float [..., num_samples].
+        b: the same shape as `a`, or one that broadcasts with it.
+        windows: samples, each a multiple of 4.
+
+    Returns:
+        float32 [...].
+    """
+    distances = []
+    for window in windows:
+        levels = [20 * jnp.log10(stft_magnitude(sounds, window, window // 4) + SOFT_FLOOR) for sounds in (a, b)]
+        distances.append(jnp.mean(jnp.abs(levels[0] - levels[1]), axis=(-2, -1)))
+    return sum(distances) / len(windows)  # type: ignore[return-value]
 
 
 @functools.lru_cache

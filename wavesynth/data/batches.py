@@ -30,6 +30,7 @@ class Batches:
 
     align: windows begin at multiples of it (so that frames of local conditioning do). limit: of held-out windows.
     noise: standard deviation of white noise that is added to all samples, silence included; amplitude.
+    whole: every clip is as likely, and its window begins where it does; what lies behind `crop` is left out.
 
     >>> batches = Batches(shards, "train", batch_size=8, crop=8192, context=1054, seed=0)
     >>> batch = batches.batch(step=17)          # always the same one
@@ -44,6 +45,7 @@ class Batches:
     align: int = 1
     limit: int = 64
     noise: float = 0.0
+    whole: bool = False
     host: int = 0
     hosts: int = 1
 
@@ -79,12 +81,15 @@ class Batches:
         return np.cumsum(self.lengths + self.crop)
 
     def batch(self, step: int) -> Batch:
-        """This host's part of the batch of `step`: every clip as likely as it is long, every place in it alike."""
+        """This host's part of the batch of `step`: every clip as likely as it is long, every place in it alike (or `whole`)."""
         rows = self.batch_size // self.hosts
         random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
         draws = random.random((self.batch_size, 2))[self.host * rows : (self.host + 1) * rows]
         windows = []
         for which, where in draws:
+            if self.whole:
+                windows.append((self.clips[int(which * len(self.clips))], 0))
+                continue
             index = int(np.searchsorted(self.reach, which * self.reach[-1], side="right"))
             length = -(-int(self.lengths[index]) // self.align) * self.align  # the last frame counts like the others
             last = max(length - self.crop, 0)
@@ -93,12 +98,16 @@ class Batches:
         return self._assemble(windows, rows, self.crop, (step, self.host * rows))
 
     def held_out(self) -> Iterator[Batch]:
-        """Windows side by side over all clips, or `limit` of them spread evenly: the same ones at every call.
+        """Windows side by side over all clips (or the first of each), or `limit` of them spread evenly: the same at every call.
 
         No sample is counted twice: where the crop is no multiple of `align`, its last samples are not `real`.
         """
         counted = self.crop - self.crop % self.align
-        windows = [(clip, start) for clip in self.clips for start in range(0, self.shards.clips[clip].length, counted)]
+        windows = [
+            (clip, start)
+            for clip in self.clips
+            for start in ([0] if self.whole else range(0, self.shards.clips[clip].length, counted))
+        ]
         if len(windows) > self.limit:
             windows = [windows[index] for index in np.linspace(0, len(windows) - 1, self.limit).round().astype(int)]
         rows = self.batch_size // self.hosts

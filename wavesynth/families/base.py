@@ -6,19 +6,24 @@ A family binds a network to an objective and a sampler. Whoever adds one writes 
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NoReturn, get_args
 
 import jax
 import numpy as np
 
 from wavesynth.config import Config, Material, TrainingConfig
+from wavesynth.data.batches import Batches
+from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.sampling.strategies import Strategy
+from wavesynth.timbre.timbre import straight
 from wavesynth.training.objective import Batch, Objective
 from wavesynth.training.state import Params
 
 Dtype = Literal["float32", "bfloat16"]
+PITCHES = 128  # MIDI numbers; a pitch between two of them is a mixture of both
+ONE_SHOT_SECONDS = 10.0  # longer clips are taken for pieces, in which the time since their beginning means nothing
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Request:
     implementation: of the sampler's inner loop, None for the fastest. dtype: of its weights, None for the model's own.
     latent: float32 [D], or [n, D] with one for each; None leaves the timbre to the label, or to chance.
     label: a label's number, -1 for none. pitch: MIDI number, or None. prime: float32 [P], sound to go on from.
+    truncation: 1 keeps all the variety of a latent space, less draws what is made towards its middle, 0 is the middle.
     """
 
     n: int = 1
@@ -37,10 +43,13 @@ class Request:
     latent: np.ndarray | None = None
     prime: np.ndarray | None = None
     strategy: Strategy = Strategy()
+    truncation: float = 1.0
     implementation: str | None = None
     dtype: Dtype | None = None
 
     def __post_init__(self) -> None:
+        if not 0 <= self.truncation <= 1:
+            raise UserError(f"truncation is {self.truncation}: it must lie between 0 and 1")
         if self.dtype not in (None, *get_args(Dtype)):
             raise UserError(f"dtype is {self.dtype!r}: choose one of {', '.join(get_args(Dtype))}")
 
@@ -48,11 +57,13 @@ class Request:
 class Family(ABC):
     """One kind of model, bound to the shape of its network and to what it knows of the sounds.
 
-    name: as in config.json. model_config: the dataclass of its networks' shapes. presets: by name.
+    name: as in config.json. model_config, training_config: the dataclasses of its networks' shapes and of how they are
+    trained. presets: by name.
     """
 
     name: ClassVar[str]
     model_config: ClassVar[type]
+    training_config: ClassVar[type[TrainingConfig]] = TrainingConfig
     presets: ClassVar[dict[str, Config]]
 
     def __init__(self, model: Any, material: Material) -> None:
@@ -64,22 +75,45 @@ class Family(ABC):
         """The shape of the network, completed by what the sounds have: labels, pitches."""
 
     @property
-    @abstractmethod
     def context(self) -> int:
         """How many samples of left context a window of training data needs."""
+        return 0
 
     @property
     def align(self) -> int:
         """Windows of training data begin at multiples of this many samples."""
         return 1
 
+    @property
+    def length(self) -> int | None:
+        """Samples of every sound that it makes; None where they may have any length."""
+        return None
+
+    @property
+    def one_shots(self) -> bool:
+        """Whether its sounds are short ones with a beginning and an end, and not pieces."""
+        return self.material.clip_seconds <= ONE_SHOT_SECONDS
+
+    def windows(self, shards: Shards, training: TrainingConfig) -> Batches:
+        """How the sounds to learn are drawn from shards; the sounds held out are drawn alike."""
+        learned = Batches(
+            shards, "train", training.batch_size, training.crop or self.length or 0, self.context, training.seed,
+            limit=training.validation_windows, align=self.align, whole=bool(self.length) and self.one_shots,
+            host=jax.process_index(), hosts=jax.process_count(),
+        )  # fmt: skip
+        return replace(learned, noise=training.noise * learned.level) if training.noise else learned
+
     @abstractmethod
     def init(self, key: jax.Array, windows: Batch) -> Params:
-        """Fresh parameters; `windows` are some of the training data, to calibrate them by."""
+        """Fresh parameters of all that is trained; `windows` are some of the training data, to calibrate them by."""
 
     @abstractmethod
     def shapes(self) -> Params:
         """The tree that `init` returns, as shapes without values."""
+
+    def published(self, params: Params) -> Params:
+        """The part of that tree which makes sounds: what a synth holds. The moving average is taken of it alone."""
+        return params
 
     @abstractmethod
     def objective(self, training: TrainingConfig) -> Objective:
@@ -100,6 +134,18 @@ class Family(ABC):
     def latent(self, params: Params, label: int) -> np.ndarray:
         """The point of the latent space, float32 [D], that stands for a label."""
         self.cannot("turn a label into a timbre")
+
+    def latents(self, params: Params, n: int, seed: int, label: int) -> np.ndarray:
+        """Points of the latent space drawn by chance, float32 [n, D]."""
+        self.cannot("draw timbres by chance", "its latent space holds the labels alone")
+
+    def encode(self, params: Params, samples: np.ndarray, request: Request, progress: bool) -> np.ndarray:
+        """The point of the latent space, float32 [D], that sounds most like samples [T]; `request` knows label and seed."""
+        self.cannot("turn a sound into a timbre")
+
+    def between(self, a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
+        """The point a share t, 0 to 1, of the way from a to b, all float32 [D]; the ends are exactly a and b."""
+        return straight(a, b, t)
 
     def cannot(self, what: str, why: str = "the family has no such ability") -> NoReturn:
         raise UserError(f"a model of the family {self.name!r} cannot {what}: {why}")

@@ -13,9 +13,10 @@ from wavesynth.audio.prediction import fit_lagged
 from wavesynth.config import Config, Material, TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.evaluation.baselines import baselines
-from wavesynth.families.base import Family, Request
+from wavesynth.families.base import ONE_SHOT_SECONDS, PITCHES, Family, Request
 from wavesynth.kernels.wavenet_decode import DecodeSpec, condition_table, pack
 from wavesynth.models.functional import initialize, pure
+from wavesynth.models.layers import one_hot
 from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax, quantize
 from wavesynth.models.wavenet import WaveNet, WaveNetConfig
 from wavesynth.sampling.autoregressive import stream
@@ -23,11 +24,9 @@ from wavesynth.training.likelihood import Likelihood
 from wavesynth.training.objective import Batch
 from wavesynth.training.state import Params
 
-PITCHES = 128  # MIDI numbers; a pitch between two of them is a mixture of both
 LOWEST_HZ = 27.5  # of the pitches whose period is looked back at: the lowest key of a piano
 CLOCK = 17  # channels that tell how long a sound has been going on
 CLOCK_SECONDS = 0.01 * (2 ** ((CLOCK - 1) / 2) - 1)  # what it counts to: 2.55
-ONE_SHOT_SECONDS = 10.0  # longer clips are taken for pieces, in which the time since their beginning means nothing
 NOISE = 0.02  # 34 dB below the sounds: without it, what is sampled swells to full scale now and then
 SCORED_AT_ONCE = 16_384  # samples; bounds the memory of scoring
 
@@ -223,10 +222,3 @@ def clock(seconds: jax.Array) -> jax.Array:
     """
     octaves = jnp.log2(1 + jnp.maximum(seconds, 0.0) / 0.01)
     return one_hot(jnp.minimum(2 * octaves, CLOCK - 1), CLOCK)
-
-
-def one_hot(place: jax.Array, size: int) -> jax.Array:
-    """Real numbers [...] to [..., size]: 1 at that place, shared linearly between two neighbours; all 0 for NaN."""
-    places = jnp.expand_dims(jnp.arange(size), range(place.ndim))
-    weights = jnp.maximum(0.0, 1.0 - jnp.abs(places - place[..., None]))
-    return jnp.where(jnp.isnan(place)[..., None], 0.0, weights)

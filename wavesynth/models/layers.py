@@ -82,6 +82,13 @@ def _rows(first: float, second: float, dtype: jnp.dtype) -> jax.Array:
     return jnp.array([first, second], dtype)[:, None, None]
 
 
+def one_hot(place: jax.Array, size: int) -> jax.Array:
+    """Real numbers [...] to [..., size]: 1 at that place, shared linearly between two neighbours; all 0 for NaN."""
+    places = jnp.expand_dims(jnp.arange(size), range(place.ndim))
+    weights = jnp.maximum(0.0, 1.0 - jnp.abs(places - place[..., None]))
+    return jnp.where(jnp.isnan(place)[..., None], 0.0, weights)
+
+
 def over_examples(function: Callable, *batched: jax.Array | None) -> jax.Array:
     """`function` of every example of the arguments [B, ...] (None is passed on), stacked.
 

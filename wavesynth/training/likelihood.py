@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,11 @@ class Likelihood:
 
     log_prob: Callable[[Params, Batch], jax.Array]
     training: TrainingConfig
-    metric: str = "bits"
+    metric: ClassVar[str] = "bits"
+    meaning: ClassVar[str] = "bits per sample of held-out sound"
+    aim: ClassVar[str] = "a good model lies well below the last"
+    watched: ClassVar[str] = "bits"
+    remedy: ClassVar[str] = "a smaller learning rate"
 
     @cached_property
     def _optimizer(self):

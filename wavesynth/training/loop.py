@@ -72,10 +72,12 @@ def train(
             step += 1
             figures = {name: float(value) for name, value in metrics.items()}
             healthy = bool(figures.pop("healthy"))
-            rate = (step - first) * training.batch_size * training.crop / clock.lap(step - first)
-            latest = figures[objective.metric]
+            rate = (step - first) * batches.batch_size * batches.crop / clock.lap(step - first)
+            latest = figures[objective.watched]
             shown = latest if math.isnan(shown) else 0.95 * shown + 0.05 * latest  # windows differ more than steps do
-            bar.set_postfix_str(f"{objective.metric} {shown:.3f}, best {best:.3f}, {rate:,.0f} samples/s")
+            bar.set_postfix_str(
+                f"{objective.watched} {shown:.3f}, best {objective.metric} {best:.3f}, {rate:,.0f} samples/s"
+            )
             bar.update()
             stopping = bool(received) or step == training.steps or not healthy
             if stopping or step % 10 == 0:
@@ -94,9 +96,10 @@ def train(
                     states.save(state, {"best": best}, wait=stopping)
             if not healthy:
                 raise UserError(
-                    f"the loss of step {step} is not a finite number: the run has stopped, the state of step {good} is "
-                    f"saved; go on from it by --resume with a smaller learning rate (it is {training.learning_rate:g}), "
-                    f"and if that does not help, delete states/{good} to go on from the one before"
+                    f"the loss of step {step} is not a finite number, or has run away: the run has stopped, the state of "
+                    f"step {good} is saved; go on from it by --resume with {objective.remedy} (the learning rate is "
+                    f"{training.learning_rate:g}), and if that does not help, delete states/{good} to go on from the one "
+                    "before"
                 )
             if received and step < training.steps:
                 raise Stopped(step, training.steps, received[0])

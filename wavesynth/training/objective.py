@@ -13,18 +13,29 @@ Metrics = dict[str, jax.Array]
 class Objective(Protocol):
     """Pure steps over a `TrainState`; the loop compiles them and knows nothing else of the model.
 
-    metric: the name of the figure that validation is judged by; lower is better.
+    metric: the name of the figure that validation is judged by; lower is better. meaning: that figure in words.
+    aim: where it should lie beside the family's baselines. watched: the name of the figure of a step that is shown while
+    it trains. remedy: what helps when training has failed.
     """
 
     @property
     def metric(self) -> str: ...
+    @property
+    def meaning(self) -> str: ...
+    @property
+    def aim(self) -> str: ...
+    @property
+    def watched(self) -> str: ...
+    @property
+    def remedy(self) -> str: ...
 
     def init(self, params: Params) -> TrainState:
         """The state before the first step."""
         ...
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """One step. The metrics hold scalars and "healthy": False if the step found no finite loss and changed nothing."""
+        """One step. The metrics hold scalars and "healthy": False if the step found no finite loss, or one that
+        has run away, and changed nothing."""
         ...
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:

@@ -32,15 +32,18 @@ def create(params: Params, optimizer: optax.GradientTransformation) -> TrainStat
 
 
 def make_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
-    """Clipping, then AdamW or Muon (Jordan et al., 2024), under a linear warm-up and a cosine to zero."""
+    """Clipping, then AdamW or Muon (Jordan et al., 2024), under a linear warm-up and a cosine to zero, or none."""
     warmup = min(training.warmup, training.steps // 10)
-    rate = optax.warmup_cosine_decay_schedule(0.0, training.learning_rate, warmup, max(training.steps, warmup + 1))
+    if training.schedule == "constant":
+        rate = optax.linear_schedule(0.0 if warmup else training.learning_rate, training.learning_rate, warmup)
+    else:
+        rate = optax.warmup_cosine_decay_schedule(0.0, training.learning_rate, warmup, max(training.steps, warmup + 1))
     if training.optimizer == "muon":
         matrices = optax.contrib.muon(
             rate, weight_decay=training.weight_decay, weight_decay_mask=trained, adam_weight_decay=0.0
         )
         return optax.chain(optax.clip_by_global_norm(training.clip), matrices)
-    decay = optax.adamw(rate, b1=0.9, b2=0.99, weight_decay=training.weight_decay, mask=trained)
+    decay = optax.adamw(rate, b1=training.beta1, b2=training.beta2, weight_decay=training.weight_decay, mask=trained)
     return optax.chain(optax.clip_by_global_norm(training.clip), decay)
 
 

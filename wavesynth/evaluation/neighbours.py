@@ -1,0 +1,197 @@
+"""Which training sounds samples resemble most, and whether a model has learned sounds by heart."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wavesynth.audio.spectral import DEFAULT_MEL, log_mel, num_frames
+from wavesynth.errors import UserError
+
+BLOCK_SAMPLES = 2**20  # of the library, held at once: 4 MB; their spectra are made one after the other
+SAME = 0.01  # decibels: rounding alone makes about a thousandth
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest sounds of a library to each of n samples.
+
+    names: [n][k], the nearest first. distances: float32 [n, k], decibels.
+    """
+
+    names: tuple[tuple[str, ...], ...]
+    distances: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Memorising:
+    """Median distance to the nearest training sound, in decibels.
+
+    generated: of the model's samples. held_out: of real sounds that were not trained on.
+    """
+
+    generated: float
+    held_out: float
+
+    @property
+    def ratio(self) -> float:
+        """About 1: as far from the training sounds as new real ones. Far below 1: copies of training sounds."""
+        return self.generated / self.held_out
+
+
+def nearest(
+    samples: ArrayLike,
+    library: Iterable[tuple[str, ArrayLike]],
+    sample_rate: int,
+    k: int = 1,
+    *,
+    block_samples: int = BLOCK_SAMPLES,
+) -> Neighbours:
+    """The k sounds of a library next to each sample.
+
+    The distance is `log_mel_distance`: the mean absolute difference of the log-mel frames in decibels, both sounds
+    from their first sample on, the shorter one padded with silence to the longer. It hears gain: a copy at half the
+    level is 6 dB away, as far as another piece of the same noise; where gain shall not count, bring all sounds to one
+    level first. Equal distances go by the library's order.
+
+    The library is read once, in blocks: memory is constant in its size.
+
+    Args:
+        samples: float [n, num_samples].
+        library: names and sounds, float [num_samples_i], of any lengths.
+        sample_rate: samples per second of all.
+        k: neighbours to find for each sample.
+        block_samples: samples of the library to hold at once; a sound that is longer is a block by itself.
+
+    Raises:
+        UserError: shapes that do not fit, samples that are not finite, or fewer than k sounds in the library.
+
+    >>> noise = np.random.default_rng(0).normal(0, 0.1, (2, 4_000))
+    >>> nearest(noise[1:], [("a", noise[0]), ("b", noise[1])], sample_rate=16_000).names
+    (('b',),)
+    """
+    samples = _checked_samples("samples", samples)
+    if k < 1:
+        raise UserError(f"k: {k} must be at least 1")
+    # As far as a window can see them: what follows is at the floor, and need not be kept.
+    sample_mel = log_mel(np.pad(samples, ((0, 0), (0, DEFAULT_MEL.window))), sample_rate)
+    names: list[str] = []
+    numbers = np.zeros((len(samples), 0), np.int64)
+    distances = np.zeros((len(samples), 0), np.float32)
+    for block_names, block, lengths in _blocks(library, block_samples):
+        frames = num_frames(0) + np.maximum(lengths, samples.shape[1]) // DEFAULT_MEL.hop
+        found = np.asarray(_distances(sample_mel, block, frames.astype(np.int32), sample_rate))[:, : len(block_names)]
+        distances = np.concatenate([distances, found], axis=1)
+        count = len(names) + np.arange(len(block_names))
+        numbers = np.concatenate([numbers, np.broadcast_to(count, found.shape)], axis=1)
+        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        distances = np.take_along_axis(distances, order, axis=1)
+        numbers = np.take_along_axis(numbers, order, axis=1)
+        names += block_names
+    if len(names) < k:
+        raise UserError(f"library: {len(names)} sounds have no {k} neighbours; give more sounds or a smaller k")
+    return Neighbours(tuple(tuple(names[number] for number in row) for row in numbers), distances)
+
+
+def memorising(
+    samples: ArrayLike,
+    held_out: ArrayLike,
+    library: Iterable[tuple[str, ArrayLike]],
+    sample_rate: int,
+) -> Memorising:
+    """How much nearer samples come to the training sounds than real sounds do that were not trained on.
+
+    Both are asked for their `nearest` sound in the same library, and are of one length, since a longer common silence
+    makes any two sounds more alike.
+
+    Args:
+        samples: float [n, num_samples], the model's.
+        held_out: float [m, num_samples], real.
+        library: names and sounds of the training set.
+        sample_rate: samples per second of all.
+
+    Raises:
+        UserError: as `nearest`; lengths that differ; held-out sounds that lie in the library.
+    """
+    samples, held_out = _checked_samples("samples", samples), _checked_samples("held_out", held_out)
+    if samples.shape[1] != held_out.shape[1]:
+        raise UserError(
+            f"held_out: {held_out.shape[1]} samples a sound where the model's have {samples.shape[1]}; cut or pad them"
+        )
+    distances = nearest(np.concatenate([samples, held_out]), library, sample_rate).distances[:, 0]
+    figures = Memorising(float(np.median(distances[: len(samples)])), float(np.median(distances[len(samples) :])))
+    if figures.held_out < SAME:
+        raise UserError("held_out: most sounds lie in the library too; hold out sounds that were not trained on")
+    return figures
+
+
+def _checked_samples(name: str, samples: ArrayLike) -> NDArray[np.float32]:
+    checked = np.asarray(samples, np.float32)
+    if checked.ndim != 2 or not checked.size:
+        raise UserError(f"{name}: shape {checked.shape} holds no sounds; give [n, num_samples]")
+    if not np.isfinite(checked).all():
+        raise UserError(f"{name}: holds samples that are not finite; mend the sounds first")
+    return checked
+
+
+def _blocks(
+    library: Iterable[tuple[str, ArrayLike]], block_samples: int
+) -> Iterator[tuple[list[str], NDArray[np.float32], NDArray[np.int64]]]:
+    """Names, sounds [rows, padded] and their true lengths [rows]; rows past the names are empty.
+
+    Lengths are padded to powers of two and the rows depend on that length alone: few shapes, few compilations.
+    """
+    names: list[str] = []
+    sounds: list[NDArray[np.float32]] = []
+    longest = 0
+
+    def block() -> tuple[list[str], NDArray[np.float32], NDArray[np.int64]]:
+        rows = np.zeros((max(1, block_samples // longest), longest), np.float32)
+        for row, sound in zip(rows, sounds):
+            row[: len(sound)] = sound
+        lengths = np.zeros(len(rows), np.int64)
+        lengths[: len(sounds)] = [len(sound) for sound in sounds]
+        return names, rows, lengths
+
+    for name, given in library:
+        sound = np.asarray(given, np.float32)
+        if sound.ndim != 1 or not sound.size or not np.isfinite(sound).all():
+            raise UserError(f"library: {name!r} of shape {sound.shape} is no sound; give finite samples [num_samples]")
+        # With room for the last window, so that all of a sound is seen before the floor begins.
+        padded = 1 << (len(sound) + DEFAULT_MEL.window - 1).bit_length()
+        if sounds and (len(sounds) + 1) * max(longest, padded) > block_samples:
+            yield block()
+            names, sounds, longest = [], [], 0
+        names.append(name)
+        sounds.append(sound)
+        longest = max(longest, padded)
+    if sounds:
+        yield block()
+
+
+@functools.partial(jax.jit, static_argnames="sample_rate")
+def _distances(sample_mel: jax.Array, block: jax.Array, frames: jax.Array, sample_rate: int) -> jax.Array:
+    """Mean absolute difference [n, rows] over the first `frames` [rows] frames of each pair.
+
+    sample_mel: [n, F, bands]; block: [rows, padded]. After its last frame each is at the floor. Where the samples have
+    none left, the difference is one number for all of them.
+    """
+    floor = jnp.float32(DEFAULT_MEL.floor_db)
+    known = sample_mel.shape[1]
+
+    def to_all(row: tuple[jax.Array, jax.Array]) -> jax.Array:
+        sound, count = row
+        mel = log_mel(sound, sample_rate)
+        mel = jnp.pad(mel, ((0, max(known - len(mel), 0)), (0, 0)), constant_values=floor)
+        within = (jnp.arange(len(mel)) < count)[:, None]
+        near = jnp.where(within[None, :known], jnp.abs(sample_mel - mel[None, :known]), 0)
+        far = jnp.where(within[known:], mel[known:] - floor, 0)
+        return (jnp.sum(near, axis=(1, 2)) + jnp.sum(far)) / (count * mel.shape[-1])
+
+    return jax.lax.map(to_all, (block, frames)).T
