@@ -46,7 +46,7 @@ def check_pytorch(rows: list[dict], printed: str) -> None:
     assert any(row["implementation"] == "pytorch" for row in rows) != ("left out: implementation pytorch" in printed)
 
 
-@pytest.mark.parametrize("name", ["train_wavenet.py", "decode.py", "piano_bits.py", "gpu.py"])
+@pytest.mark.parametrize("name", ["train_wavenet.py", "decode.py", "memory.py", "piano_bits.py", "gpu.py"])
 def test_help_tells_the_options(name: str) -> None:
     printed = run(name, "--help")
     assert "--quick" in printed
@@ -77,6 +77,17 @@ def test_speed(name: str, implementation: str, models: set[str], tmp_path: Path)
     assert own == models
     assert all(row["seconds_low"] <= row["seconds"] <= row["seconds_high"] for row in rows)
     check_pytorch(rows, printed)
+
+
+def test_memory(tmp_path: Path) -> None:
+    run("memory.py", "--quick", "--json", tmp_path / "rows.json")
+    *readings, growth = rows_of(tmp_path / "rows.json")
+    assert all(row.keys() >= SPEED | {"minutes", "megabytes", "measure"} and row["quick"] for row in readings)
+    assert len(readings) == 61
+    assert growth["what"] == "growth"
+    assert growth["megabytes_highest"] == max(row["megabytes"] for row in readings[7:])
+    # The sound that is made after the first tenth takes 3.5 million bytes in float32.
+    assert growth["megabytes_highest"] - growth["megabytes_first"] < 3
 
 
 def test_bits_of_held_out_sound(tmp_path: Path, sounds: Path) -> None:

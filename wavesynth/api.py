@@ -78,7 +78,8 @@ def train(
         clip_seconds=statistics.median(clip.length for clip in shards.clips) / shards.sample_rate,
     )
     family = bind(config.family, family_type(config.family).adapt(config.model, material), material)
-    learned, held_out = _batches(family, training, shards)
+    learned = family.windows(shards, training)
+    held_out = family.held_out(learned)
     states = None
     try:
         if not resume:
@@ -180,12 +181,6 @@ def enable_compile_cache() -> None:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "wavesynth" / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # a start is some 200 small programs
-
-
-def _batches(family: Family, training: TrainingConfig, shards: Shards) -> tuple[Batches, Batches]:
-    """What is learned, and what is held out: the training sounds themselves where there are no others."""
-    learned = family.windows(shards, training)
-    return learned, dataclasses.replace(learned, split="valid" if shards.split("valid") else "train")
 
 
 def _train(

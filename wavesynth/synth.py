@@ -207,8 +207,9 @@ class Synth:
         """
         if steps < 2:
             raise UserError(f"steps is {steps}: a morph has at least its two ends")
-        ends = [self._point(end) for end in (a, b)]
-        return np.stack([self.decode(self._between(*ends, t), seconds, **wishes) for t in np.linspace(0, 1, steps)])
+        first, last = self._point(a), self._point(b)
+        points = [self._between(first, last, t) for t in np.linspace(0, 1, steps)]
+        return np.stack([self.decode(point, seconds, **wishes) for point in points])
 
     def grid(
         self, corners: Sequence[Timbre | Sound], size: int = 5, seconds: float | None = None, **wishes: Any

@@ -95,13 +95,17 @@ class Family(ABC):
         return self.material.clip_seconds <= ONE_SHOT_SECONDS
 
     def windows(self, shards: Shards, training: TrainingConfig) -> Batches:
-        """How the sounds to learn are drawn from shards; the sounds held out are drawn alike."""
+        """How the sounds to learn are drawn from shards."""
         learned = Batches(
             shards, "train", training.batch_size, training.crop or self.length or 0, self.context, training.seed,
             limit=training.validation_windows, align=self.align, whole=bool(self.length) and self.one_shots,
             host=jax.process_index(), hosts=jax.process_count(),
         )  # fmt: skip
         return replace(learned, noise=training.noise * learned.level) if training.noise else learned
+
+    def held_out(self, learned: Batches) -> Batches:
+        """How the sounds held out are drawn: the training sounds themselves where there are no others."""
+        return replace(learned, split="valid" if learned.shards.split("valid") else "train")
 
     @abstractmethod
     def init(self, key: jax.Array, windows: Batch) -> Params:

@@ -27,6 +27,7 @@ from wavesynth.training.objective import Batch
 from wavesynth.training.state import Params
 
 ROWS = 8  # sounds made at once
+CROWD = 128  # sounds whose distance from as many others is measured
 MIDDLE = 256  # latents whose mean style is the middle that truncation draws to
 CANDIDATES, STARTS = 256, 8  # of a search for a sound's latent
 SEARCH_STEPS, SEARCH_RATE = 300, 0.1
@@ -93,6 +94,10 @@ class WaveGANFamily(Family):
             )
         return learned
 
+    def held_out(self, learned: Batches) -> Batches:
+        """As many at once as make a crowd: the distance between crowds is the mean over pairs in a batch."""
+        return replace(super().held_out(learned), batch_size=learned.batch_size * -(-CROWD // learned.batch_size))
+
     def init(self, key: jax.Array, windows: Batch) -> Params:
         if not np.any(windows["samples"]):
             raise UserError("the sounds to learn are silence: prepare a folder with sounds that can be heard")
@@ -116,16 +121,19 @@ class WaveGANFamily(Family):
 
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
         """The energy distance of silence, and of training sounds, from held-out sounds."""
-        figures: dict[str, list[float]] = {"silence": [], "training sounds": []}
-        weights = []
+        learned = replace(training, batch_size=held_out.batch_size)
+        figures, weights = [], []
         for step, batch in enumerate(held_out.held_out()):
-            real, learned = batch["real"].any(axis=1), training.batch(step)["samples"]
-            points = spectra(jnp.asarray(batch["samples"]), self.material.sample_rate)
-            for name, sounds in (("silence", np.zeros_like(learned)), ("training sounds", learned)):
-                others = spectra(jnp.asarray(sounds), self.material.sample_rate)
-                figures[name].append(float(energy_distance(points, others, real, np.ones_like(real))))
-            weights.append(real.sum())
-        return {name: float(np.average(values, weights=weights)) for name, values in figures.items()}
+            real, others = jnp.asarray(batch["real"].any(axis=1)), learned.batch(step)["samples"]
+            crowds = [
+                spectra(jnp.asarray(s), self.material.sample_rate) for s in (batch["samples"], others * 0, others)
+            ]
+            figures.append(
+                [float(energy_distance(crowds[0], crowd, real, jnp.ones_like(real))) for crowd in crowds[1:]]
+            )
+            weights.append(float(real.sum()))
+        silence, sounds = np.average(figures, axis=0, weights=weights)
+        return {"silence": float(silence), "training sounds": float(sounds)}
 
     def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
         """All sounds at once: one block [n, length]."""
@@ -236,8 +244,8 @@ class WaveGANFamily(Family):
         """Of sounds made of the same latents every time, for the labels and pitches of a batch that is held out."""
         real = batch["real"].any(axis=1)
         made = self._generate_for(params, jax.random.key(0), batch)
-        points = [spectra(sounds, self.material.sample_rate) for sounds in (made, batch["samples"])]
-        return energy_distance(*points, real, real), real.sum()
+        crowds = [spectra(sounds, self.material.sample_rate) for sounds in (made, batch["samples"])]
+        return energy_distance(crowds[0], crowds[1], real, real), real.sum()
 
     @cached_property
     def _play(self):

@@ -29,7 +29,7 @@ from wavesynth.models.polyphase import same, smoothed, strided, transposed
 SPECTRAL_FLOOR = 1e-3  # of a magnitude, 60 dB below full scale: what is quieter looks alike to the spectral critics
 PERIOD_STRIDE, PERIOD_WIDTH = 3, 5  # of the convolutions of the critics of periods
 SPECTRAL_WIDTH = 5  # frames
-QUIET = 0.05  # gain of the last stage at the beginning, well inside the output's tanh
+QUIET = 0.01  # gain of the last stage at the beginning, well inside the output's tanh
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-STEPS_AT_ONCE = 10  # between two movements of the bar, and two chances to interrupt
-
 
 def refine(
     figure: Callable[[Any], jax.Array], starts: Any, *, steps: int = 200, learning_rate: float = 0.05,
@@ -32,33 +30,27 @@ def refine(
     """
     from tqdm import tqdm
 
-    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, max(steps, 1)))
     points = jax.tree.map(jnp.asarray, starts)
-    state = (points, optimizer.init(points), points, jnp.full(len(jax.tree.leaves(points)[0]), jnp.inf))
-    advance = jax.jit(partial(_advance, figure, optimizer))
+    figures = figure(points)
+    state = (points, optimizer.init(points), points, figures)
+    advance = jax.jit(partial(_advance, figure, optimizer))  # a loop inside it would run slower on a CPU
     with tqdm(total=steps, desc=what, unit="step", disable=not progress) as bar:
-        for first in range(0, steps, STEPS_AT_ONCE):
-            count = min(STEPS_AT_ONCE, steps - first)
-            state = advance(state, jnp.int32(count))
-            bar.update(count)
+        for _ in range(steps):
+            state = advance(state)
+            bar.update()
             bar.set_postfix_str(f"best {float(state[3].min()):.3f}")
     _, _, points, figures = state
     best = int(jnp.argmin(figures))
     return jax.tree.map(lambda leaf: np.asarray(leaf[best]), points), float(figures[best])
 
 
-def _advance(figure: Callable, optimizer: optax.GradientTransformation, state: tuple, count: jax.Array) -> tuple:
-    """`count` steps from (points, the optimiser's state, the best points so far, their figures)."""
-
-    def step(_: jax.Array, state: tuple) -> tuple:
-        points, moments, best, least = state
-        figures, pull = jax.vjp(figure, points)
-        (gradients,) = pull(jnp.ones_like(figures))
-        better = figures < least
-        best = jax.tree.map(
-            lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), points, best
-        )
-        updates, moments = optimizer.update(gradients, moments)
-        return optax.apply_updates(points, updates), moments, best, jnp.minimum(figures, least)
-
-    return jax.lax.fori_loop(0, count, step, state)
+def _advance(figure: Callable, optimizer: optax.GradientTransformation, state: tuple) -> tuple:
+    """One step from (points, the optimiser's state, the best points so far, their figures)."""
+    points, moments, best, least = state
+    figures, pull = jax.vjp(figure, points)
+    (gradients,) = pull(jnp.ones_like(figures))
+    better = figures < least
+    best = jax.tree.map(lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), points, best)
+    updates, moments = optimizer.update(gradients, moments)
+    return optax.apply_updates(points, updates), moments, best, jnp.minimum(figures, least)

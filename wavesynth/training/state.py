@@ -59,13 +59,14 @@ def trained(params: Params) -> Any:
 def apply_gradients(
     state: TrainState, gradients: Params, optimizer: optax.GradientTransformation, decay: float, healthy: jax.Array
 ) -> TrainState:
-    """One step; where `healthy` is False the state is kept as it is, so that a NaN never enters it.
-
-    The moving average's decay grows from 0 towards `decay`, so that early averages are not full of the first weights.
-    """
+    """One step; where `healthy` is False the state is kept as it is, so that a NaN never enters it."""
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
-    keep = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-    ema = optax.incremental_update(params, state.ema, 1 - keep)
-    stepped = TrainState(state.step + 1, params, ema, optimizer_state)
+    stepped = TrainState(state.step + 1, params, update_average(state.ema, params, state.step, decay), optimizer_state)
     return jax.tree.map(lambda new, old: jnp.where(healthy, new, old), stepped, state)
+
+
+def update_average(ema: Params, params: Params, step: jax.Array, decay: float) -> Params:
+    """The moving average one step on. Its decay grows from 0 to `decay`: early averages are not full of first weights."""
+    keep = jnp.minimum(decay, (1 + step) / (10 + step))
+    return optax.incremental_update(params, ema, 1 - keep)
