@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from wavesynth.config import VERSION as __version__
 
 if TYPE_CHECKING:
-    from wavesynth.api import load, train
+    from wavesynth.api import evaluate, load, train
     from wavesynth.data.prepare import prepare
     from wavesynth.errors import UserError
     from wavesynth.families import preset
@@ -23,13 +23,14 @@ _HOMES = {
     "Synth": "wavesynth.synth",
     "Timbre": "wavesynth.timbre.timbre",
     "UserError": "wavesynth.errors",
+    "evaluate": "wavesynth.api",
     "load": "wavesynth.api",
     "prepare": "wavesynth.data.prepare",
     "preset": "wavesynth.families",
     "train": "wavesynth.api",
 }
 
-__all__ = ["Synth", "Timbre", "UserError", "__version__", "load", "prepare", "preset", "train"]
+__all__ = ["Synth", "Timbre", "UserError", "__version__", "evaluate", "load", "prepare", "preset", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -115,8 +115,11 @@ def train(arguments: list[str], resumed: Any = None) -> None:
             own = config_of(run)
             return COMMANDS["train"](arguments, dataclasses.replace(config if chosen else own, training=own.training))
         changed = dataclasses.replace(config, model=model, training=training)
-        wavesynth.train(source, run, changed, steps=steps, resume=resume, force=force)
-        print(f"done: listen with  wavesynth sample {run} OUT --n 8 --seconds 2")
+        synth = wavesynth.train(source, run, changed, steps=steps, resume=resume, force=force)
+        if synth.family.makes_sounds:
+            print(f"done: listen with  wavesynth sample {run} OUT --n 8 --seconds 2")
+        else:
+            print(f"done: judge what another run makes with  wavesynth evaluate RUN SHARDS --classifier {run}")
 
     _run(train, arguments)
 
@@ -247,6 +250,49 @@ def score(arguments: list[str]) -> None:
     _run(score, arguments)
 
 
+def evaluate(arguments: list[str]) -> None:
+    """RUN SHARDS: how made sounds compare with held-out ones; --classifier RUN --n 500 --json PATH."""
+    from tyro.conf import arg
+
+    import wavesynth
+
+    def evaluate(
+        run: Annotated[Path, arg(metavar="RUN")], shards: Annotated[Path, arg(metavar="SHARDS")], /,
+        classifier: Path | None = None, n: int = 500, seconds: float | None = None, seed: int = 0,
+        json: Path | None = None, force: bool = False,
+    ) -> None:  # fmt: skip
+        """Compare sounds that a model makes with those that were held out while it was trained.
+
+        Args:
+            run: a run folder, or a published one.
+            shards: what it was trained on.
+            classifier: the run of a classifier of the same labels; label accuracy, inception score and Fréchet distance need one.
+            n: how many sounds to make.
+            seconds: length of each. Left out: the model's own length, or that of the median clip, 10 at most.
+            seed: the same seed gives the same figures.
+            json: a file to write the figures to.
+            force: overwrite that file.
+        """
+        from wavesynth.config import to_json
+
+        if json is not None and json.exists() and not force:
+            raise UserError(f"{json} is there already: name another file, or overwrite it by --force")
+        synth = wavesynth.load(run)
+        figures = wavesynth.evaluate(synth, shards, classifier, n=n, seconds=seconds, seed=seed)
+        print(figures)
+        if classifier is None and len(synth.labels) > 1:
+            print(
+                "label accuracy, inception score and Fréchet distance need a classifier: train one with
+"
+                f"  wavesynth train {shards} runs/judge --preset classifier
+and name it by --classifier runs/judge"
+            )
+        if json is not None:
+            json.write_text(to_json(figures))
+
+    _run(evaluate, arguments)
+
+
 def info(arguments: list[str]) -> None:
     """RUN: what a model is, what it was trained on and how far."""
     from tyro.conf import arg
@@ -285,7 +331,8 @@ def demo(arguments: list[str]) -> None:
 
 
 COMMANDS = {
-    "prepare": prepare, "train": train, "sample": sample, "morph": morph, "score": score, "info": info, "demo": demo,
+    "prepare": prepare, "train": train, "sample": sample, "morph": morph, "score": score, "evaluate": evaluate,
+    "info": info, "demo": demo,
 }  # fmt: skip
 
 

@@ -1,11 +1,13 @@
 """Training and loading: where a folder of sounds, a family and the loop are wired together."""
 
 import dataclasses
+import itertools
 import math
 import os
 import statistics
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,16 @@ import numpy as np
 from wavesynth import runs
 from wavesynth.audio import files, pictures
 from wavesynth.audio.names import display
+from wavesynth.audio.pcm import to_float
 from wavesynth.config import Config, Material, TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.data.corpus import scan
 from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import MANIFEST, Shards
 from wavesynth.errors import UserError
+from wavesynth.evaluation import crowds
 from wavesynth.families import Family, bind, family_type, preset
+from wavesynth.families.base import ONE_SHOT_SECONDS
 from wavesynth.synth import Synth
 from wavesynth.training import checkpoints, loop
 from wavesynth.training.journal import Journal
@@ -144,6 +149,60 @@ def score_files(synth: Synth, folder: PathName, **how: Any) -> Iterator[tuple[st
         yield f"mean of {taken} sounds", total_samples, total_bits / total_samples
 
 
+def evaluate(
+    synth: Synth | PathName,
+    shards: PathName,
+    classifier: Synth | PathName | None = None,
+    *,
+    n: int = 500,
+    seconds: float | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> crowds.CrowdFigures:
+    """Makes `n` sounds, of the labels and pitches that the held-out sounds have, and compares them with those.
+
+    synth: what is to be judged, or its run. shards: what it was trained on; their splits valid and test are held out.
+    classifier: a model of the family `classifier` of the same labels and rate, or its run; None leaves out the figures
+    that need one. seconds: length of all sounds, which are cut or padded with silence; None for the model's own or the
+    median clip's, 10 seconds at most. No more held-out sounds are compared than are made. seed: of all that is drawn.
+
+    >>> print(evaluate("runs/drums", "shards/", "runs/judge"))
+    """
+    if n < 2:
+        raise UserError(f"n is {n}: a crowd has at least 2 sounds")
+    synth = synth if isinstance(synth, Synth) else load(synth)
+    source = Shards.open(shards)
+    _check_same("shards", source.sample_rate, source.labels, synth)
+    held_out, learned = [*source.split("valid"), *source.split("test")], source.split("train")
+    compared = min(n, len(held_out), len(learned))
+    if compared < 2:
+        raise UserError(
+            f"shards is {str(shards)!r}, with {len(held_out)} clips held out and {len(learned)} to learn, where at least 2 "
+            "of each are compared: add sounds, or prepare them again with larger shares for valid and test"
+        )
+    judge = None
+    if classifier is not None:
+        classifier = classifier if isinstance(classifier, Synth) else load(classifier)
+        _check_same("classifier", classifier.sample_rate, classifier.labels, synth)
+        judge = crowds.Judge(
+            partial(classifier.family.features, classifier.params), partial(classifier.family.probabilities, classifier.params)
+        )
+        judge.features(np.zeros((1, 1), np.float32))  # one that cannot hear fails before anything is made
+    asked = crowds.spread(source, held_out, n)
+    sounds = _sampled(synth, source, asked, seconds, seed, progress)
+    length = sounds.shape[1]
+    held_out = crowds.spread(source, held_out, compared)
+    return crowds.compare(
+        crowds.Crowd(sounds, crowds.labels_of(source, asked)),
+        crowds.gather(source, held_out, length),
+        crowds.gather(source, crowds.alike(source, held_out, learned, seed), length),
+        ((source.clips[clip].file, to_float(source.samples(clip)[:length])) for clip in learned),
+        source.sample_rate,
+        judge,
+        seed=seed,
+    )
+
+
 def config_of(run: PathName) -> Config:
     """The config that a run was begun with."""
     family, training = runs.read(Path(run))
@@ -232,8 +291,10 @@ def _introduction(
 
 
 def _preview(synth: Synth, folder: Path, training: TrainingConfig) -> None:
-    """A few sounds to listen to and, where matplotlib is installed, to look at."""
-    seconds = min(training.preview_seconds, synth.longest)
+    """A few sounds to listen to and, where matplotlib is installed, to look at; nothing where the family makes none."""
+    if not synth.family.makes_sounds:
+        return
+    seconds = None if synth.family.length else training.preview_seconds
     paths = synth.write(folder, n=4, seconds=seconds, seed=training.seed, force=True)
     if pictures.available():
         sounds = {path.stem: files.read(path, synth.sample_rate) for path in paths}

@@ -58,13 +58,14 @@ class Family(ABC):
     """One kind of model, bound to the shape of its network and to what it knows of the sounds.
 
     name: as in config.json. model_config, training_config: the dataclasses of its networks' shapes and of how they are
-    trained. presets: by name.
+    trained. presets: by name. makes_sounds: whether it can sample; previews are made of what does.
     """
 
     name: ClassVar[str]
     model_config: ClassVar[type]
     training_config: ClassVar[type[TrainingConfig]] = TrainingConfig
     presets: ClassVar[dict[str, Config]]
+    makes_sounds: ClassVar[bool] = True
 
     def __init__(self, model: Any, material: Material) -> None:
         self.model, self.material = model, material
@@ -150,6 +151,14 @@ class Family(ABC):
     def between(self, a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
         """The point a share t, 0 to 1, of the way from a to b, all float32 [D]; the ends are exactly a and b."""
         return straight(a, b, t)
+
+    def features(self, params: Params, sounds: np.ndarray) -> np.ndarray:
+        """What the model sums sounds [N, T] up in before it decides on their labels, float32 [N, D]."""
+        self.cannot("judge sounds", "it is no classifier")
+
+    def probabilities(self, params: Params, sounds: np.ndarray) -> np.ndarray:
+        """How likely each label is for sounds [N, T], float32 [N, labels]; rows sum to 1."""
+        self.cannot("judge sounds", "it is no classifier")
 
     def cannot(self, what: str, why: str = "the family has no such ability") -> NoReturn:
         raise UserError(f"a model of the family {self.name!r} cannot {what}: {why}")

@@ -57,8 +57,8 @@ class WaveGANFamily(Family):
         "wavegan-paper": Config(
             "wavegan",
             WaveGANConfig(
-                seconds=1.024, latent=100, style_channels=0, channels=64, widest=1024, smooth=False, leak=0.0, noise_channels=0,
-                critic_channels=64, phase_shuffle=2, spectral_windows=(),
+                seconds=1.024, latent=100, style_channels=0, channels=64, widest=1024, smooth=False, leak=0.0, level=1.0,
+                noise_channels=0, critic_channels=64, phase_shuffle=2, spectral_windows=(),
             ),
             AdversarialTraining(
                 steps=200_000, batch_size=64, loss="wgan-gp", critic_steps=5, penalty=10.0, augment=1.0, learning_rate=1e-4,

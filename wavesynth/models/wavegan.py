@@ -29,7 +29,6 @@ from wavesynth.models.polyphase import same, smoothed, strided, transposed
 SPECTRAL_FLOOR = 1e-3  # of a magnitude, 60 dB below full scale: what is quieter looks alike to the spectral critics
 PERIOD_STRIDE, PERIOD_WIDTH = 3, 5  # of the convolutions of the critics of periods
 SPECTRAL_WIDTH = 5  # frames
-QUIET = 0.01  # gain of the last stage at the beginning, well inside the output's tanh
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,8 @@ class WaveGANConfig:
         smooth: whether upsampling is anti-aliased (see `wavesynth.models.polyphase.smoothed`).
         leak: slope of the generator's activations below zero; 0 as published.
         noise_channels: how many channels of noise each stage can shape and add; 0 for none.
+        level: what the last stage's output is multiplied by, before a tanh. Sounds are quiet: where small weights had to
+            make them so, a step that suits the other weights would throw those far off, and the sound with them.
         output_filter: taps of a filter learned for the output, 0 for none (the published one has 512).
         critic_channels: of the first stage of the critic that sees the waveform, 0 for no such critic.
         phase_shuffle: by up to how many samples that critic's activations are shifted at random, example by example.
@@ -73,6 +74,7 @@ class WaveGANConfig:
     smooth: bool = True
     leak: float = 0.2
     noise_channels: int = 4
+    level: float = 0.05
     output_filter: int = 0
     critic_channels: int = 16
     phase_shuffle: int = 0
@@ -130,15 +132,13 @@ def plus(x: jax.Array, bias: nnx.Param) -> jax.Array:
 class Stage(nnx.Module):
     """One stage of the generator: longer by `stride`, noise added, styled."""
 
-    def __init__(
-        self, config: WaveGANConfig, inputs: int, outputs: int, stride: int, gain: float, *, rngs: nnx.Rngs
-    ) -> None:
+    def __init__(self, config: WaveGANConfig, inputs: int, outputs: int, stride: int, *, rngs: nnx.Rngs) -> None:
         self.stride, self.smooth, self.outputs = stride, config.smooth, outputs
         sources = config.noise_channels and config.noise_channels + bool(config.pitches)
         self.sources = sources
         width = config.kernel_width
         # Of the kernel's taps each output meets one in `stride`, which evens out the variance.
-        self.kernel = normal(rngs, width, inputs, outputs + sources, gain=gain * math.sqrt(stride))
+        self.kernel = normal(rngs, width, inputs, outputs + sources, gain=math.sqrt(2 * stride))
         self.bias = zeros(outputs + sources)
         self.mix = normal(rngs, sources, outputs) if sources else None
         self.style = normal(rngs, config.style_channels, 2 * outputs, gain=0.5) if config.style_channels else None
@@ -171,7 +171,7 @@ class Generator(nnx.Module):
         self.front_bias = zeros(config.length // config.hop * first)
         outputs = (*config.stage_channels[1:], 1)
         self.stages = nnx.List(
-            Stage(config, i, o, stride, 2**0.5 if o > 1 else QUIET, rngs=rngs)
+            Stage(config, i, o, stride, rngs=rngs)
             for i, o, stride in zip(config.stage_channels, outputs, config.strides, strict=True)
         )
         self.filter = normal(rngs, config.output_filter, 1, 1) if config.output_filter else None
@@ -203,7 +203,7 @@ class Generator(nnx.Module):
         sound = x.astype(jnp.float32)
         if self.filter is not None:
             sound = same(sound, self.filter[...])
-        return jnp.tanh(sound[..., 0])
+        return jnp.tanh(config.level * sound[..., 0])
 
 
 class Critic(nnx.Module):

@@ -1,0 +1,257 @@
+"""WaveGAN: the published network where it is asked for, shapes for any length, and randomness that stays in its example."""
+
+import math
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wavesynth.audio.spectral import num_frames
+from wavesynth.config import Material
+from wavesynth.errors import UserError
+from wavesynth.families import preset
+from wavesynth.families.wavegan import WaveGANFamily
+from wavesynth.models.excitation import HARMONICS, excitation, harmonics
+from wavesynth.models.functional import initialize, pure
+from wavesynth.models.wavegan import Critics, Generator, WaveGANConfig, phase_shuffle, views
+
+EPS = float(jnp.finfo(jnp.float32).eps)
+TINY = WaveGANConfig(
+    length=1_024, strides=(4, 4, 4), channels=4, critic_channels=4, latent=8, style_channels=8, periods=(2, 3),
+    period_channels=4, spectral_windows=(64,), spectral_channels=8, phase_shuffle=1, labels=2, pitches=128,
+    sample_rate=16_000,
+)  # fmt: skip
+BARE = replace(TINY, style_channels=0, noise_channels=0, labels=0, pitches=0, smooth=False, output_filter=5)
+SHAPES = {
+    "tiny": TINY,
+    "bare": BARE,
+    "odd length, odd strides": replace(TINY, length=210, strides=(2, 5, 3)),
+    "one stage, one frame": replace(TINY, length=64, strides=(64,), spectral_windows=(16,)),
+    "bfloat16": replace(TINY, dtype="bfloat16"),
+}
+
+
+def shapes(make) -> dict:
+    return jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(lambda: initialize(make, jax.random.key(0))))
+
+
+def count(shapes: dict) -> int:
+    return sum(math.prod(shape) for shape in jax.tree.leaves(shapes, is_leaf=lambda node: isinstance(node, tuple)))
+
+
+def play(config: WaveGANConfig, rows: int = 3, seed: int = 0):
+    """A function from (latent, condition, pitch, keys) to sounds, and such arguments."""
+
+    def make(rngs):
+        return Generator(config, rngs=rngs)
+
+    params = initialize(make, jax.random.key(seed))
+
+    def sounds(latent, condition, pitch, keys):
+        generator = pure(make)(params)
+        return generator(generator.style(latent, condition), pitch, keys)
+
+    latent = jax.random.normal(jax.random.key(seed + 1), (rows, config.latent))
+    condition = jnp.ones((rows, config.condition_channels)) / max(config.condition_channels, 1)
+    keys = jax.random.split(jax.random.key(seed + 2), rows)
+    return sounds, (latent, condition, jnp.array([60.0, jnp.nan, 40.5])[:rows], keys)
+
+
+# Shapes.
+
+
+@pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)
+def test_shapes_for_any_length(config: WaveGANConfig):
+    sounds, arguments = play(config)
+    made = jax.eval_shape(sounds, *arguments)
+    assert (made.shape, made.dtype) == ((3, config.length), jnp.float32)
+
+    def make(rngs):
+        return Critics(config, rngs=rngs)
+
+    def figures(params, sounds, key):
+        return pure(make)(params)(views(config, sounds), arguments[1], key)
+
+    params = jax.eval_shape(lambda: initialize(make, jax.random.key(0)))
+    told = jax.eval_shape(figures, params, made, jax.random.key(0))
+    assert (told.shape, told.dtype) == ((3, 1 + 2 + 1), jnp.float32)
+
+
+def test_a_length_that_the_strides_do_not_divide():
+    with pytest.raises(
+        UserError, match=r"length is 1000, which the strides' product 64 does not.*that it does is 1024"
+    ):
+        replace(TINY, length=1_000)
+    # Seconds are rounded up to the next length that they do.
+    adapted = WaveGANFamily.adapt(WaveGANConfig(seconds=0.0626, strides=(4, 4, 4)), Material(16_000, ("kick",), True))
+    assert (adapted.length, adapted.labels, adapted.pitches, adapted.sample_rate) == (1_024, 1, 128, 16_000)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(seconds=0), "seconds is 0: it must be above 0"),
+        (dict(seconds=math.inf), "seconds is inf"),
+        (dict(latent=0), "latent is 0: it must be at least 1"),
+        (dict(strides=()), r"strides is \(\): give at least one"),
+        (dict(strides=(4, 1)), r"strides is \(4, 1\): give at least one, each at least 2"),
+        (dict(critic_channels=0, periods=(), spectral_windows=()), "give it one critic"),
+        (dict(spectral_windows=(66,)), r"spectral_windows is \(66,\): each must be a multiple of 4"),
+        (dict(spectral_windows=(8,)), r"spectral_windows is \(8,\)"),
+    ],
+)
+def test_what_cannot_be(change: dict, message: str):
+    with pytest.raises(UserError, match=message):
+        replace(TINY, **change)
+
+
+# As published.
+
+
+@pytest.fixture(scope="module")
+def paper() -> WaveGANConfig:
+    """For one second and a bit at 16 kHz, of sounds without labels."""
+    return WaveGANFamily.adapt(preset("wavegan-paper").model, Material(16_000))
+
+
+def test_the_published_generator(paper: WaveGANConfig):
+    found = shapes(lambda rngs: Generator(paper, rngs=rngs))
+    assert found["front"] == (100, 16 * 1_024)
+    channels = (1_024, 512, 256, 128, 64, 1)
+    kernels = [(25, i, o) for i, o in zip(channels, channels[1:])]
+    assert [found["stages"][str(i)]["kernel"] for i in range(5)] == kernels
+    dense = 100 * 16_384 + 16_384
+    assert count(found) == dense + sum(25 * i * o + o for _, i, o in kernels) == 19_090_945
+    sounds, arguments = play(replace(paper, channels=1))
+    assert jax.eval_shape(sounds, *arguments).shape == (3, 16_384)
+
+
+def test_the_published_critic(paper: WaveGANConfig):
+    (found,) = shapes(lambda rngs: Critics(paper, rngs=rngs))["members"].values()
+    channels = (1, 64, 128, 256, 512, 1_024)
+    kernels = [(25, i, o) for i, o in zip(channels, channels[1:])]
+    assert [found["kernels"][str(i)] for i in range(5)] == kernels
+    assert math.prod(found["last"]) == 16 * 1_024  # to 1; no loss knows the constant that is left out
+    assert count(found) == 16_384 + sum(25 * i * o + o for _, i, o in kernels) == 17_427_840
+    assert paper.phase_shuffle == 2
+
+
+# What critics see.
+
+
+def test_views_are_the_sound_its_periods_and_its_spectra():
+    sounds = np.random.default_rng(0).standard_normal((2, 1_024), np.float32)
+    wave, *periods, spectrum = views(TINY, jnp.asarray(sounds))
+    np.testing.assert_array_equal(wave, sounds[..., None])
+    for period, view in zip(TINY.periods, periods, strict=True):
+        rows = -(-1_024 // period)
+        assert view.shape == (2 * period, rows, 1)
+        padded = np.pad(sounds, ((0, 0), (0, rows * period - 1_024)))
+        for example in range(2):
+            for phase in range(period):  # every `period`-th sample, an example's phases side by side
+                np.testing.assert_array_equal(view[example * period + phase, :, 0], padded[example, phase::period])
+    assert spectrum.shape == (2, num_frames(1_024, 16), 33)
+    silence, tone = views(replace(TINY, critic_channels=0, periods=()), jnp.stack([jnp.zeros(1_024), jnp.ones(1_024)]))[
+        0
+    ]
+    assert float(silence.max()) == pytest.approx(math.log(1e-3) / 2 + 2)
+    assert float(tone.max()) < 2.5
+
+
+def test_phase_shuffle_moves_each_example_and_mirrors_its_edges():
+    x = np.random.default_rng(0).standard_normal((64, 9, 2), np.float32)
+    moved = np.asarray(phase_shuffle(jnp.asarray(x), 2, jax.random.key(0)))
+    padded = np.pad(x, ((0, 0), (2, 2), (0, 0)), mode="reflect")
+    found = []
+    for before, after in zip(padded, moved, strict=True):
+        (shift,) = [shift for shift in range(5) if np.array_equal(before[shift : shift + 9], after)]
+        found.append(shift)
+    assert set(found) == set(range(5))
+    assert not np.array_equal(moved, phase_shuffle(jnp.asarray(x), 2, jax.random.key(1)))
+
+
+def test_critics_judge_each_example_alone_and_know_its_condition():
+    config = replace(TINY, phase_shuffle=0)
+
+    def make(rngs):
+        return Critics(config, rngs=rngs)
+
+    params = initialize(make, jax.random.key(0))
+    key = jax.random.key(1)
+    judge = jax.jit(lambda sounds, condition: pure(make)(params)(views(config, sounds), condition, key))
+    sounds = 0.1 * np.random.default_rng(0).standard_normal((3, 1_024)).astype(np.float32)
+    condition = np.eye(3, config.condition_channels, dtype=np.float32)
+    before = np.asarray(judge(sounds, condition))
+    other = sounds.copy()
+    other[1] *= 2
+    after = np.asarray(judge(other, condition))
+    np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
+    assert (after[1] != before[1]).all()
+    condition[2] = condition[1]
+    told = np.asarray(judge(sounds, condition))
+    np.testing.assert_array_equal(told[:2], before[:2])
+    assert (told[2] != before[2]).all()
+
+
+# Chance and pitch.
+
+
+def test_a_sound_depends_on_its_own_key_and_not_on_the_batch():
+    sounds, arguments = play(TINY)
+    # A matrix product of another size rounds otherwise: sums over at most 25 taps and 4 channels, in three stages.
+    tolerance = 3 * EPS * math.sqrt(25 * 16)
+    together = np.asarray(jax.jit(sounds)(*arguments))
+    for row in range(3):
+        alone = np.asarray(jax.jit(sounds)(*(argument[row : row + 1] for argument in arguments)))
+        np.testing.assert_allclose(alone[0], together[row], atol=tolerance * together[row].std())
+    latent, condition, pitch, keys = arguments
+    others = jax.jit(sounds)(latent, condition, pitch, keys.at[1].set(jax.random.key(99)))
+    assert [np.array_equal(a, b) for a, b in zip(others, together)] == [True, False, True]
+
+
+def test_without_noise_the_key_is_not_heard():
+    sounds, (latent, condition, pitch, keys) = play(BARE)
+    play_once = jax.jit(sounds)
+    np.testing.assert_array_equal(
+        play_once(latent, condition, pitch, keys), play_once(latent, condition, pitch, keys[::-1])
+    )
+
+
+def test_noise_is_white_and_follows_its_key_alone():
+    keys = jax.random.split(jax.random.key(0), 4)
+    noise = np.asarray(excitation(keys, None, 500, 16_000, 3))
+    assert noise.shape == (4, 500, 3)
+    np.testing.assert_array_equal(excitation(keys[2:], None, 500, 16_000, 3), noise[2:])
+    assert noise.var() == pytest.approx(1, abs=5 * math.sqrt(2 / noise.size))
+    flat = noise.transpose(0, 2, 1).reshape(12, 500)
+    others = np.abs(np.corrcoef(flat) - np.eye(12)).max()
+    assert others < 5 / math.sqrt(500)  # of chance
+    with_pitch = np.asarray(excitation(keys, jnp.full(4, 60.0), 500, 16_000, 3))
+    np.testing.assert_array_equal(with_pitch[..., :3], noise)
+    np.testing.assert_array_equal(with_pitch[..., 3], harmonics(jnp.full(4, 60.0), 500, 16_000))
+
+
+@pytest.mark.parametrize("rate", [16_000, 1_000])
+def test_harmonics_are_a_sum_of_sines(rate: int):
+    pitches, length = (12.0, 24.5, 36.0, 60.0, 81.25, 100.0, 127.0), 4_096
+    made = np.asarray(harmonics(jnp.array([*pitches, jnp.nan]), length, rate))
+    assert not made[-1].any()
+    for pitch, sound in zip(pitches, made):
+        frequency = 440 * 2 ** ((pitch - 69) / 12)
+        multiples = [k for k in range(1, HARMONICS + 1) if k * frequency < rate / 2]
+        time = np.arange(length) / rate
+        expected = sum((np.sin(2 * np.pi * k * frequency * time) / k for k in multiples), np.zeros(length))
+        # A frequency in float32 has gone astray by eps of its turns at the end; no harmonic makes more than length / 2.
+        np.testing.assert_allclose(sound, expected, atol=2 * np.pi * length * EPS)
+        assert bool(multiples) == bool(sound.any())
+
+
+def test_a_pitch_is_heard():
+    sounds, (latent, condition, _, keys) = play(TINY, rows=1)
+    play_once = jax.jit(sounds)
+    low, high, none = (play_once(latent, condition, jnp.array([pitch]), keys) for pitch in (40.0, 52.0, jnp.nan))
+    assert not np.array_equal(low, high)
+    assert not np.array_equal(low, none)
+    assert np.isfinite(none).all()

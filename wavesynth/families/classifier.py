@@ -1,0 +1,99 @@
+"""A classifier: it makes no sounds, and tells of what label one is. Made sounds are judged by it."""
+
+from collections import Counter
+from dataclasses import replace
+from functools import cached_property
+from typing import ClassVar
+
+import jax
+import numpy as np
+
+from wavesynth.config import Config, Material
+from wavesynth.data.batches import Batches
+from wavesynth.data.shards import Shards
+from wavesynth.errors import UserError
+from wavesynth.families.base import Family
+from wavesynth.models.classifier import Classifier, ClassifierConfig
+from wavesynth.models.functional import initialize, pure
+from wavesynth.training.classification import Classification, ClassificationTraining
+from wavesynth.training.objective import Batch
+from wavesynth.training.state import Params
+
+ROWS = 64  # sounds heard at once
+
+
+class ClassifierFamily(Family):
+    name = "classifier"
+    model_config = ClassifierConfig
+    training_config = ClassificationTraining
+    makes_sounds = False
+    presets: ClassVar = {"classifier": Config("classifier", ClassifierConfig(), ClassificationTraining())}
+
+    @classmethod
+    def adapt(cls, model: ClassifierConfig, material: Material) -> ClassifierConfig:
+        if len(material.labels) < 2:
+            have = f"only {material.labels[0]!r}" if material.labels else "none"
+            raise UserError(
+                f"a classifier tells at least 2 labels apart, and the sounds have {have}: put each kind into a folder of "
+                "its own (or name labels in metadata.csv), and prepare them again"
+            )
+        return replace(model, labels=len(material.labels), sample_rate=material.sample_rate)
+
+    def windows(self, shards: Shards, training: ClassificationTraining) -> Batches:
+        """Clips from their beginnings where they are one-shots, any part of them where they are pieces."""
+        for split in ("train", "valid"):
+            clips = [shards.clips[clip] for clip in shards.split(split)]
+            if clips and all(clip.label is None for clip in clips):
+                raise UserError(
+                    f"no clip of the split {split!r} has a label: give some one in metadata.csv, and prepare them again"
+                )
+        return replace(super().windows(shards, training), whole=self.one_shots)
+
+    def init(self, key: jax.Array, windows: Batch) -> Params:
+        return initialize(self._make, key)
+
+    def shapes(self) -> Params:
+        return jax.eval_shape(lambda: initialize(self._make, jax.random.key(0)))
+
+    def objective(self, training: ClassificationTraining) -> Classification:
+        return Classification(lambda params, sounds: self._bind(params)(sounds), training)
+
+    def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
+        """Bits for who knows nothing, and for who knows how many training clips have each label."""
+        labels = self.material.labels
+        clips = Counter(training.shards.clips[clip].label for clip in training.clips)
+        counts = np.array([clips[label] + 1.0 for label in labels])
+        held = np.concatenate([batch["label"] for batch in held_out.held_out()])
+        frequencies = -np.log2(counts / counts.sum())[held[held >= 0]].mean()
+        return {"uniform": float(np.log2(len(labels))), "frequencies": float(frequencies)}
+
+    def features(self, params: Params, sounds: np.ndarray) -> np.ndarray:
+        return self._in_rows(self._features, params, sounds)
+
+    def probabilities(self, params: Params, sounds: np.ndarray) -> np.ndarray:
+        return self._in_rows(self._probabilities, params, sounds)
+
+    def _make(self, rngs) -> Classifier:
+        return Classifier(self.model, rngs=rngs)
+
+    @cached_property
+    def _bind(self):
+        return pure(self._make)
+
+    @cached_property
+    def _features(self):
+        return jax.jit(lambda params, sounds: self._bind(params).features(sounds))
+
+    @cached_property
+    def _probabilities(self):
+        return jax.jit(lambda params, sounds: jax.nn.softmax(self._bind(params)(sounds), axis=-1))
+
+    @staticmethod
+    def _in_rows(function, params: Params, sounds: np.ndarray) -> np.ndarray:
+        """A function of [ROWS, T] on all sounds [N, T]: it is compiled once, and its memory is bounded."""
+        parts = []
+        for first in range(0, len(sounds), ROWS):
+            rows = np.asarray(sounds[first : first + ROWS], np.float32)
+            padded = np.pad(rows, ((0, ROWS - len(rows)), (0, 0)))
+            parts.append(np.asarray(function(params, padded))[: len(rows)])
+        return np.concatenate(parts)

@@ -1,0 +1,111 @@
+"""A classifier of whole sounds: a convolutional network over the frames of a log-mel spectrogram, and a mean over time.
+
+Activations are [B, frames, channels]. At 16 kHz:
+
+    sound -> log-mel spectrogram, 64 bands, a frame each 16 ms      [B, frames, 64]
+    4 convolutions, each to half as many frames                     [B, frames / 16, 64]
+    mean over the frames that are not silent, dense                 [B, 64]     the features
+    dense                                                           [B, labels] logits
+
+Silence is zero in the spectrogram and in all activations, and the mean leaves it out: a sound of any length can be heard,
+and silence behind its end changes nothing.
+"""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from wavesynth.audio.spectral import MelSettings, log_mel
+from wavesynth.config import check_at_least_one
+from wavesynth.models.layers import dense, zeros
+from wavesynth.models.polyphase import strided
+
+WINDOW_SECONDS = 0.032  # of the spectrogram; the nearest power of two in samples is taken
+FLOOR_DB = -70.0  # what lies below, relative to a sine of amplitude 1, is silence
+UNIT_DB = 30.0  # of the network's input
+STRIDE, WIDTH = 2, 5  # of the convolutions, in frames
+EPSILON = 1e-3  # added to variances
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """The shape of a classifier.
+
+    Attributes:
+        bands: of the mel spectrogram.
+        channels: of each convolution.
+        layers: convolutions, each of which halves the number of frames.
+        features: how many figures it sums a sound up in, before it decides.
+        labels: how many there are. Filled in from the data.
+        sample_rate: Hz. Filled in from the data.
+    """
+
+    bands: int = 64
+    channels: int = 64
+    layers: int = 4
+    features: int = 64
+    labels: int = 0
+    sample_rate: int = 0
+
+    def __post_init__(self) -> None:
+        check_at_least_one(self, "bands", "channels", "layers", "features")
+
+    @property
+    def mel(self) -> MelSettings:
+        """How the spectrogram is measured."""
+        window = 2 ** round(math.log2(WINDOW_SECONDS * self.sample_rate))
+        return MelSettings(window, window // 2, self.bands, highest_hz=self.sample_rate / 2, floor_db=FLOOR_DB)
+
+
+class Layer(nnx.Module):
+    """A convolution to half as many frames, its channels normalised in each (Ba et al., 2016), and a rectifier."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
+        self.kernel = nnx.Param(dense(rngs, WIDTH * inputs, outputs)[...].reshape(WIDTH, inputs, outputs))
+        self.gain = nnx.Param(jnp.ones(outputs))
+        self.bias = zeros(outputs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, F, C], F a multiple of the stride, to [B, F / stride, O]."""
+        y = strided(x, self.kernel[...], STRIDE)
+        y -= y.mean(axis=-1, keepdims=True)
+        y *= jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + EPSILON)
+        return jax.nn.relu(y * self.gain[...][None, None] + self.bias[...][None, None])
+
+
+class Classifier(nnx.Module):
+    """Sounds to features, and features to the logits of labels."""
+
+    def __init__(self, config: ClassifierConfig, *, rngs: nnx.Rngs) -> None:
+        self.config = config
+        inputs = (config.bands, *[config.channels] * (config.layers - 1))
+        self.layers = nnx.List(Layer(i, config.channels, rngs=rngs) for i in inputs)
+        self.summary = dense(rngs, config.channels, config.features, 2**0.5)
+        self.summary_bias = zeros(config.features)
+        self.out = dense(rngs, config.features, config.labels)
+        self.out_bias = zeros(config.labels)
+
+    def features(self, sounds: jax.Array) -> jax.Array:
+        """[B, T] to [B, features], 0 or more."""
+        mel = self.config.mel
+        heard_out = jnp.pad(sounds, ((0, 0), (0, mel.window)))  # as far as a window reaches behind the end
+        x = (log_mel(heard_out, self.config.sample_rate, mel) - FLOOR_DB) / UNIT_DB
+        heard = x.max(axis=-1, keepdims=True) > 0
+        for layer in self.layers:
+            behind = ((0, 0), (0, -x.shape[1] % STRIDE), (0, 0))
+            x, heard = jnp.pad(x, behind), jnp.pad(heard, behind)
+            heard = heard.reshape(len(heard), -1, STRIDE, 1).any(axis=2)
+            x = jnp.where(heard, layer(x), 0.0)
+        mean = x.sum(axis=1) / jnp.maximum(heard.sum(axis=1), 1)
+        return jax.nn.relu(mean @ self.summary[...] + self.summary_bias[...][None])
+
+    def logits(self, features: jax.Array) -> jax.Array:
+        """[B, features] to [B, labels]."""
+        return features @ self.out[...] + self.out_bias[...][None]
+
+    def __call__(self, sounds: jax.Array) -> jax.Array:
+        """[B, T] to logits [B, labels]."""
+        return self.logits(self.features(sounds))
