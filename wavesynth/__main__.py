@@ -266,7 +266,7 @@ def evaluate(arguments: list[str]) -> None:
         Args:
             run: a run folder, or a published one.
             shards: what it was trained on.
-            classifier: the run of a classifier of the same labels; label accuracy, inception score and Fréchet distance need one.
+            classifier: the run of a classifier of the same labels, for the figures that need one.
             n: how many sounds to make.
             seconds: length of each. Left out: the model's own length, or that of the median clip, 10 at most.
             seed: the same seed gives the same figures.
@@ -282,11 +282,9 @@ def evaluate(arguments: list[str]) -> None:
         print(figures)
         if classifier is None and len(synth.labels) > 1:
             print(
-                "label accuracy, inception score and Fréchet distance need a classifier: train one with
-"
-                f"  wavesynth train {shards} runs/judge --preset classifier
-and name it by --classifier runs/judge"
+                "label accuracy, inception score and Fréchet distance need a classifier, --classifier runs/judge. Train it:"
             )
+            print(f"  wavesynth train {shards} runs/judge --preset classifier")
         if json is not None:
             json.write_text(to_json(figures))
 

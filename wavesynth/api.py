@@ -172,7 +172,7 @@ def evaluate(
         raise UserError(f"n is {n}: a crowd has at least 2 sounds")
     synth = synth if isinstance(synth, Synth) else load(synth)
     source = Shards.open(shards)
-    _check_same("shards", source.sample_rate, source.labels, synth)
+    _check_same("shards", source, synth)
     held_out, learned = [*source.split("valid"), *source.split("test")], source.split("train")
     compared = min(n, len(held_out), len(learned))
     if compared < 2:
@@ -183,9 +183,10 @@ def evaluate(
     judge = None
     if classifier is not None:
         classifier = classifier if isinstance(classifier, Synth) else load(classifier)
-        _check_same("classifier", classifier.sample_rate, classifier.labels, synth)
+        _check_same("classifier", classifier, synth)
         judge = crowds.Judge(
-            partial(classifier.family.features, classifier.params), partial(classifier.family.probabilities, classifier.params)
+            partial(classifier.family.features, classifier.params),
+            partial(classifier.family.probabilities, classifier.params),
         )
         judge.features(np.zeros((1, 1), np.float32))  # one that cannot hear fails before anything is made
     asked = crowds.spread(source, held_out, n)
@@ -240,6 +241,40 @@ def enable_compile_cache() -> None:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "wavesynth" / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # a start is some 200 small programs
+
+
+def _check_same(name: str, theirs: Synth | Shards, synth: Synth) -> None:
+    """Raises UserError unless a classifier or shards have the sample rate and the labels of what is judged."""
+    remedy = f"name {name} of the sounds that the model was trained on"
+    if theirs.sample_rate != synth.sample_rate:
+        raise UserError(f"{name} is of {theirs.sample_rate:,} Hz, the model of {synth.sample_rate:,} Hz: {remedy}")
+    if theirs.labels != synth.labels:
+        have, wanted = (", ".join(labels) or "none" for labels in (theirs.labels, synth.labels))
+        raise UserError(f"{name} has other labels ({have}) than the model ({wanted}): {remedy}")
+
+
+def _sampled(
+    synth: Synth, shards: Shards, clips: Sequence[int], seconds: float | None, seed: int, progress: bool
+) -> np.ndarray:
+    """A sound of the label and pitch of each of these clips, float32 [N, T]; neighbours that share both are made at once."""
+    from tqdm import tqdm
+
+    material = synth.family.material
+    if seconds is None:
+        seconds = synth.longest if synth.family.length else min(material.clip_seconds, ONE_SHOT_SECONDS)
+    records = [shards.clips[clip] for clip in clips]
+    made = []
+    with tqdm(total=len(clips), unit="sound", disable=not progress) as bar:
+        for (label, pitch), group in itertools.groupby(records, lambda clip: (clip.label, clip.pitch)):
+            count = len(list(group))
+            made.append(
+                synth.sample(
+                    count, seconds, label=label, pitch=pitch if material.pitched else None,
+                    seed=(seed + len(made)) % 2**32,
+                )
+            )  # fmt: skip
+            bar.update(count)
+    return np.concatenate(made)
 
 
 def _train(

@@ -1,7 +1,9 @@
 """WaveGAN: the published network where it is asked for, shapes for any length, and randomness that stays in its example."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -33,30 +35,58 @@ SHAPES = {
 }
 
 
-def shapes(make) -> dict:
-    return jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(lambda: initialize(make, jax.random.key(0))))
+def generator_of(config: WaveGANConfig) -> Callable:
+    return lambda rngs: Generator(config, rngs=rngs)
 
 
-def count(shapes: dict) -> int:
-    return sum(math.prod(shape) for shape in jax.tree.leaves(shapes, is_leaf=lambda node: isinstance(node, tuple)))
+def critics_of(config: WaveGANConfig) -> Callable:
+    return lambda rngs: Critics(config, rngs=rngs)
 
 
-def play(config: WaveGANConfig, rows: int = 3, seed: int = 0):
-    """A function from (latent, condition, pitch, keys) to sounds, and such arguments."""
+def structure(make: Callable) -> dict:
+    return jax.eval_shape(lambda: initialize(make, jax.random.key(0)))
 
-    def make(rngs):
-        return Generator(config, rngs=rngs)
 
-    params = initialize(make, jax.random.key(seed))
+def drawn(make: Callable) -> dict:
+    """Parameters that are sooner made than the module's own, biases included."""
+    random = np.random.default_rng(0)
 
-    def sounds(latent, condition, pitch, keys):
-        generator = pure(make)(params)
+    def draw(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        return random.standard_normal(leaf.shape, np.float32) / math.sqrt(max(math.prod(leaf.shape[:-1]), 1))
+
+    return jax.tree.map(draw, structure(make))
+
+
+def shapes(make: Callable) -> dict:
+    return jax.tree.map(lambda leaf: leaf.shape, structure(make))
+
+
+def count(make: Callable) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(structure(make)))
+
+
+def play(config: WaveGANConfig) -> Callable:
+    """(parameters, latent, condition, pitch, keys) to sounds."""
+
+    def sounds(params, latent, condition, pitch, keys):
+        generator = pure(generator_of(config))(params)
         return generator(generator.style(latent, condition), pitch, keys)
 
-    latent = jax.random.normal(jax.random.key(seed + 1), (rows, config.latent))
-    condition = jnp.ones((rows, config.condition_channels)) / max(config.condition_channels, 1)
-    keys = jax.random.split(jax.random.key(seed + 2), rows)
-    return sounds, (latent, condition, jnp.array([60.0, jnp.nan, 40.5])[:rows], keys)
+    return sounds
+
+
+def wishes(config: WaveGANConfig) -> tuple:
+    """Three latents, conditions, pitches and keys."""
+    latent = np.random.default_rng(1).standard_normal((3, config.latent), np.float32)
+    condition = np.ones((3, config.condition_channels), np.float32) / max(config.condition_channels, 1)
+    return latent, condition, jnp.array([60.0, jnp.nan, 40.5]), jax.random.split(jax.random.key(2), 3)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Callable:
+    """(latent, condition, pitch, keys) to the sounds of one network of the shape TINY."""
+    params, sounds = drawn(generator_of(TINY)), jax.jit(play(TINY))
+    return lambda *wishes: np.asarray(sounds(params, *wishes))
 
 
 # Shapes.
@@ -64,18 +94,13 @@ def play(config: WaveGANConfig, rows: int = 3, seed: int = 0):
 
 @pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)
 def test_shapes_for_any_length(config: WaveGANConfig):
-    sounds, arguments = play(config)
-    made = jax.eval_shape(sounds, *arguments)
+    made = jax.eval_shape(play(config), structure(generator_of(config)), *wishes(config))
     assert (made.shape, made.dtype) == ((3, config.length), jnp.float32)
 
-    def make(rngs):
-        return Critics(config, rngs=rngs)
-
     def figures(params, sounds, key):
-        return pure(make)(params)(views(config, sounds), arguments[1], key)
+        return pure(critics_of(config))(params)(views(config, sounds), wishes(config)[1], key)
 
-    params = jax.eval_shape(lambda: initialize(make, jax.random.key(0)))
-    told = jax.eval_shape(figures, params, made, jax.random.key(0))
+    told = jax.eval_shape(figures, structure(critics_of(config)), made, jax.random.key(0))
     assert (told.shape, told.dtype) == ((3, 1 + 2 + 1), jnp.float32)
 
 
@@ -117,24 +142,23 @@ def paper() -> WaveGANConfig:
 
 
 def test_the_published_generator(paper: WaveGANConfig):
-    found = shapes(lambda rngs: Generator(paper, rngs=rngs))
+    found = shapes(generator_of(paper))
     assert found["front"] == (100, 16 * 1_024)
     channels = (1_024, 512, 256, 128, 64, 1)
-    kernels = [(25, i, o) for i, o in zip(channels, channels[1:])]
+    kernels = [(25, i, o) for i, o in pairwise(channels)]
     assert [found["stages"][str(i)]["kernel"] for i in range(5)] == kernels
     dense = 100 * 16_384 + 16_384
-    assert count(found) == dense + sum(25 * i * o + o for _, i, o in kernels) == 19_090_945
-    sounds, arguments = play(replace(paper, channels=1))
-    assert jax.eval_shape(sounds, *arguments).shape == (3, 16_384)
+    assert count(generator_of(paper)) == dense + sum(25 * i * o + o for _, i, o in kernels)
+    assert jax.eval_shape(play(paper), structure(generator_of(paper)), *wishes(paper)).shape == (3, 16_384)
 
 
 def test_the_published_critic(paper: WaveGANConfig):
-    (found,) = shapes(lambda rngs: Critics(paper, rngs=rngs))["members"].values()
+    (found,) = shapes(critics_of(paper))["members"].values()
     channels = (1, 64, 128, 256, 512, 1_024)
-    kernels = [(25, i, o) for i, o in zip(channels, channels[1:])]
+    kernels = [(25, i, o) for i, o in pairwise(channels)]
     assert [found["kernels"][str(i)] for i in range(5)] == kernels
     assert math.prod(found["last"]) == 16 * 1_024  # to 1; no loss knows the constant that is left out
-    assert count(found) == 16_384 + sum(25 * i * o + o for _, i, o in kernels) == 17_427_840
+    assert count(critics_of(paper)) == 16_384 + sum(25 * i * o + o for _, i, o in kernels)
     assert paper.phase_shuffle == 2
 
 
@@ -174,13 +198,8 @@ def test_phase_shuffle_moves_each_example_and_mirrors_its_edges():
 
 def test_critics_judge_each_example_alone_and_know_its_condition():
     config = replace(TINY, phase_shuffle=0)
-
-    def make(rngs):
-        return Critics(config, rngs=rngs)
-
-    params = initialize(make, jax.random.key(0))
-    key = jax.random.key(1)
-    judge = jax.jit(lambda sounds, condition: pure(make)(params)(views(config, sounds), condition, key))
+    params, bind, key = drawn(critics_of(config)), pure(critics_of(config)), jax.random.key(1)
+    judge = jax.jit(lambda sounds, condition: bind(params)(views(config, sounds), condition, key))
     sounds = 0.1 * np.random.default_rng(0).standard_normal((3, 1_024)).astype(np.float32)
     condition = np.eye(3, config.condition_channels, dtype=np.float32)
     before = np.asarray(judge(sounds, condition))
@@ -198,25 +217,34 @@ def test_critics_judge_each_example_alone_and_know_its_condition():
 # Chance and pitch.
 
 
-def test_a_sound_depends_on_its_own_key_and_not_on_the_batch():
-    sounds, arguments = play(TINY)
-    # A matrix product of another size rounds otherwise: sums over at most 25 taps and 4 channels, in three stages.
-    tolerance = 3 * EPS * math.sqrt(25 * 16)
-    together = np.asarray(jax.jit(sounds)(*arguments))
-    for row in range(3):
-        alone = np.asarray(jax.jit(sounds)(*(argument[row : row + 1] for argument in arguments)))
-        np.testing.assert_allclose(alone[0], together[row], atol=tolerance * together[row].std())
-    latent, condition, pitch, keys = arguments
-    others = jax.jit(sounds)(latent, condition, pitch, keys.at[1].set(jax.random.key(99)))
+def test_a_sound_depends_on_its_own_key_and_not_on_the_batch(tiny: Callable):
+    latent, condition, pitch, keys = wishes(TINY)
+    together = tiny(latent, condition, pitch, keys)
+    # A matrix product of another size rounds otherwise: sums over at most 41 taps and 16 channels, in three stages.
+    alone = tiny(latent[1:2], condition[1:2], pitch[1:2], keys[1:2])
+    np.testing.assert_allclose(alone[0], together[1], atol=3 * EPS * math.sqrt(41 * 16) * together[1].std())
+    others = tiny(latent, condition, pitch, keys.at[1].set(jax.random.key(99)))
     assert [np.array_equal(a, b) for a, b in zip(others, together)] == [True, False, True]
 
 
+def test_a_pitch_a_condition_and_a_latent_are_heard(tiny: Callable):
+    latent, condition, pitch, keys = wishes(TINY)
+    before = tiny(latent, condition, pitch, keys)
+    assert np.isfinite(before).all()
+    assert (np.abs(before) <= 1).all()
+    for changed in (
+        (latent, condition, pitch.at[1].set(52.0), keys),
+        (latent, np.where([[False], [True], [False]], np.float32(0), condition), pitch, keys),
+        (np.where([[False], [True], [False]], np.float32(0.5), latent), condition, pitch, keys),
+    ):
+        after = tiny(*changed)
+        assert [np.array_equal(a, b) for a, b in zip(after, before)] == [True, False, True]
+
+
 def test_without_noise_the_key_is_not_heard():
-    sounds, (latent, condition, pitch, keys) = play(BARE)
-    play_once = jax.jit(sounds)
-    np.testing.assert_array_equal(
-        play_once(latent, condition, pitch, keys), play_once(latent, condition, pitch, keys[::-1])
-    )
+    params, sounds = drawn(generator_of(BARE)), jax.jit(play(BARE))
+    *others, keys = wishes(BARE)
+    np.testing.assert_array_equal(sounds(params, *others, keys), sounds(params, *others, keys[::-1]))
 
 
 def test_noise_is_white_and_follows_its_key_alone():
@@ -228,15 +256,17 @@ def test_noise_is_white_and_follows_its_key_alone():
     flat = noise.transpose(0, 2, 1).reshape(12, 500)
     others = np.abs(np.corrcoef(flat) - np.eye(12)).max()
     assert others < 5 / math.sqrt(500)  # of chance
-    with_pitch = np.asarray(excitation(keys, jnp.full(4, 60.0), 500, 16_000, 3))
-    np.testing.assert_array_equal(with_pitch[..., :3], noise)
-    np.testing.assert_array_equal(with_pitch[..., 3], harmonics(jnp.full(4, 60.0), 500, 16_000))
+    pitched = np.asarray(jax.jit(lambda keys: excitation(keys, jnp.full(4, 60.0), 500, 16_000, 3))(keys))
+    assert pitched.shape == (4, 500, 4)
+    np.testing.assert_array_equal(pitched[..., :3], noise)
+    assert pitched[..., 3].any()
 
 
 @pytest.mark.parametrize("rate", [16_000, 1_000])
 def test_harmonics_are_a_sum_of_sines(rate: int):
     pitches, length = (12.0, 24.5, 36.0, 60.0, 81.25, 100.0, 127.0), 4_096
-    made = np.asarray(harmonics(jnp.array([*pitches, jnp.nan]), length, rate))
+    sines = jax.jit(harmonics, static_argnums=(1, 2))
+    made = np.asarray(sines(jnp.array([*pitches, jnp.nan]), length, rate))
     assert not made[-1].any()
     for pitch, sound in zip(pitches, made):
         frequency = 440 * 2 ** ((pitch - 69) / 12)
@@ -246,12 +276,3 @@ def test_harmonics_are_a_sum_of_sines(rate: int):
         # A frequency in float32 has gone astray by eps of its turns at the end; no harmonic makes more than length / 2.
         np.testing.assert_allclose(sound, expected, atol=2 * np.pi * length * EPS)
         assert bool(multiples) == bool(sound.any())
-
-
-def test_a_pitch_is_heard():
-    sounds, (latent, condition, _, keys) = play(TINY, rows=1)
-    play_once = jax.jit(sounds)
-    low, high, none = (play_once(latent, condition, jnp.array([pitch]), keys) for pitch in (40.0, 52.0, jnp.nan))
-    assert not np.array_equal(low, high)
-    assert not np.array_equal(low, none)
-    assert np.isfinite(none).all()

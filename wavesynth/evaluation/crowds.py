@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -145,13 +145,13 @@ def compare(
     drawn = min(map(len, crowds.values()))
     points = [_points(crowd.sounds, sample_rate) for crowd in (made, held_out, training)]
     distances = memorising(made.sounds, held_out.sounds, library, sample_rate)
-    figures = dict(
+    figures = CrowdFigures(
         made=len(made), held_out=len(held_out), drawn=drawn, seconds=made.sounds.shape[1] / sample_rate,
         energy=Beside(_energy(points[0], points[1]), _energy(points[2], points[1])),
         nearest=Beside(distances.generated, distances.held_out),
     )  # fmt: skip
     if judge is None:
-        return CrowdFigures(**figures)
+        return figures
 
     def interval(statistic: Callable, *samples: ArrayLike) -> Interval:
         return bootstrap(statistic, *samples, resamples=RESAMPLES, seed=seed)
@@ -165,8 +165,8 @@ def compare(
         (rows.argmax(axis=1) == crowd.labels)[crowd.labels >= 0]
         for rows, crowd in zip(chances, (made, held_out), strict=True)
     ]
-    return CrowdFigures(
-        **figures,
+    return replace(
+        figures,
         accuracy=BesideInterval(*(interval(np.mean, hit) for hit in hits)) if all(map(len, hits)) else None,
         inception=BesideInterval(*scores),
         frechet=BesideInterval(interval(frechet_distance, ours, theirs), interval(frechet_distance, known, theirs)),

@@ -44,7 +44,7 @@ class WaveGANFamily(Family):
             AdversarialTraining(steps=1_000, batch_size=16),
         ),
         "wavegan-small": Config(
-            "wavegan", WaveGANConfig(), AdversarialTraining(steps=10_000, batch_size=16)
+            "wavegan", WaveGANConfig(), AdversarialTraining(steps=3_000, batch_size=16)
         ),
         "wavegan": Config(
             "wavegan",
@@ -52,7 +52,7 @@ class WaveGANFamily(Family):
                 channels=32, critic_channels=32, periods=(2, 3, 5, 7, 11), spectral_windows=(256, 512, 1024, 2048),
                 spectral_channels=128, dtype="bfloat16",
             ),
-            AdversarialTraining(steps=100_000, batch_size=64, learning_rate=5e-4, ema=0.9995),
+            AdversarialTraining(steps=100_000, batch_size=64, ema=0.9995),
         ),
         "wavegan-paper": Config(
             "wavegan",

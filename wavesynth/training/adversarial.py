@@ -51,7 +51,7 @@ class AdversarialTraining(TrainingConfig):
     beta1: float = 0.0
     beta2: float = 0.99
     clip: float = 1e9
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,0 +1,343 @@
+"""The adversarial objective, by toys whose losses and slopes are known; steps are pure, and those that failed do nothing."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wavesynth.errors import UserError
+from wavesynth.training.adversarial import AUGMENT_EXAMPLES, MOST_AUGMENTED, Adversarial, AdversarialTraining
+from wavesynth.training.state import TrainState
+
+EPS = float(jnp.finfo(jnp.float32).eps)
+ROWS, LENGTH = 6, 8
+TRAINING = AdversarialTraining(
+    steps=100, batch_size=ROWS, warmup=0, learning_rate=1e-2, augment=1.0, penalty=0.0, schedule="constant"
+)
+KEY = jax.random.key(7)
+
+
+def generate(params: Any, key: jax.Array, batch: Any) -> jax.Array:
+    """One sound for all rows: the parameters themselves."""
+    return jnp.broadcast_to(params["sound"], batch["samples"].shape)
+
+
+def views(sounds: jax.Array) -> list[jax.Array]:
+    """The sounds, and every second sample of them: its two phases lie in the batch."""
+    return [sounds[..., None], sounds.reshape(len(sounds), -1, 2).transpose(0, 2, 1).reshape(2 * len(sounds), -1, 1)]
+
+
+def criticise(params: Any, views: list[jax.Array], batch: Any, key: jax.Array) -> jax.Array:
+    """Weighted sums of what is seen (w), and of its squares (q): slopes w + 2 q x."""
+    figures = []
+    for name, view in zip(("one", "two"), views, strict=True):
+        own, rows = params[name], len(batch["samples"])
+        x = view.reshape(rows, -1)
+        figures.append(x @ own["w"] + jnp.square(x) @ own["q"])
+    return jnp.stack(figures, axis=1)
+
+
+def objective(training: AdversarialTraining = TRAINING, **parts: Callable) -> Adversarial:
+    toys: dict[str, Any] = dict(generate=generate, views=views, criticise=criticise)
+    return Adversarial(**toys | parts, distance=lambda params, batch: (jnp.zeros(()), jnp.ones(())), training=training)
+
+
+def parameters(linear: bool = False) -> Any:
+    random = np.random.default_rng(0)
+    size = {"w": LENGTH, "q": LENGTH}
+    critics = {
+        name: {
+            part: 0.3 * random.standard_normal(n, np.float32) * (part == "w" or not linear) for part, n in size.items()
+        }
+        for name in ("one", "two")
+    }
+    made = {"generator": {"sound": random.standard_normal(LENGTH, np.float32)}, "critics": critics}
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), made)
+
+
+def batch_of(rows: int = ROWS, seed: int = 1, scale: float = 1.0) -> dict[str, np.ndarray]:
+    samples = scale * np.random.default_rng(seed).standard_normal((rows, LENGTH), np.float32)
+    return {"samples": samples, "label": np.arange(rows, dtype=np.int32)}
+
+
+def looked_at(x: np.ndarray) -> list[np.ndarray]:
+    """What `criticise` weighs of sounds [B, T], for each critic."""
+    return [x, np.concatenate([x[:, 0::2], x[:, 1::2]], axis=1)]
+
+
+def numpy_figures(params: Any, x: np.ndarray) -> np.ndarray:
+    each = zip(params["critics"].values(), looked_at(np.float64(x)), strict=True)
+    return np.stack([seen @ np.float64(own["w"]) + seen**2 @ np.float64(own["q"]) for own, seen in each], axis=1)
+
+
+def numpy_slopes(params: Any, x: np.ndarray) -> np.ndarray:
+    """Squared norms of the slopes by what is seen, [B, critics]."""
+    each = zip(params["critics"].values(), looked_at(np.float64(x)), strict=True)
+    return np.stack(
+        [np.sum((np.float64(own["w"]) + 2 * np.float64(own["q"]) * seen) ** 2, axis=1) for own, seen in each], axis=1
+    )
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    return np.log1p(np.exp(x))
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0)
+
+
+# (loss of the critics, of the generator) of the figures of real and made sounds.
+LOSSES: dict[str, tuple[Callable, Callable]] = {
+    "relativistic": (lambda real, fake: softplus(fake - real), lambda real, fake: softplus(real - fake)),
+    "hinge": (lambda real, fake: relu(1 - real) + relu(1 + fake), lambda real, fake: -fake),
+    "wgan-gp": (lambda real, fake: fake - real, lambda real, fake: -fake),
+}
+
+
+def figures_of(training: AdversarialTraining, params: Any, batch: Any, step: int = 0) -> dict[str, float]:
+    toy = objective(training)
+    state = replace(toy.init(params), step=jnp.int32(step))
+    _, critics = jax.jit(toy.critic_step)(state, batch, KEY)
+    _, generator = jax.jit(toy.generator_step)(state, batch, KEY)
+    return {name: float(value) for name, value in (critics | generator).items()}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_and_figures_by_hand(loss):
+    params, batch = parameters(), batch_of()
+    made = np.tile(params["generator"]["sound"], (ROWS, 1))
+    real, fake = (numpy_figures(params, sounds) for sounds in (batch["samples"], made))
+    found = figures_of(replace(TRAINING, loss=loss), params, batch)
+    # Means of sums over LENGTH products.
+    tolerance = dict(rel=32 * EPS * math.sqrt(LENGTH), abs=32 * EPS)
+    for name, own in zip(("critic", "generator"), LOSSES[loss]):
+        assert found[name] == pytest.approx(own(real, fake).mean(), **tolerance), name
+    assert found["rank"] == pytest.approx((real > fake).mean())
+    assert found["largest"] == pytest.approx(max(abs(real).max(), abs(fake).max()), **tolerance)
+    level = math.sqrt(np.mean(np.square(made)) / np.mean(np.square(batch["samples"])))
+    assert found["level"] == pytest.approx(level, **tolerance)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_penalties_by_hand(loss):
+    linear = (
+        loss == "wgan-gp"
+    )  # penalised between real and made, at places drawn by chance: its slope is the same at all
+    params, batch = parameters(linear), batch_of()
+    made = np.tile(params["generator"]["sound"], (ROWS, 1))
+    real, fake = (numpy_slopes(params, sounds) for sounds in (batch["samples"], made))
+    expected = {
+        "relativistic": (real + fake).mean() / 2,
+        "hinge": real.mean() / 2,
+        "wgan-gp": np.square(np.sqrt(real) - 1).mean(),
+    }[loss]
+    plain, penalised = (
+        figures_of(replace(TRAINING, loss=loss, penalty=weight), params, batch)["critic"] for weight in (0.0, 3.0)
+    )
+    assert penalised - plain == pytest.approx(3 * expected, rel=64 * EPS * math.sqrt(LENGTH))
+
+
+@pytest.mark.parametrize("loss", ["relativistic", "wgan-gp"])
+def test_a_lazy_penalty_counts_as_often_as_it_is_left_out(loss):
+    params, batch = parameters(), batch_of()
+    plain, always, *lazy = (
+        figures_of(replace(TRAINING, loss=loss, penalty=penalty, penalty_every=every), params, batch, step)["critic"]
+        for penalty, every, step in [(0.0, 1, 0), (2.0, 1, 0), *((2.0, 3, step) for step in range(4))]
+    )
+    assert always - plain > 0.1
+    expected = [3 * (always - plain) if step % 3 == 0 else 0 for step in range(4)]
+    np.testing.assert_allclose(np.array(lazy) - plain, expected, rtol=64 * EPS, atol=16 * EPS * abs(always))
+
+
+def test_ties_rank_as_half():
+    params = jax.tree.map(jnp.zeros_like, parameters())
+    assert figures_of(TRAINING, params, batch_of())["rank"] == 0.5
+
+
+# Steps.
+
+
+def noisy(params: Any, key: jax.Array, batch: Any) -> jax.Array:
+    return generate(params, key, batch) + 0.1 * jax.random.normal(key, batch["samples"].shape)
+
+
+def test_each_step_of_the_critics_has_rows_of_its_own():
+    training = replace(TRAINING, critic_steps=3, penalty=1.0)
+    toy, batch = objective(training, generate=noisy), batch_of(3 * ROWS)
+    state = toy.init(parameters())
+    after, figures = jax.jit(toy.step)(state, batch)
+    assert bool(figures["healthy"])
+    seen: list[np.ndarray] = []
+
+    def look(params: Any, key: jax.Array, batch: Any) -> jax.Array:
+        seen.append(np.asarray(batch["samples"]))
+        return noisy(params, key, batch)
+
+    plain, _ = objective(training, generate=look).step(state, batch)
+    assert [len(rows) for rows in seen] == [ROWS] * 4
+    together = np.concatenate(seen[:3])
+    np.testing.assert_array_equal(np.unique(together, axis=0), np.unique(batch["samples"], axis=0))
+    np.testing.assert_array_equal(seen[3], seen[2])  # the generator's
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), after, plain)
+
+
+def test_a_step_is_a_function_of_state_batch_and_seed():
+    training = replace(TRAINING, penalty=1.0, augment=0.8)
+    toy, batch = objective(training, generate=noisy), batch_of()
+    state = toy.init(parameters())
+    step = jax.jit(toy.step)
+    first, second, other = step(state, batch), step(state, batch), step(state, batch_of(seed=2))
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    seeded = jax.jit(objective(replace(training, seed=1), generate=noisy).step)(state, batch)
+    for changed in (other, seeded, step(replace(state, step=jnp.int32(1)), batch)):
+        assert float(changed[1]["critic"]) != float(first[1]["critic"])
+
+
+def test_only_the_generator_has_a_moving_average():
+    toy, batch = objective(replace(TRAINING, ema=0.5)), batch_of()
+    state = toy.init(parameters())
+    assert state.ema.keys() == {"generator"}
+    step = jax.jit(toy.step)
+    for taken in range(12):
+        before, (state, _) = state, step(state, batch)
+        keep = min(0.5, (1 + taken) / (10 + taken))
+        expected = jax.tree.map(
+            lambda old, new, keep=keep: keep * old + (1 - keep) * new,
+            before.ema["generator"],
+            state.params["generator"],
+        )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=8 * EPS), state.ema, {"generator": expected})
+        assert int(state.step) == taken + 1
+    assert toy.evaluate(state.ema, batch)[0].keys() == {"distance"}
+
+
+def test_steps_with_and_without_a_penalty_are_one_program():
+    toy, batch = objective(replace(TRAINING, penalty=1.0, penalty_every=2, augment=0.8)), batch_of()
+    step, state = jax.jit(toy.step), toy.init(parameters())
+    for _ in range(4):
+        state, _ = step(state, batch)
+    assert int(state.step) == 4
+    assert step._cache_size() == 1
+
+
+def test_rates_of_the_two_sides():
+    # Along one gradient Adam's first step is the learning rate itself.
+    toy = objective(replace(TRAINING, critic_rate=3.0))
+    before = toy.init(parameters())
+    after, _ = jax.jit(toy.step)(before, batch_of())
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), after.params, before.params)
+    assert moved["generator"]["sound"] == pytest.approx(1e-2, rel=1e-3)
+    assert moved["critics"]["one"]["w"] == pytest.approx(3e-2, rel=1e-3)
+
+
+# Trouble.
+
+
+def unharmed(toy: Adversarial, state: TrainState, batch: Any) -> None:
+    after, figures = jax.jit(toy.step)(state, batch)
+    assert not bool(figures["healthy"])
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("row", [0, 1])
+def test_a_batch_that_is_not_finite_changes_nothing(loss, bad: float, row: int):
+    toy = objective(replace(TRAINING, loss=loss, critic_steps=2, penalty=1.0))
+    batch = batch_of(2 * ROWS)
+    batch["samples"][row, 3] = bad
+    unharmed(toy, toy.init(parameters()), batch)
+
+
+def test_figures_that_have_run_away_change_nothing():
+    toy = objective()
+    state = toy.init(parameters(linear=True))
+    assert bool(jax.jit(toy.step)(state, batch_of(scale=100.0))[1]["healthy"])
+    unharmed(toy, state, batch_of(scale=1e6))
+
+
+def test_figures_that_run_away_in_any_step_of_the_critics_change_nothing():
+    toy = objective(replace(TRAINING, critic_steps=2))
+    batch = batch_of(2 * ROWS)
+    batch["samples"][0::2] *= 1e6  # the rows of the first of two
+    unharmed(toy, toy.init(parameters(linear=True)), batch)
+
+
+# How much is changed.
+
+
+def test_changes_are_more_likely_where_critics_rank_too_well_and_less_where_they_do_not():
+    training = replace(TRAINING, augment=0.8, learning_rate=1e-6)
+    toy = objective(training)
+    step, one = jax.jit(toy.step), ROWS / AUGMENT_EXAMPLES
+    flat = {name: {"w": jnp.zeros(LENGTH), "q": jnp.ones(LENGTH)} for name in ("one", "two")}
+    loud, silent = batch_of(scale=10.0), batch_of(scale=0.0)
+    state = toy.init(parameters() | {"critics": flat})  # the louder sound is ranked above
+    probabilities = []
+    for start, batch in ((0.0, loud), (0.5, loud), (MOST_AUGMENTED, loud), (0.0, silent), (0.5, silent)):
+        begun = replace(state, optimizer=state.optimizer | {"augment": jnp.float32(start)})
+        after, figures = step(begun, batch)
+        assert float(figures["augment"]) == pytest.approx(start)
+        assert float(figures["rank"]) == (1 if batch is loud else 0)
+        probabilities.append(float(after.optimizer["augment"]))
+    assert probabilities == pytest.approx([one, 0.5 + one, MOST_AUGMENTED, 0.0, 0.5 - one], abs=4 * EPS)
+
+
+def test_without_changes_the_probability_stays_at_0():
+    toy = objective(replace(TRAINING, augment=1.0))
+    state, _ = jax.jit(toy.step)(toy.init(parameters()), batch_of(scale=10.0))
+    assert float(state.optimizer["augment"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(loss="gan"), "loss is 'gan': choose one of 'relativistic', 'hinge', 'wgan-gp'"),
+        (dict(critic_steps=0), "critic_steps is 0: it must be at least 1"),
+        (dict(penalty_every=0), "penalty_every is 0"),
+        (dict(penalty=-1.0), "penalty is -1.0"),
+        (dict(penalty=math.nan), "penalty is nan"),
+        (dict(critic_rate=0.0), "critic_rate 0.0"),
+        (dict(augment=0.5), "augment is 0.5: it must lie above 0.5"),
+        (dict(augment=1.1), "augment is 1.1"),
+        (dict(crop=512), "crop is 512: a sound is learned whole"),
+        (dict(beta1=1.0), "beta1 is 1.0: it must be at least 0 and below 1"),
+    ],
+)
+def test_what_cannot_be(change: dict, message: str):
+    with pytest.raises(UserError, match=message):
+        replace(TRAINING, **change)
+
+
+# Learning.
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_generator_finds_the_mean_of_a_gaussian(loss):
+    training = replace(
+        TRAINING, loss=loss, steps=300, batch_size=32, learning_rate=0.05, schedule="cosine", penalty=1.0, ema=0.95,
+        beta2=0.9,
+    )  # fmt: skip
+
+    def made(params: Any, key: jax.Array, batch: Any) -> jax.Array:
+        return params["mean"] + jax.random.normal(key, batch["samples"].shape)
+
+    def told(params: Any, views: list[jax.Array], batch: Any, key: jax.Array) -> jax.Array:
+        return params["slope"] * views[0][:, :, 0]
+
+    toy = objective(training, generate=made, views=lambda sounds: [sounds[..., None]], criticise=told)
+    samples = 2 + np.random.default_rng(0).standard_normal((300, 32, 1), np.float32)
+    state = toy.init({"generator": {"mean": jnp.float32(-1)}, "critics": {"slope": jnp.float32(0)}})
+
+    def step(state: TrainState, samples: jax.Array) -> tuple[TrainState, jax.Array]:
+        state, figures = toy.step(state, {"samples": samples, "label": jnp.zeros(32, jnp.int32)})
+        return state, figures["healthy"]
+
+    state, healthy = jax.jit(lambda state: jax.lax.scan(step, state, samples))(state)
+    assert bool(healthy.all())
+    assert float(state.ema["generator"]["mean"]) == pytest.approx(2, abs=0.3)
