@@ -176,6 +176,43 @@ def test_ends_and_short_clips_are_seen_as_often_as_middles(make_shards: Callable
     assert abs(((starts > 0) & (starts <= 425)).mean() - 425 / 1_050) < 0.02
 
 
+# Whole clips.
+
+
+def test_whole_clips_begin_where_they_do_and_are_as_likely_each(shards: Shards):
+    batch = of(shards, batch_size=6_000, context=0, whole=True).batch(0)
+    assert not batch["start"].any()
+    check_rows(shards, batch, context=0)
+    clips = Counter(clip_of(shards, row[0], 0) for row in batch["samples"])
+    assert sorted(clips) == list(range(len(LENGTHS)))
+    for count in clips.values():  # however long
+        assert abs(count / 6_000 - 1 / 6) < 5 * np.sqrt(5 / 36 / 6_000)
+    lengths = np.minimum([LENGTHS[clip_of(shards, row[0], 0)] for row in batch["samples"][:100]], CROP)
+    np.testing.assert_array_equal(batch["real"][:100].sum(axis=1), lengths)
+
+
+@pytest.mark.parametrize("hosts", [2, 3])
+def test_hosts_share_whole_clips(shards: Shards, hosts: int):
+    whole = of(shards, batch_size=12, whole=True)
+    parts = [of(shards, batch_size=12, whole=True, host=host, hosts=hosts).batch(5) for host in range(hosts)]
+    for name, array in whole.batch(5).items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), array)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(64, range(6)), (3, [0, 2, 5])])
+def test_whole_clips_that_are_held_out_are_counted_once(shards: Shards, limit: int, expected: list[int]):
+    batches = list(of(shards, batch_size=4, context=0, whole=True, limit=limit).held_out())
+    rows = [
+        (clip_of(shards, batch["samples"][row, 0], 0), int(batch["real"][row].sum()))
+        for batch in batches for row in range(4) if batch["real"][row].any()
+    ]  # fmt: skip
+    assert rows == [(clip, min(LENGTHS[clip], CROP)) for clip in expected]
+    for batch in batches:
+        filler = ~batch["real"].any(axis=1)
+        assert not batch["samples"][filler].any()
+        assert (batch["label"][filler] == -1).all()
+
+
 @pytest.mark.parametrize("ahead", [1, 2, 5])
 def test_prefetched_batches_are_the_batches(shards: Shards, ahead: int):
     batches = of(shards)

@@ -64,6 +64,31 @@ def test_adam_takes_steps_of_the_scheduled_size():
     np.testing.assert_allclose(rates, expected, rtol=1e-3, atol=4 * EPS)  # Adam's epsilon; the subtraction of ones
 
 
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_a_constant_rate_stays_after_its_warm_up(warmup: int):
+    training = TrainingConfig(steps=60, learning_rate=1e-2, warmup=warmup, schedule="constant", clip=1e9)
+    states = take(training, 12)
+    rates = [float((a.params["bias"] - b.params["bias"])[0]) for a, b in pairwise(states)]
+    expected = [1e-2 * min(1, step / warmup if warmup else 1) for step in range(12)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-3, atol=4 * EPS)
+
+
+@pytest.mark.parametrize(("beta1", "beta2"), [(0.0, 0.9), (0.5, 0.99), (0.9, 0.0)])
+def test_betas_are_those_of_the_moving_averages(beta1: float, beta2: float):
+    # Along a gradient of 1 and then of -3: by hand, averages corrected for their beginning.
+    training = TrainingConfig(
+        steps=100, learning_rate=1e-3, warmup=0, schedule="constant", clip=1e9, beta1=beta1, beta2=beta2
+    )
+    optimizer = make_optimizer(training)
+    state, mean, square = create(PARAMS, optimizer), 0.0, 0.0
+    for taken, size in enumerate((1.0, -3.0), start=1):
+        before, state = state, apply_gradients(state, gradients(size), optimizer, 0.0, jnp.array(True))
+        mean, square = beta1 * mean + (1 - beta1) * size, beta2 * square + (1 - beta2) * size**2
+        step = mean / (1 - beta1**taken) / math.sqrt(square / (1 - beta2**taken))
+        moved = float((before.params["bias"] - state.params["bias"])[0])
+        assert moved == pytest.approx(1e-3 * step, rel=1e-3)
+
+
 def test_gradients_are_clipped_together():
     optimizer = make_optimizer(TrainingConfig(steps=100, clip=0.5))
     first = optimizer.init(PARAMS)

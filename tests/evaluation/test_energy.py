@@ -1,0 +1,77 @@
+"""The energy distance: zero in the mean for one crowd drawn twice, more the further two are apart, by a plain double loop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wavesynth.audio.spectral import log_mel
+from wavesynth.evaluation.energy import MEL, energy_distance, spectra
+
+EPS = float(jnp.finfo(jnp.float32).eps)
+RATE = 16_000
+distance = jax.jit(energy_distance)
+
+
+def drawn(rows: int, columns: int = 5, mean: float = 0.0, scale: float = 1.0, seed: int = 0) -> np.ndarray:
+    return mean + scale * np.random.default_rng(seed).standard_normal((rows, columns), np.float32)
+
+
+def brute_force(a: np.ndarray, b: np.ndarray) -> float:
+    def mean(x: np.ndarray, y: np.ndarray, apart: bool) -> float:
+        pairs = [(i, j) for i in range(len(x)) for j in range(len(y)) if not (apart and i == j)]
+        return np.mean([np.linalg.norm(np.float64(x[i]) - y[j]) for i, j in pairs])
+
+    return 2 * mean(a, b, False) - mean(a, a, True) - mean(b, b, True)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.5, 50.0])
+def test_it_is_the_double_loop(mean: float):
+    a, b = drawn(9, mean=mean), drawn(9, mean=mean, scale=2.0, seed=1)
+    everything = np.ones(9, bool)
+    found = float(distance(a, b, everything, everything))
+    # Squares are subtracted: a distance is off by eps times the squares by twice the distance, which is about 4 here.
+    assert found == pytest.approx(brute_force(a, b), abs=EPS * (5 * mean**2 + 40))
+
+
+@pytest.mark.parametrize("counted", [(7, 5), (2, 9), (3, 3)])
+def test_rows_that_do_not_count_do_not_matter(counted: tuple[int, int]):
+    crowds, masks, kept = [], [], []
+    for seed, count in enumerate(counted):
+        points, mask = drawn(9, seed=seed), np.zeros(9, bool)
+        mask[np.random.default_rng(seed).permutation(9)[:count]] = True
+        crowds.append(np.where(mask[:, None], points, 1e3 * (seed + 1)).astype(np.float32))
+        masks.append(mask)
+        kept.append(points[mask])
+    assert float(distance(*crowds, *masks)) == pytest.approx(brute_force(*kept), abs=64 * EPS)
+
+
+def test_one_crowd_drawn_twice_is_at_zero_in_the_mean_however_few():
+    draws, rows = 2_000, 3
+    points = jnp.asarray(drawn(2 * draws * rows).reshape(2, draws, rows, 5))
+    every = jnp.ones(rows, bool)
+    found = np.asarray(jax.jit(jax.vmap(lambda a, b: energy_distance(a, b, every, every)))(*points))
+    assert abs(found.mean()) < 4 * found.std() / np.sqrt(draws)
+    assert found.min() < 0 < found.max()
+    # With a row beside itself counted, it would be above 0 by two thirds of a typical distance.
+    assert found.std() / np.sqrt(draws) < 0.1
+
+
+def test_the_further_apart_the_greater():
+    every = np.ones(200, bool)
+    a = drawn(200)
+    further = [float(distance(a, drawn(200, mean=mean, seed=1), every, every)) for mean in (0.5, 1.0, 2.0, 4.0)]
+    wider = [float(distance(a, drawn(200, scale=scale, seed=1), every, every)) for scale in (1.5, 2.0, 4.0)]
+    for values in (further, wider):
+        assert values[0] > 0.1
+        assert values == sorted(values)
+
+
+def test_points_lie_as_far_apart_as_spectra_in_decibels():
+    sounds = 0.1 * np.random.default_rng(0).standard_normal((2, 2_000), np.float32)
+    points = np.asarray(spectra(sounds, RATE))
+    levels = np.asarray(log_mel(sounds, RATE, MEL))
+    expected = np.sqrt(np.mean(np.square(levels[0] - levels[1])))
+    assert np.linalg.norm(points[0] - points[1]) == pytest.approx(expected, rel=1e-4)
+    louder = np.asarray(spectra(sounds * np.float32(2), RATE))
+    np.testing.assert_allclose(np.linalg.norm(louder - points, axis=1), 20 * np.log10(2), rtol=1e-3)

@@ -1,0 +1,111 @@
+"""A classifier of the shipped sounds: trained for seconds it knows most of them; what it cannot do is one clear line."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import wavesynth
+from wavesynth import Synth, UserError
+from wavesynth.config import Material
+from wavesynth.data.shards import Shards
+from wavesynth.evaluation.crowds import Crowd, gather
+from wavesynth.families import bind, preset
+from wavesynth.families.classifier import ROWS
+
+CHANCE = 1 / 9
+PRESET = preset("classifier")
+CONFIG = dataclasses.replace(
+    PRESET,
+    model=dataclasses.replace(PRESET.model, channels=24, features=16, layers=3),
+    training=dataclasses.replace(PRESET.training, steps=120, batch_size=16, crop=8_192, validate_every=40),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_shards: Path, compile_cache: None) -> Path:
+    folder = tmp_path_factory.mktemp("judge") / "run"
+    wavesynth.train(tiny_shards, folder, CONFIG, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def judge(run: Path) -> Synth:
+    return wavesynth.load(run)
+
+
+@pytest.fixture(scope="module")
+def held_out(tiny_shards: Path) -> Crowd:
+    shards = Shards.open(tiny_shards)
+    return gather(shards, [*shards.split("valid"), *shards.split("test")], 8_192)
+
+
+def test_it_tells_sounds_apart(run: Path, judge: Synth, held_out: Crowd):
+    chances = judge.family.probabilities(judge.params, held_out.sounds)
+    assert chances.shape == (len(held_out), len(judge.labels))
+    np.testing.assert_allclose(chances.sum(axis=1), 1, rtol=1e-5)
+    assert np.mean(chances.argmax(axis=1) == held_out.labels) > 6 * CHANCE
+    assert not (run / "previews").exists()  # it makes no sounds
+
+
+def test_more_sounds_than_are_heard_at_once(judge: Synth, held_out: Crowd):
+    one = judge.family.features(judge.params, held_out.sounds[:1])
+    assert one.shape == (1, 16)
+    many = judge.family.features(judge.params, np.repeat(held_out.sounds[:1], ROWS + 3, axis=0))
+    np.testing.assert_allclose(many, np.repeat(one, ROWS + 3, axis=0), rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_good_figure_is(judge: Synth, tiny_shards: Path):
+    learned = judge.family.windows(Shards.open(tiny_shards), CONFIG.training)
+    figures = judge.family.baselines(learned, judge.family.held_out(learned))
+    assert figures["uniform"] == pytest.approx(math.log2(9))
+    clips = learned.shards.clips
+    counts = {label: 1 + sum(clips[clip].label == label for clip in learned.clips) for label in judge.labels}
+    bits = [
+        math.log2(sum(counts.values()) / counts[str(clips[clip].label)]) for clip in learned.shards.split("valid")
+    ]
+    assert figures["frequencies"] == pytest.approx(np.mean(bits))
+
+
+def test_one_shots_are_heard_from_their_beginnings_and_pieces_anywhere(judge: Synth, tiny_shards: Path):
+    shards = Shards.open(tiny_shards)
+    assert judge.family.windows(shards, CONFIG.training).whole
+    pieces = dataclasses.replace(judge.family.material, clip_seconds=60.0)
+    assert not bind("classifier", judge.family.model, pieces).windows(shards, CONFIG.training).whole
+
+
+def test_what_it_cannot_do(judge: Synth, tiny_synth: Synth):
+    with pytest.raises(UserError, match="a model of the family 'classifier' cannot sample"):
+        judge.sample()
+    for ability in (tiny_synth.family.features, tiny_synth.family.probabilities):
+        with pytest.raises(UserError, match="a model of the family 'wavenet' cannot judge sounds: it is no classifier"):
+            ability(tiny_synth.params, np.zeros((1, 8), np.float32))
+
+
+@pytest.mark.parametrize(("labels", "have"), [((), "none"), (("kick",), "only 'kick'")])
+def test_labels_are_needed(labels: tuple[str, ...], have: str):
+    with pytest.raises(UserError, match=f"at least 2 labels apart, and the sounds have {have}: put each kind into a"):
+        type(bind("classifier", PRESET.model, Material(16_000))).adapt(PRESET.model, Material(16_000, labels))
+
+
+def test_a_split_without_labels_is_named(tmp_path: Path):
+    lines = ["file,label,split"]
+    for i, (label, split) in enumerate([("a", "train"), ("b", "train"), ("", "valid")]):
+        soundfile.write(tmp_path / f"{i}.wav", 0.5 * np.sin(np.arange(4_000) / (3 + i)), 16_000)
+        lines.append(f"{i}.wav,{label},{split}")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="no clip of the split 'valid' has a label: give some one in metadata.csv"):
+        wavesynth.train(tmp_path, tmp_path.parent / "judge-of-none", CONFIG, progress=False)
+
+
+def test_clips_without_a_label_do_not_stop_it(tmp_path: Path):
+    lines = ["file,label,split"]
+    for i, (label, split) in enumerate([("a", "train"), ("b", "train"), ("", "train"), ("a", "valid"), ("", "valid")]):
+        soundfile.write(tmp_path / f"{i}.wav", 0.5 * np.sin(np.arange(4_000) / (3 + i)), 16_000)
+        lines.append(f"{i}.wav,{label},{split}")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    synth = wavesynth.train(tmp_path, tmp_path.parent / "judge-of-some", CONFIG, steps=2, progress=False)
+    assert synth.labels == ("a", "b")

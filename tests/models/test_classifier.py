@@ -1,0 +1,71 @@
+"""The classifier's network: any length, silence behind a sound changes nothing, and no sound changes another's figures."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wavesynth.audio.spectral import log_mel
+from wavesynth.errors import UserError
+from wavesynth.models.classifier import Classifier, ClassifierConfig
+from wavesynth.models.functional import initialize, pure
+
+RATE = 16_000
+CONFIG = ClassifierConfig(bands=24, channels=8, layers=3, features=6, labels=4, sample_rate=RATE)
+TOLERANCE = 1e-4  # of features of about 1: float32 spectra in decibels
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    def make(rngs) -> Classifier:
+        return Classifier(CONFIG, rngs=rngs)
+
+    return pure(make)(initialize(make, jax.random.key(0)))
+
+
+def noise(num_samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.1, num_samples).astype(np.float32)
+
+
+@pytest.mark.parametrize("num_samples", [1, 255, 256, 4_000, 4_097])
+def test_a_sound_of_any_length_and_silence_behind_it(classifier: Classifier, num_samples: int):
+    sound = noise(num_samples)[None]
+    features = classifier.features(sound)
+    assert features.shape == (1, 6)
+    assert classifier(sound).shape == (1, 4)
+    for silence in (1, 300, 5_000):
+        longer = np.pad(sound, ((0, 0), (0, silence)))
+        np.testing.assert_allclose(classifier.features(longer), features, atol=TOLERANCE)
+
+
+def test_what_is_heard_matters(classifier: Classifier):
+    low, high = (0.3 * np.sin(2 * np.pi * hz * np.arange(4_000) / RATE).astype(np.float32) for hz in (200, 3_000))
+    features = np.asarray(classifier.features(np.stack([low, high, 0.1 * low, noise(4_000)])))
+    assert np.ptp(features, axis=0).max() > 100 * TOLERANCE
+    assert all(np.abs(features[i] - features[j]).max() > 10 * TOLERANCE for i in range(4) for j in range(i))
+
+
+def test_silence_is_heard_without_harm(classifier: Classifier):
+    sounds = np.zeros((2, 1_000), np.float32)
+    assert np.isfinite(classifier(sounds)).all()
+    gradient = jax.grad(lambda sounds: classifier(sounds).sum())(jnp.asarray(sounds))
+    assert np.isfinite(gradient).all()
+
+
+def test_a_sound_does_not_depend_on_the_others(classifier: Classifier):
+    sounds = np.stack([noise(3_000, seed) for seed in range(3)])
+    together = classifier(sounds)
+    for row in range(3):
+        np.testing.assert_allclose(classifier(sounds[row : row + 1])[0], together[row], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("sample_rate", [4_000, 8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])
+def test_any_sample_rate_has_its_bands(sample_rate: int):
+    mel = ClassifierConfig(labels=2, sample_rate=sample_rate).mel
+    assert 0.02 < mel.window / sample_rate < 0.05
+    assert log_mel(noise(1_000), sample_rate, mel).shape[-1] == 64
+
+
+def test_sizes_that_are_none_are_named():
+    with pytest.raises(UserError, match="layers is 0: it must be at least 1"):
+        ClassifierConfig(layers=0)
