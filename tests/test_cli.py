@@ -181,6 +181,34 @@ def test_morph(trained: Path, tmp_path: Path, start, fails):
     assert not (tmp_path / "none").exists()
 
 
+def test_evaluate(trained: Path, tmp_path: Path, start, fails):
+    shards, run, told = trained / "shards", trained / "run", tmp_path / "figures.json"
+    child = start("evaluate", run, shards, "--n", 3, "--seconds", 0.02, "--json", told)
+    assert child.status == 0, child.stderr
+    assert child.stdout.startswith("3 made sounds beside 3 held-out ones, of 0.02 seconds")
+    assert re.search(r"^energy distance, dB +\S+ +\S+ +training sounds$", child.stdout, re.MULTILINE)
+    assert f"  wavesynth train {shards} runs/judge --preset classifier" in child.stdout
+    before = json.loads(told.read_text())
+    assert before["made"] == 3
+    assert "overwrite it by --force" in fails("evaluate", run, shards, "--json", told)
+    assert "cannot judge sounds: it is no classifier" in fails("evaluate", run, shards, "--classifier", run)
+    assert json.loads(told.read_text()) == before
+
+
+def test_a_classifier_is_trained_and_judges(trained: Path, tmp_path: Path, start):
+    flags = ["--model.channels=4", "--model.layers=2", "--training.crop=2048", "--training.batch-size=4", "--steps=2"]
+    child = start("train", trained / "shards", tmp_path / "judge", "--preset", "classifier", *flags)
+    assert child.status == 0, child.stderr
+    assert "bits that the label of a held-out sound costs: uniform 3.17, frequencies 3." in child.stdout
+    assert f"wavesynth evaluate RUN SHARDS --classifier {tmp_path / 'judge'}" in child.stdout
+    wishes = ["--classifier", tmp_path / "judge", "--n", 3, "--seconds", 0.02]
+    child = start("evaluate", trained / "run", trained / "shards", *wishes)
+    assert child.status == 0, child.stderr
+    for figure in ("label accuracy", "inception score of 3", "Fréchet distance of 3"):
+        assert re.search(rf"^{figure} +\S+ \[.*\] +\S+ \[.*\] ", child.stdout, re.MULTILINE), figure
+    assert "--preset classifier" not in child.stdout
+
+
 def test_info(trained: Path, start):
     child = start("info", trained / "run")
     assert child.status == 0, child.stderr

@@ -57,7 +57,8 @@ class TrainingConfig:
         noise: standard deviation of the white noise that is added to the sounds, as a share of their root mean square. It
             keeps what is sampled in tune with itself: a model that has only ever seen a clean past goes astray in its own.
         optimizer: "adamw", or "muon": matrices by Muon, the rest by AdamW.
-        beta1, beta2: decay a step of the optimiser's moving averages of the gradient, and of its square.
+        beta1: decay a step of the optimiser's moving average of the gradient.
+        beta2: decay a step of its moving average of the gradient's square.
         learning_rate: the highest.
         schedule: "cosine": it falls to 0 along one; "constant": it stays.
         weight_decay: of matrices, times the learning rate, a step.

@@ -1,5 +1,7 @@
 """The classifier's network: any length, silence behind a sound changes nothing, and no sound changes another's figures."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,43 +22,50 @@ def classifier() -> Classifier:
     def make(rngs) -> Classifier:
         return Classifier(CONFIG, rngs=rngs)
 
-    return pure(make)(initialize(make, jax.random.key(0)))
+    return pure(make)(jax.jit(lambda: initialize(make, jax.random.key(0)))())
+
+
+@pytest.fixture(scope="module")
+def features(classifier: Classifier) -> Callable[[np.ndarray], np.ndarray]:
+    hear = jax.jit(classifier.features)
+    return lambda sounds: np.asarray(hear(sounds))
 
 
 def noise(num_samples: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.1, num_samples).astype(np.float32)
 
 
-@pytest.mark.parametrize("num_samples", [1, 255, 256, 4_000, 4_097])
-def test_a_sound_of_any_length_and_silence_behind_it(classifier: Classifier, num_samples: int):
+@pytest.mark.parametrize(("num_samples", "silence"), [(1, 5_000), (255, 1), (256, 300), (4_097, 2_048)])
+def test_a_sound_of_any_length_and_silence_behind_it(
+    features: Callable[[np.ndarray], np.ndarray], num_samples: int, silence: int
+):
     sound = noise(num_samples)[None]
-    features = classifier.features(sound)
-    assert features.shape == (1, 6)
-    assert classifier(sound).shape == (1, 4)
-    for silence in (1, 300, 5_000):
-        longer = np.pad(sound, ((0, 0), (0, silence)))
-        np.testing.assert_allclose(classifier.features(longer), features, atol=TOLERANCE)
+    heard = features(sound)
+    assert heard.shape == (1, 6)
+    assert heard.any()
+    np.testing.assert_allclose(features(np.pad(sound, ((0, 0), (0, silence)))), heard, atol=TOLERANCE)
 
 
-def test_what_is_heard_matters(classifier: Classifier):
+def test_what_is_heard_matters(features: Callable[[np.ndarray], np.ndarray]):
     low, high = (0.3 * np.sin(2 * np.pi * hz * np.arange(4_000) / RATE).astype(np.float32) for hz in (200, 3_000))
-    features = np.asarray(classifier.features(np.stack([low, high, 0.1 * low, noise(4_000)])))
-    assert np.ptp(features, axis=0).max() > 100 * TOLERANCE
-    assert all(np.abs(features[i] - features[j]).max() > 10 * TOLERANCE for i in range(4) for j in range(i))
+    heard = features(np.stack([low, high, 0.1 * low, noise(4_000)]))
+    assert all(np.abs(heard[i] - heard[j]).max() > 10 * TOLERANCE for i in range(4) for j in range(i))
 
 
 def test_silence_is_heard_without_harm(classifier: Classifier):
     sounds = np.zeros((2, 1_000), np.float32)
-    assert np.isfinite(classifier(sounds)).all()
-    gradient = jax.grad(lambda sounds: classifier(sounds).sum())(jnp.asarray(sounds))
+    logits, gradient = jax.jit(jax.value_and_grad(lambda sounds: classifier(sounds).sum()))(jnp.asarray(sounds))
+    assert np.isfinite(logits)
     assert np.isfinite(gradient).all()
 
 
 def test_a_sound_does_not_depend_on_the_others(classifier: Classifier):
     sounds = np.stack([noise(3_000, seed) for seed in range(3)])
-    together = classifier(sounds)
+    hear = jax.jit(classifier)
+    together = hear(sounds)
+    assert together.shape == (3, 4)
     for row in range(3):
-        np.testing.assert_allclose(classifier(sounds[row : row + 1])[0], together[row], atol=TOLERANCE)
+        np.testing.assert_allclose(hear(sounds[row : row + 1])[0], together[row], atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("sample_rate", [4_000, 8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])

@@ -83,3 +83,8 @@ def test_a_start_that_fails_leaves_the_others(begun: list[float]):
     assert np.isfinite(figure)
     assert figure == pytest.approx(2 + np.sqrt(point), rel=8 * EPS)
     assert point >= 0
+
+
+def test_where_the_last_step_leads_counts_too():
+    begun = starts(3)
+    assert refine(bowl, begun, steps=1, learning_rate=0.1)[1] < np.asarray(bowl(begun)).min()

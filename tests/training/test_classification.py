@@ -32,7 +32,7 @@ def test_no_label_at_all():
     figures, weight = objective().evaluate(params, batch)
     assert (float(figures["bits"]), float(figures["error"]), int(weight)) == (0, 0, 0)
     before = objective().init(params)
-    after, metrics = objective().step(before, batch)
+    after, metrics = jax.jit(objective().step)(before, batch)
     assert float(metrics["gradient_norm"]) == 0
     assert bool(metrics["healthy"])
     np.testing.assert_array_equal(after.params["logits"], params["logits"])
@@ -58,8 +58,9 @@ def test_sounds_are_changed_while_it_learns_and_alike_in_every_run():
         training = ClassificationTraining(steps=10, augment=augment)
         states = Classification(logits, training)
         state = states.init({"scale": jnp.float32(1)})
+        once = jax.jit(states.step)
         for _ in range(step + 1):
-            state, metrics = states.step(state, {"samples": sounds, "label": jnp.arange(8) % 3})
+            state, metrics = once(state, {"samples": sounds, "label": jnp.arange(8) % 3})
         return float(metrics["bits"])
 
     sounds = jnp.asarray(np.random.default_rng(0).normal(size=(8, 64)), jnp.float32)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -25,6 +25,9 @@ from wavesynth.evaluation.neighbours import memorising
 
 ROWS = 64  # sounds whose spectra are made at once
 RESAMPLES = 300
+
+_spectra = jax.jit(spectra, static_argnums=1)
+_energy_distance = jax.jit(energy_distance)
 
 
 @dataclass(frozen=True)
@@ -157,10 +160,12 @@ def compare(
         return bootstrap(statistic, *samples, resamples=RESAMPLES, seed=seed)
 
     chances = [np.asarray(judge.probabilities(crowd.sounds)) for crowd in (made, held_out)]
-    scores = [interval(inception_score, rows[evenly(len(rows), drawn)]) for rows in chances]
-    ours, theirs, known = (
-        np.asarray(judge.features(crowd.sounds[evenly(len(crowd), drawn)])) for crowd in (made, held_out, training)
-    )
+    some = {name: np.argsort(crowd.labels, kind="stable")[evenly(len(crowd), drawn)] for name, crowd in crowds.items()}
+    scores = [
+        interval(inception_score, chances[0][some["made"]]),
+        interval(inception_score, chances[1][some["held_out"]]),
+    ]
+    ours, theirs, known = (np.asarray(judge.features(crowd.sounds[some[name]])) for name, crowd in crowds.items())
     hits = [
         (rows.argmax(axis=1) == crowd.labels)[crowd.labels >= 0]
         for rows, crowd in zip(chances, (made, held_out), strict=True)
@@ -224,13 +229,13 @@ def labels_of(shards: Shards, clips: Sequence[int]) -> NDArray[np.int32]:
     return np.array([-1 if name is None else shards.labels.index(name) for name in names], np.int32)
 
 
-def _points(sounds: NDArray[np.float32], sample_rate: int) -> jnp.ndarray:
-    rows = [spectra(jnp.asarray(sounds[first : first + ROWS]), sample_rate) for first in range(0, len(sounds), ROWS)]
-    return jnp.concatenate(rows)
+def _points(sounds: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+    padded = np.pad(sounds, ((0, -len(sounds) % ROWS), (0, 0))).reshape(-1, ROWS, sounds.shape[1])
+    return np.concatenate([np.asarray(_spectra(rows, sample_rate)) for rows in padded])[: len(sounds)]
 
 
-def _energy(a: jnp.ndarray, b: jnp.ndarray) -> float:
-    return float(energy_distance(a, b, jnp.ones(len(a), bool), jnp.ones(len(b), bool)))
+def _energy(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    return float(_energy_distance(a, b, np.ones(len(a), bool), np.ones(len(b), bool)))
 
 
 def _cell(figure: float | Interval) -> str:

@@ -58,7 +58,8 @@ class WaveGANConfig:
         period_channels: of their first layers.
         spectral_windows: of the critics that see a spectrogram, in samples.
         spectral_channels: of their layers.
-        labels, pitches: how many there are. Filled in from the data.
+        labels: how many there are. Filled in from the data.
+        pitches: how many there are. Filled in from the data.
         sample_rate: Hz. Filled in from the data.
         dtype: of the activations, "float32" or "bfloat16"; parameters, losses and spectra are always float32.
     """

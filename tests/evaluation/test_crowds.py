@@ -1,0 +1,295 @@
+"""Figures of crowds whose answer is known, real models judged from end to end, and mistakes named before anything is made."""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import wavesynth
+from wavesynth import Synth, UserError
+from wavesynth.config import Material, to_json
+from wavesynth.data.prepare import prepare
+from wavesynth.data.shards import Shards
+from wavesynth.evaluation.bootstrap import Interval
+from wavesynth.evaluation.crowds import (
+    Beside,
+    BesideInterval,
+    Crowd,
+    CrowdFigures,
+    Judge,
+    alike,
+    compare,
+    evenly,
+    gather,
+    labels_of,
+    spread,
+)
+from wavesynth.families import Family, Request
+from wavesynth.families.classifier import ClassifierFamily
+from wavesynth.models.classifier import ClassifierConfig
+
+RATE = 16_000
+LENGTH = 2_048
+LABELS = 4
+
+
+def crowd(n: int, seed: int, level: float = 0.1) -> Crowd:
+    """Noises of `LABELS` levels, a label each."""
+    random = np.random.default_rng(seed)
+    labels = (np.arange(n) % LABELS).astype(np.int32)
+    sounds = random.normal(size=(n, LENGTH)) * level * (1.0 + labels)[:, None] / LABELS
+    return Crowd(sounds.astype(np.float32), labels)
+
+
+def loudness(sounds: np.ndarray) -> np.ndarray:
+    """[N, 1], by which those labels are told."""
+    return np.sqrt(np.mean(np.square(sounds), axis=1, keepdims=True)) * LABELS / 0.1
+
+
+def certain(sounds: np.ndarray) -> np.ndarray:
+    """All of the chance on the label of that level."""
+    return np.eye(LABELS)[np.clip(loudness(sounds)[:, 0].round().astype(int) - 1, 0, LABELS - 1)]
+
+
+JUDGE = Judge(features=loudness, probabilities=certain)
+HELD_OUT, TRAINING = crowd(40, 1), crowd(40, 2)
+
+
+def compared(made: Crowd, judge: Judge | None = JUDGE, training: Crowd = TRAINING) -> CrowdFigures:
+    library = [(str(i), sound) for i, sound in enumerate(TRAINING.sounds)]
+    return compare(made, HELD_OUT, training, library, RATE, judge)
+
+
+# What `compare` measures.
+
+
+def test_a_perfect_model_has_the_figures_of_real_sounds():
+    figures = compared(crowd(80, 3))
+    assert (figures.made, figures.held_out, figures.drawn) == (80, 40, 40)
+    assert figures.seconds == LENGTH / RATE
+    assert figures.accuracy == BesideInterval(Interval(1, 1, 1), Interval(1, 1, 1))
+    assert figures.inception is not None
+    assert figures.frechet is not None
+    assert figures.inception.made.value == pytest.approx(LABELS)
+    assert figures.inception.real.value == pytest.approx(LABELS)
+    assert figures.frechet.made.value < 0.01
+    assert figures.frechet.real.value < 0.01
+    assert abs(figures.energy.made - figures.energy.real) < 0.2
+    assert figures.nearest.made == pytest.approx(figures.nearest.real, rel=0.05)
+
+
+def test_a_model_that_makes_one_sound_of_four():
+    kick = crowd(80, 3)
+    kick = Crowd(kick.sounds[kick.labels == 0], kick.labels[:20])  # asked for all four
+    figures = compared(kick)
+    assert figures.drawn == 20
+    assert figures.accuracy is not None
+    assert figures.inception is not None
+    assert figures.frechet is not None
+    assert figures.accuracy.made.value == pytest.approx(1 / LABELS)
+    assert figures.accuracy.made.low < 1 / LABELS < figures.accuracy.made.high
+    assert figures.inception.made.value == pytest.approx(1)
+    # The levels 1 of the one crowd, 1, 2, 3, 4 of the other: means 1.5 apart, variances 0 and 1.25 (over n - 1).
+    assert figures.frechet.made.value == pytest.approx(1.5**2 + 1.25 * 20 / 19, rel=0.1)
+    assert figures.energy.made > figures.energy.real + 1
+
+
+def test_copies_of_training_sounds_are_found():
+    figures = compared(TRAINING)
+    assert figures.nearest.made < 0.01 < 1 < figures.nearest.real
+
+
+def test_sounds_without_a_label_do_not_count():
+    made = crowd(40, 3)
+    half = Crowd(made.sounds, np.where(np.arange(40) < 20, made.labels, -1))
+    assert compared(half).accuracy == BesideInterval(Interval(1, 1, 1), Interval(1, 1, 1))
+    none = Crowd(made.sounds, np.full(40, -1, np.int32))
+    figures = compared(none)
+    assert figures.accuracy is None
+    assert figures.inception is not None
+
+
+def test_what_needs_a_judge_is_left_out_without_one():
+    figures = compared(crowd(40, 3), judge=None)
+    assert (figures.accuracy, figures.inception, figures.frechet) == (None, None, None)
+    assert figures.energy == compared(crowd(40, 3)).energy
+
+
+def test_crowds_that_do_not_fit_are_named():
+    with pytest.raises(UserError, match=r"made: sounds of shape \(1, 2048\) cannot be compared; give at least 2"):
+        compared(crowd(1, 3))
+    short = Crowd(TRAINING.sounds[:, 1:], TRAINING.labels)
+    with pytest.raises(UserError, match=r"training: sounds of shape \(40, 2047\) cannot be compared"):
+        compared(crowd(40, 3), training=short)
+
+
+def test_the_table_and_its_json():
+    figures = CrowdFigures(
+        500, 203, 200, 1.024, Beside(2.125, 0.25), Beside(9.0, 8.0),
+        accuracy=BesideInterval(Interval(0.75, 0.5, 0.8), Interval(0.9, 0.85, 0.95)),
+    )  # fmt: skip
+    assert str(figures).splitlines() == [
+        "500 made sounds beside 203 held-out ones, of 1.02 seconds",
+        "                            made             real              real is of",
+        "label accuracy              0.75 [0.5, 0.8]  0.9 [0.85, 0.95]  held-out sounds",
+        "energy distance, dB         2.12             0.25              training sounds",
+        "nearest training sound, dB  9                8                 held-out sounds",
+    ]
+    told = json.loads(to_json(figures))
+    assert told["accuracy"]["made"] == {"value": 0.75, "low": 0.5, "high": 0.8}
+    assert told["energy"] == {"made": 2.125, "real": 0.25}
+    assert told["frechet"] is None
+
+
+# Which sounds are compared.
+
+
+@given(st.integers(1, 50), st.integers(1, 120))
+def test_evenly_is_even(among: int, n: int):
+    places = evenly(among, n)
+    assert len(places) == n
+    counts = Counter(places.tolist())
+    assert set(counts) <= set(range(among))
+    assert max(counts.values()) - min(counts.get(place, 0) for place in range(among)) <= 1
+    assert list(places) == sorted(places)
+
+
+@given(st.integers(1, 150))
+def test_labels_are_as_frequent_as_among_the_held_out(tiny_shards: Path, n: int):
+    shards = Shards.open(tiny_shards)
+    clips = shards.split("train")
+    wanted = Counter(labels_of(shards, clips).tolist())
+    found = Counter(labels_of(shards, spread(shards, clips, n)).tolist())
+    for label, count in wanted.items():
+        assert abs(found[label] - n * count / len(clips)) < 1
+
+
+def test_clips_alike_have_the_labels_that_are_left(tiny_shards: Path):
+    shards = Shards.open(tiny_shards)
+    learned, held_out = shards.split("train"), [*shards.split("valid"), *shards.split("test")]
+    found = alike(shards, held_out, learned, seed=0)
+    assert set(found) <= set(learned)
+    assert len(set(found)) == len(held_out)
+    np.testing.assert_array_equal(labels_of(shards, found), labels_of(shards, held_out))
+    assert found != alike(shards, held_out, learned, seed=1)
+    everything = alike(shards, [learned[0]] * len(learned), learned, seed=0)  # more of one label than there are
+    assert sorted(everything) == sorted(learned)
+
+
+def test_clips_are_cut_or_padded(tiny_shards: Path):
+    shards = Shards.open(tiny_shards)
+    shortest = min(range(len(shards)), key=lambda clip: shards.clips[clip].length)
+    length = shards.clips[shortest].length + 100
+    both = gather(shards, [shortest, shards.split("train")[0]], length)
+    assert both.sounds.shape == (2, length)
+    assert not both.sounds[0, -100:].any()
+    np.testing.assert_array_equal(both.sounds[1], shards[shards.split("train")[0]]["samples"][:length])
+    assert both.labels.tolist() == [
+        shards.labels.index(str(shards.clips[c].label)) for c in (shortest, shards.split("train")[0])
+    ]
+
+
+# From end to end.
+
+
+@pytest.fixture(scope="module")
+def judge(tiny_synth: Synth) -> Synth:
+    """An untrained one."""
+    material = tiny_synth.family.material
+    model = ClassifierFamily.adapt(ClassifierConfig(channels=4, layers=2), material)
+    family = ClassifierFamily(model, material)
+    return Synth(family, jax.jit(lambda: family.init(jax.random.key(0), {}))())
+
+
+def test_a_wavenet_is_judged(tiny_run: Path, tiny_shards: Path, judge: Synth):
+    wishes: dict[str, Any] = dict(n=3, seconds=0.02, progress=False)
+    figures = wavesynth.evaluate(tiny_run, tiny_shards, judge, **wishes)
+    assert (figures.made, figures.held_out, figures.drawn, figures.seconds) == (3, 3, 3, 0.02)
+    assert figures.accuracy is not None
+    assert figures.inception is not None
+    assert figures == wavesynth.evaluate(tiny_run, tiny_shards, judge, **wishes)
+    plain = wavesynth.evaluate(tiny_run, tiny_shards, **wishes)
+    assert plain == dataclasses.replace(figures, accuracy=None, inception=None, frechet=None)
+
+
+class Hiss(Family):
+    """A family whose sounds are a quarter of a second of noise."""
+
+    name = "hiss"
+
+    @classmethod
+    def adapt(cls, model: Any, material: Material) -> Any:
+        return model
+
+    @property
+    def length(self) -> int:
+        return 4_000
+
+    def stream(self, params: Any, request: Request) -> Iterator[np.ndarray]:
+        yield np.random.default_rng(request.seed).uniform(-1, 1, (request.n, 4_000)).astype(np.float32)
+
+    init = shapes = objective = baselines = None  # type: ignore[assignment]
+
+
+def test_a_model_of_one_length_is_judged_by_that(tiny_synth: Synth, tiny_shards: Path):
+    hiss = Synth(Hiss(None, tiny_synth.family.material), {})
+    figures = wavesynth.evaluate(hiss, tiny_shards, n=20, progress=False)
+    shards = Shards.open(tiny_shards)
+    assert figures.made == 20
+    assert figures.held_out == min(20, len(shards.split("valid")) + len(shards.split("test")))
+    assert figures.seconds == 0.25
+    assert figures.energy.made > 5 * abs(figures.energy.real)  # noise is no instrument
+    with pytest.raises(UserError, match=r"seconds is 0.3: this model's sounds last 0.25 seconds"):
+        wavesynth.evaluate(hiss, tiny_shards, n=2, seconds=0.3, progress=False)
+
+
+def test_what_is_asked_of_a_model(tiny_synth: Synth, tiny_shards: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[tuple] = []
+
+    def sample(self: Synth, n: int, seconds: float, *, label: str | None, pitch: float | None, seed: int) -> np.ndarray:
+        asked.extend([(label, pitch)] * n)
+        return np.random.default_rng(seed).normal(size=(n, round(seconds * RATE))).astype(np.float32) / 8
+
+    monkeypatch.setattr(Synth, "sample", sample)
+    shards = Shards.open(tiny_shards)
+    held_out = [*shards.split("valid"), *shards.split("test")]
+    figures = wavesynth.evaluate(tiny_synth, tiny_shards, n=len(held_out), progress=False)
+    wanted = Counter((shards.clips[clip].label, shards.clips[clip].pitch) for clip in held_out)
+    assert Counter(asked) == wanted
+    assert figures.seconds == pytest.approx(tiny_synth.family.material.clip_seconds, abs=1 / RATE)
+
+
+def test_mistakes_are_named_before_anything_is_made(
+    tiny_synth: Synth, tiny_shards: Path, judge: Synth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sounds: Path
+):
+    monkeypatch.setattr(Synth, "sample", lambda *_, **__: pytest.fail("it was sampled"))
+
+    def of(synth: Synth, **material: Any) -> Synth:
+        """The same, as if it had been trained on other sounds."""
+        family = type(synth.family)(synth.family.model, dataclasses.replace(synth.family.material, **material))
+        return Synth(family, synth.params)
+
+    def fails(message: str, shards: Path = tiny_shards, classifier: Any = None, synth: Any = tiny_synth, n: int = 9):
+        with pytest.raises(UserError, match=message):
+            wavesynth.evaluate(synth, shards, classifier, n=n, progress=False)
+
+    fails("n is 1: a crowd has at least 2 sounds", n=1)
+    fails("shards is of 16,000 Hz, the model of 8,000 Hz: name shards of", synth=of(tiny_synth, sample_rate=8_000))
+    fails(
+        r"shards has other labels \(cello, .*\) than the model \(a, b\): name", synth=of(tiny_synth, labels=("a", "b"))
+    )
+    fails("classifier is of 8,000 Hz, the model of 16,000 Hz", classifier=of(judge, sample_rate=8_000))
+    fails(r"classifier has other labels \(a, b\) than the model", classifier=of(judge, labels=("a", "b")))
+    fails("family 'wavenet' cannot judge sounds: it is no classifier", classifier=tiny_synth)
+    fails("holds no config.json", classifier=tmp_path)
+    fails("no shards in", shards=tmp_path)
+    prepare(sounds, tmp_path / "all", valid=0.0, test=0.0, workers=1, progress=False)
+    fails("with 0 clips held out and 72 to learn, where at least 2 of each are compared", shards=tmp_path / "all")

@@ -1,0 +1,344 @@
+"""A WaveGAN from shards to sounds: trained for seconds it samples, morphs and encodes; what it cannot do is one clear line."""
+
+import dataclasses
+import math
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+import wavesynth
+from wavesynth import Synth, Timbre, UserError, api
+from wavesynth.audio.spectral import multi_resolution_distance
+from wavesynth.config import Config
+from wavesynth.data.batches import Batches
+from wavesynth.data.shards import Shards
+from wavesynth.families import wavegan
+from wavesynth.models.wavegan import WaveGANConfig
+from wavesynth.training import checkpoints, journal
+from wavesynth.training.adversarial import AdversarialTraining
+
+RATE, LENGTH = 16_000, 1_024
+CONFIG = Config(
+    "wavegan",
+    WaveGANConfig(
+        seconds=0.064, strides=(4, 4, 4), channels=4, critic_channels=4, latent=8, style_channels=8,
+        spectral_windows=(64,), spectral_channels=8,
+    ),
+    AdversarialTraining(steps=12, batch_size=4, validate_every=6, save_every=4, preview_every=6, learning_rate=1e-3),
+)  # fmt: skip
+EPS = float(np.finfo(np.float32).eps)
+
+
+def train(*arguments: Any, **more: Any) -> Synth:
+    """Of sounds that last longer than the model's, which is warned about."""
+    with pytest.warns(UserWarning, match="clips last longer than the model's 0.064 seconds, and only their beginnings"):
+        return wavesynth.train(*arguments, progress=False, **more)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_shards: Path, compile_cache: None) -> Path:
+    """A finished run. Copy it before you change it."""
+    folder = tmp_path_factory.mktemp("gan") / "run"
+    train(tiny_shards, folder, CONFIG)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def synth(run: Path) -> Synth:
+    return wavesynth.load(run)
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches that take a second."""
+    monkeypatch.setattr(wavegan, "CANDIDATES", 32)
+    monkeypatch.setattr(wavegan, "SEARCH_STEPS", 25)
+
+
+@pytest.fixture(scope="module")
+def click() -> np.ndarray:
+    """A decaying tone, as long as the model's sounds."""
+    time = np.arange(LENGTH) / RATE
+    return (0.5 * np.sin(2 * np.pi * 440 * time) * np.exp(-time / 0.02)).astype(np.float32)
+
+
+# Sampling.
+
+
+def test_shape_rate_and_range(synth: Synth):
+    audio = synth.sample(n=3)
+    assert audio.shape == (3, LENGTH)
+    assert audio.dtype == np.float32
+    assert np.abs(audio).max() <= 1
+    assert audio.std() > 0
+    assert (synth.sample_rate, synth.longest) == (RATE, LENGTH / RATE)
+    np.testing.assert_array_equal(synth.sample(n=3, seconds=0.01), audio[:, :160])
+    np.testing.assert_array_equal(synth.sample(n=3, seconds=synth.longest), audio)
+
+
+def test_a_sound_depends_on_its_seed_and_not_on_how_many_there_are(run: Path, synth: Synth):
+    many = synth.sample(n=11, seed=3)  # more than are made at once
+    for n in (1, 8, 9):
+        np.testing.assert_array_equal(synth.sample(n=n, seed=3), many[:n])
+    np.testing.assert_array_equal(wavesynth.load(run).sample(n=11, seed=3), many)
+    assert len(np.unique(many, axis=0)) == 11
+    assert not np.array_equal(synth.sample(seed=4), many[:1])
+
+
+@pytest.mark.parametrize("wish", [dict(label="kick"), dict(pitch=60), dict(pitch=60.5), dict(truncation=0.5)])
+def test_every_wish_is_heard(synth: Synth, wish: dict):
+    sound = synth.sample(seed=1, **wish)
+    assert np.isfinite(sound).all()
+    assert not np.array_equal(sound, synth.sample(seed=1))
+
+
+def test_truncation_draws_to_the_middle_of_a_label(synth: Synth):
+    kick, other, hat = *synth.latents(seed=1, n=2, label="kick"), synth.timbre("hat")
+    np.testing.assert_array_equal(synth.decode(kick, truncation=0), synth.decode(other, truncation=0))
+    assert not np.array_equal(synth.decode(kick, truncation=0), synth.decode(hat, truncation=0))
+    np.testing.assert_array_equal(synth.decode(kick, truncation=1), synth.decode(kick))
+    varieties = [
+        np.var([synth.decode(timbre, truncation=t) for timbre in (kick, other)], axis=0).sum() for t in (0.5, 1)
+    ]
+    assert 0 < varieties[0] < varieties[1]
+
+
+def test_the_longest_sounds_are_written(synth: Synth, tmp_path: Path):
+    paths = synth.write(tmp_path, n=2, seed=1)
+    assert [soundfile.info(path).frames for path in paths] == [LENGTH] * 2
+
+
+WRONG: list[tuple[Callable[[Synth], Any], str]] = [
+    (lambda s: s.sample(label="gong"), r"label is 'gong', which the model does not know: choose one of .*kick"),
+    (lambda s: s.latents(label="gong"), "label is 'gong'"),
+    (lambda s: s.encode([0.1], label="gong"), "label is 'gong'"),
+    (lambda s: s.timbre("gong"), "label is 'gong'"),
+    (lambda s: s.sample(seconds=0.065), r"seconds is 0.065: this model's sounds last 0.064 seconds, and no longer"),
+    (lambda s: s.write("nowhere", seconds=1), "seconds is 1: this model's sounds last 0.064"),
+    (lambda s: s.stream(), "'wavegan' cannot stream: its sounds end after 0.064 seconds"),
+    (lambda s: s.sample(prime=[0.1]), "'wavegan' cannot go on from a prime: it makes whole sounds"),
+    (lambda s: s.log_prob([0.1]), "'wavegan' cannot score samples: its objective is not a likelihood"),
+    (lambda s: s.sample(pitch=128), "pitch is 128"),
+    (lambda s: s.sample(truncation=-0.1), "truncation is -0.1: it must lie between 0 and 1"),
+    (lambda s: s.sample(truncation=math.nan), "truncation is nan"),
+    (lambda s: s.latents(seed=-1), "seed is -1"),
+    (lambda s: s.encode(np.zeros(100)), "sound is silence: there is no timbre in it"),
+    (lambda s: s.encode("nothing.wav"), r"nothing.wav cannot be read"),
+    (lambda s: s.morph("kick", "nothing.wav"), "label is 'nothing.wav'"),
+    (lambda s: s.grid(["kick", "hat", "snare"]), "corners has 3 members: a grid lies between 4"),
+    (lambda s: s.grid(["kick"] * 4, size=1), "size is 1: a grid has at least its corners, 2"),
+    (lambda s: s.decode(Timbre(s.timbre("kick").latent, "other")), "the timbre belongs to synth other"),
+]
+
+
+@pytest.mark.parametrize(("ask", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_what_cannot_be_is_said_at_once(synth: Synth, ask: Callable, message: str, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        ask(synth)
+    assert not list(tmp_path.iterdir())
+
+
+# Timbres.
+
+
+@pytest.mark.parametrize("label", [None, "kick"])
+def test_a_drawn_timbre_is_what_is_sampled(synth: Synth, label: str | None):
+    (timbre,) = synth.latents(seed=5, label=label)
+    np.testing.assert_array_equal(synth.decode(timbre, seed=5), synth.sample(seed=5, label=label)[0])
+    several = synth.latents(seed=5, n=3, label=label)
+    np.testing.assert_array_equal(several[0].latent, timbre.latent)
+    assert len({timbre.latent.tobytes() for timbre in several}) == 3
+    size = CONFIG.model.latent
+    weights = several[0].latent[size:]
+    assert sorted(weights) == [0.0] * (len(synth.labels) - 1) + [1.0]
+    if label is not None:
+        assert weights[synth.labels.index(label)] == 1
+
+
+def test_a_morph_begins_and_ends_with_its_ends(synth: Synth):
+    steps = synth.morph("kick", "hat", steps=4, seed=2)
+    assert steps.shape == (4, LENGTH)
+    ends = synth.timbre("kick"), synth.timbre("hat")
+    for sound, end in ((steps[0], ends[0]), (steps[-1], ends[1])):
+        np.testing.assert_array_equal(sound, synth.decode(end, seed=2))
+    assert len(np.unique(steps, axis=0)) == 4
+    np.testing.assert_array_equal(synth.morph(*ends, steps=4, seed=2), steps)
+
+
+def test_half_way_lies_on_the_shell_and_between_the_labels(synth: Synth):
+    a, b = synth.timbre("kick"), synth.timbre("hat")
+    middle, size = synth._between(a, b, 0.5).latent, CONFIG.model.latent
+    lengths = [np.linalg.norm(latent[:size]) for latent in (a.latent, middle, b.latent)]
+    assert lengths[1] == pytest.approx((lengths[0] + lengths[2]) / 2, rel=64 * EPS)
+    np.testing.assert_array_equal(middle[size:], (a.latent[size:] + b.latent[size:]) / 2)
+
+
+def test_a_grid_has_its_corners(synth: Synth):
+    corners = ["kick", "hat", "snare", synth.latents(seed=3)[0]]
+    grid = synth.grid(corners, size=3, seed=2, seconds=0.05)
+    assert grid.shape == (3, 3, 800)
+    assert len(np.unique(grid.reshape(9, -1), axis=0)) == 9
+    for row, column, corner in ((0, 0, 0), (0, 2, 1), (2, 0, 2), (2, 2, 3)):
+        timbre = corners[corner] if corner == 3 else synth.timbre(corners[corner])
+        np.testing.assert_array_equal(grid[row, column], synth.decode(timbre, 0.05, seed=2))
+    np.testing.assert_array_equal(grid[0, 1], synth.morph("kick", "hat", steps=3, seed=2, seconds=0.05)[1])
+
+
+# Encoding.
+
+
+def test_an_encoded_sound_is_nearer_than_any_random_one(synth: Synth, click: np.ndarray, brief: None, tmp_path: Path):
+    found = synth.encode(click, seed=6)
+    randomly = multi_resolution_distance(synth.sample(32, seed=6), click[None])
+    assert float(multi_resolution_distance(synth.decode(found, seed=6), click)) < float(randomly.min())
+    size = CONFIG.model.latent
+    assert found.latent.shape == (size + len(synth.labels),)
+    assert np.linalg.norm(found.latent[:size]) == pytest.approx(math.sqrt(size), rel=8 * EPS)
+    assert found.latent[size:].sum() == pytest.approx(1, rel=8 * EPS)
+    # The same each time, from a file, and whatever comes behind the model's length.
+    soundfile.write(tmp_path / "click.wav", click, RATE, subtype="FLOAT")
+    for same in (
+        click,
+        tmp_path / "click.wav",
+        str(tmp_path / "click.wav"),
+        np.append(click, np.ones(300, np.float32)),
+    ):
+        np.testing.assert_array_equal(synth.encode(same, seed=6).latent, found.latent)
+    assert not np.array_equal(synth.encode(click, seed=7).latent, found.latent)
+    morph = synth.morph(tmp_path / "click.wav", "kick", steps=2)
+    np.testing.assert_array_equal(morph, [synth.decode(synth.encode(click)), synth.decode(synth.timbre("kick"))])
+
+
+def test_a_label_that_is_known_is_kept(synth: Synth, click: np.ndarray, brief: None):
+    weights = synth.encode(click[:500], label="snare").latent[CONFIG.model.latent :]
+    np.testing.assert_array_equal(weights, np.eye(len(synth.labels))[synth.labels.index("snare")])
+
+
+# Training.
+
+
+def test_clips_that_are_longer_are_warned_about(synth: Synth, tiny_shards: Path):
+    shards = Shards.open(tiny_shards)
+    count = len(shards.split("train"))
+    with pytest.warns(UserWarning, match=rf"{count} of {count} clips last longer.*set --model.seconds for more"):
+        learned = synth.family.windows(shards, CONFIG.training)
+    assert (learned.whole, learned.crop, learned.batch_size) == (True, LENGTH, 4)
+    several = dataclasses.replace(CONFIG.training, critic_steps=3)
+    with pytest.warns(UserWarning, match="last longer"):
+        assert synth.family.windows(shards, several).batch_size == 12
+    held_out = synth.family.held_out(learned)
+    assert (held_out.split, held_out.whole, held_out.batch_size % 4) == ("valid", True, 0)
+    assert held_out.batch_size >= wavegan.CROWD
+    figures = synth.family.baselines(learned, held_out)
+    assert figures["silence"] > 5
+    assert figures["training sounds"] < figures["silence"] / 2
+
+
+def test_pieces_are_learned_wherever_they_are_cut(synth: Synth, tiny_shards: Path):
+    pieces = dataclasses.replace(synth.family.material, clip_seconds=60.0)
+    learned = type(synth.family)(synth.family.model, pieces).windows(Shards.open(tiny_shards), CONFIG.training)
+    assert not learned.whole
+    assert learned.batch(0)["start"].any()
+
+
+def test_a_run_leaves_previews_and_the_generator_alone(run: Path, synth: Synth):
+    assert sorted(path.name for path in (run / "previews").iterdir()) == ["0000006", "0000012", "progress.png"]
+    for step in ("0000006", "0000012"):
+        files = sorted(path.name for path in (run / "previews" / step).iterdir())
+        assert files == ["000.wav", "001.wav", "002.wav", "003.wav", "spectrogram.png"]
+        assert soundfile.info(run / "previews" / step / "000.wav").frames == LENGTH
+    lines = journal.read(run / "journal.jsonl")
+    assert [line["step"] for line in lines if "valid_distance" in line] == [6, 12]
+    assert {"rank", "critic", "generator", "augment", "level"} <= lines[-2].keys() | lines[-1].keys()
+    from safetensors.numpy import load_file
+
+    names = load_file(run / "model.safetensors").keys()
+    assert names
+    assert all(name.startswith("generator") for name in names)
+    assert synth.params.keys() == {"generator"}
+    assert "wavegan" in api.describe(run)
+
+
+def test_a_preview_of_silence_is_one(synth: Synth, tmp_path: Path):
+    silent = Synth(synth.family, jax.tree.map(np.zeros_like, synth.params))
+    api._preview(silent, tmp_path / "previews" / "0000001", CONFIG.training)  # and training goes on
+    assert soundfile.info(tmp_path / "previews" / "0000001" / "003.wav").frames == LENGTH
+
+
+def test_the_picture_of_all_previews_has_few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for step in range(20):
+        folder = tmp_path / f"{100 * step:07d}"
+        folder.mkdir()
+        for index in range(2):
+            soundfile.write(folder / f"{index:03d}.wav", np.linspace(-0.1, 0.1, 10), RATE)
+    (tmp_path / "0009999").mkdir()  # one that was interrupted
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(
+        api.pictures, "spectrogram", lambda path, sounds, *_, **__: drawn.update({path.name: list(sounds)})
+    )
+    api._strip(tmp_path, RATE)
+    titles = drawn["progress.png"]
+    assert len(titles) == 2 * api.STRIP_ROWS
+    assert titles[:2] == ["step 0, 000", "step 0, 001"]
+    assert titles[-2:] == ["step 1,900, 000", "step 1,900, 001"]
+
+
+def test_stopped_and_resumed_is_never_stopped(tmp_path: Path, run: Path, tiny_shards: Path, monkeypatch):
+    real = Batches.batch
+
+    def batch(self: Batches, step: int) -> Any:
+        if step == 8:  # made ahead, while step 7 is taken or before it
+            signal.raise_signal(signal.SIGINT)
+        return real(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "batch", batch)
+        with pytest.raises(KeyboardInterrupt, match=r"stopped at step \d+ of 12") as stop:
+            train(tiny_shards, tmp_path / "run", CONFIG)
+    stopped = int(str(stop.value).split()[3])
+    assert 6 <= stopped <= 8
+    train(tiny_shards, tmp_path / "run", resume=True)
+    family = wavesynth.load(run).family
+    template = jax.eval_shape(family.objective(CONFIG.training).init, family.shapes())
+    restored = []
+    for folder in (tmp_path / "run", run):
+        states = checkpoints.States(folder, keep=2)
+        restored.append(states.restore(jax.tree.map(api._on_first_device, template)))
+        states.close()
+    jax.tree.map(np.testing.assert_array_equal, *restored)
+    assert int(restored[0][0].step) == 12
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (tmp_path / "run", run)]
+    assert weights[0] == weights[1]
+
+
+def test_few_short_sounds_without_labels_and_pitches(tmp_path: Path, click: np.ndarray, compile_cache: None):
+    (tmp_path / "sounds").mkdir()
+    for index in range(3):  # fewer than a batch, shorter than the model's sounds, of which nothing warns
+        soundfile.write(tmp_path / "sounds" / f"{'abc'[index]}.wav", np.roll(click[:800], index), RATE)
+    config = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, steps=2, preview_every=100))
+    synth = wavesynth.train(tmp_path / "sounds", tmp_path / "run", config, progress=False)
+    assert synth.sample(2).shape == (2, LENGTH)
+    assert synth.labels == ()
+    (timbre,) = synth.latents(seed=5)
+    np.testing.assert_array_equal(synth.decode(timbre, seed=5), synth.sample(seed=5)[0])
+    with pytest.raises(UserError, match="cannot follow a pitch: no clip that it was trained on had one"):
+        synth.sample(pitch=60)
+    with pytest.raises(UserError, match="trained without labels"):
+        synth.sample(label="kick")
+    with pytest.raises(UserError, match="trained without labels"):
+        synth.timbre("kick")
+
+
+def test_beginnings_that_are_silent_cannot_be_learned(tmp_path: Path, click: np.ndarray, run: Path):
+    (tmp_path / "sounds").mkdir()
+    for name in "abc":
+        soundfile.write(tmp_path / "sounds" / f"{name}.wav", np.append(np.zeros(2 * LENGTH), click), RATE)
+    with pytest.raises(UserError, match="the sounds to learn are silence"):
+        train(tmp_path / "sounds", tmp_path / "run", CONFIG)
