@@ -13,7 +13,7 @@ from wavesynth.models.polyphase import same, smoothed, strided, transposed
 EPS = float(jnp.finfo(jnp.float32).eps)
 NAMES = ("NWC", "WIO", "NWC")
 # (width, stride): narrower than the stride, as wide, one more and less, and wider by far; even and odd.
-SHAPES = [(5, 1), (1, 2), (2, 2), (3, 2), (4, 3), (7, 3), (3, 4), (5, 4), (24, 4), (25, 4), (9, 5), (1, 8), (30, 7)]
+SHAPES = [(5, 1), (1, 2), (2, 2), (7, 3), (3, 4), (24, 4), (25, 4), (9, 5), (30, 7)]
 
 
 def strided_reference(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -65,7 +65,7 @@ def test_the_published_shape(ours: Callable, reference: Callable):
 
 
 @both
-@pytest.mark.parametrize(("width", "stride"), [(25, 4), (5, 3), (2, 3)])
+@pytest.mark.parametrize(("width", "stride"), [(25, 4), (2, 3)])
 def test_gradients_and_their_gradients(ours: Callable, reference: Callable, width: int, stride: int):
     x, kernel = drawn(width, 2, 3, 4 * stride)
 

@@ -78,8 +78,8 @@ class CrowdFigures:
         drawn: how many sounds of each kind the inception score and the Fréchet distance are measured on.
         seconds: length of all sounds.
         energy: energy distance from the held-out sounds, decibels; real: that of training sounds.
-        nearest: median distance to the nearest training sound, decibels; real: that of held-out sounds. What is made far
-            nearer was learned by heart.
+        nearest: median distance to the nearest training sound, decibels, all brought to one peak; real: that of held-out
+            sounds. What is made far nearer was learned by heart.
         accuracy: share of the sounds of which the judge guesses the label; None without a judge, as all below.
         inception: inception score.
         frechet: Fréchet distance from the held-out sounds; real: that of training sounds.
@@ -147,7 +147,8 @@ def compare(
             )
     drawn = min(map(len, crowds.values()))
     points = [_points(crowd.sounds, sample_rate) for crowd in (made, held_out, training)]
-    distances = memorising(made.sounds, held_out.sounds, library, sample_rate)
+    loud = ((name, _as_loud(np.asarray(sound, np.float32))) for name, sound in library)
+    distances = memorising(_as_loud(made.sounds), _as_loud(held_out.sounds), loud, sample_rate)
     figures = CrowdFigures(
         made=len(made), held_out=len(held_out), drawn=drawn, seconds=made.sounds.shape[1] / sample_rate,
         energy=Beside(_energy(points[0], points[1]), _energy(points[2], points[1])),
@@ -174,7 +175,9 @@ def compare(
         figures,
         accuracy=BesideInterval(*(interval(np.mean, hit) for hit in hits)) if all(map(len, hits)) else None,
         inception=BesideInterval(*scores),
-        frechet=BesideInterval(interval(frechet_distance, ours, theirs), interval(frechet_distance, known, theirs)),
+        frechet=BesideInterval(
+            *(interval(_frechet_of_pairs, np.stack([crowd, theirs], axis=1)) for crowd in (ours, known))
+        ),
     )
 
 
@@ -236,6 +239,17 @@ def _points(sounds: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32
 
 def _energy(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return float(_energy_distance(a, b, np.ones(len(a), bool), np.ones(len(b), bool)))
+
+
+def _frechet_of_pairs(pairs: NDArray[np.float32]) -> float:
+    """[n, 2, D]: drawing whole pairs anew keeps the labels of both crowds alike."""
+    return frechet_distance(pairs[:, 0], pairs[:, 1])
+
+
+def _as_loud(sounds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each sound [..., T] with a peak of 1; silence stays silent."""
+    peaks = np.abs(sounds).max(axis=-1, keepdims=True)
+    return (sounds / np.where(peaks > 0, peaks, 1)).astype(np.float32)
 
 
 def _cell(figure: float | Interval) -> str:

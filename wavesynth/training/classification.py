@@ -23,8 +23,6 @@ class ClassificationTraining(TrainingConfig):
 
     Attributes:
         augment: with which probability each of the changes in `wavesynth.training.augment` befalls a sound to learn.
-        smoothing: the share of certainty that it learns to give to all labels alike, so that it stays in doubt where sounds
-            are few (Szegedy et al., 2016).
     """
 
     steps: int = 1_000
@@ -34,14 +32,11 @@ class ClassificationTraining(TrainingConfig):
     validate_every: int = 100
     validation_windows: int = 1_000
     augment: float = 0.5
-    smoothing: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.augment <= 1:
             raise UserError(f"augment is {self.augment}: it must lie between 0 and 1")
-        if not 0 <= self.smoothing < 1:
-            raise UserError(f"smoothing is {self.smoothing}: it must be at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -72,12 +67,11 @@ class Classification:
 
         def loss(params: Params) -> tuple[jax.Array, Metrics]:
             figures = _figures(self.logits(params, sounds), batch["label"])
-            smoothing = self.training.smoothing
-            return (1 - smoothing) * figures["bits"] + smoothing * figures.pop("doubt"), figures
+            return figures["bits"], figures
 
-        (value, figures), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        (bits, figures), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
         norm = optax.tree.norm(gradients)
-        healthy = jnp.isfinite(value) & jnp.isfinite(norm)
+        healthy = jnp.isfinite(bits) & jnp.isfinite(norm)
         state = apply_gradients(state, gradients, self._optimizer, self.training.ema, healthy)
         return state, figures | {"gradient_norm": norm, "healthy": healthy}
 
@@ -86,13 +80,10 @@ class Classification:
 
 
 def _figures(logits: jax.Array, labels: jax.Array) -> Metrics:
-    """Means over all sounds that have a label. bits: of the right label. doubt: bits of all labels, their mean. error: the
-    share of wrong guesses."""
-    bits = -jax.nn.log_softmax(logits, axis=-1) / math.log(2)
-    figures = {
-        "bits": jnp.take_along_axis(bits, jnp.maximum(labels, 0)[:, None], axis=1)[:, 0],
-        "doubt": bits.mean(axis=1),
-        "error": logits.argmax(axis=-1) != labels,
-    }
+    """Bits of the right labels and the share of wrong guesses, the means over all sounds that have a label."""
     known = labels >= 0
-    return {name: jnp.where(known, each, 0).sum() / jnp.maximum(known.sum(), 1) for name, each in figures.items()}
+    chances = jax.nn.log_softmax(logits, axis=-1)
+    bits = -jnp.take_along_axis(chances, jnp.maximum(labels, 0)[:, None], axis=1)[:, 0] / math.log(2)
+    wrong = logits.argmax(axis=-1) != labels
+    count = jnp.maximum(known.sum(), 1)
+    return {"bits": jnp.where(known, bits, 0.0).sum() / count, "error": (wrong & known).sum() / count}
