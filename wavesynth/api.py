@@ -85,6 +85,7 @@ def train(
     family = bind(config.family, family_type(config.family).adapt(config.model, material), material)
     learned = family.windows(shards, training)
     held_out = family.held_out(learned)
+    fresh = None if resume else _fresh_params(family, learned, training.seed)  # it may find fault with the sounds
     states = None
     try:
         if not resume:
@@ -92,7 +93,7 @@ def train(
             runs.write_source(run, shards)
         runs.write(run, family, training)
         states = checkpoints.States(run, training.keep)
-        _train(family, training, learned, held_out, states, run, progress)
+        _train(family, training, learned, held_out, states, run, fresh, progress)
     except OSError as error:
         if error.errno not in checkpoints.DISK_FULL:
             raise
@@ -279,11 +280,11 @@ def _sampled(
 
 def _train(
     family: Family, training: TrainingConfig, learned: Batches, held_out: Batches, states: checkpoints.States,
-    run: Path, progress: bool,
+    run: Path, fresh: Params | None, progress: bool,
 ) -> None:  # fmt: skip
     objective = family.objective(training)
     if states.latest is None:
-        state = objective.init(_fresh_params(family, learned, training.seed))
+        state = objective.init(_fresh_params(family, learned, training.seed) if fresh is None else fresh)
         best = math.inf
     else:
         template = jax.eval_shape(objective.init, family.shapes())
@@ -332,17 +333,24 @@ def _preview(synth: Synth, folder: Path, training: TrainingConfig) -> None:
     seconds = None if synth.family.length else training.preview_seconds
     paths = synth.write(folder, n=4, seconds=seconds, seed=training.seed, force=True)
     if pictures.available():
-        sounds = {path.stem: files.read(path, synth.sample_rate) for path in paths}
+        sounds = {path.stem: _written(path) for path in paths}
         pictures.spectrogram(folder / "spectrogram.png", sounds, synth.sample_rate)
         _strip(folder.parent, synth.sample_rate)
 
 
+def _written(path: Path) -> np.ndarray:
+    """A preview as it was written: nothing is said of silence or an offset, which a young model may well make."""
+    import soundfile
+
+    return soundfile.read(path, dtype="float32")[0]
+
+
 def _strip(previews: Path, sample_rate: int) -> None:
     """PREVIEWS/progress.png: the first sounds of some previews, a row for each of them; time goes down."""
-    steps = sorted(folder for folder in previews.iterdir() if (folder / "000.wav").exists())
+    steps = sorted(folder for folder in previews.iterdir() if folder.name.isdigit() and (folder / "000.wav").exists())
     chosen = [steps[index] for index in np.linspace(0, len(steps) - 1, min(len(steps), STRIP_ROWS)).round().astype(int)]
     sounds = {
-        f"step {int(folder.name):,}, {path.stem}": files.read(path, sample_rate)
+        f"step {int(folder.name):,}, {path.stem}": _written(path)
         for folder in chosen
         for path in sorted(folder.glob("*.wav"))
     }

@@ -100,14 +100,3 @@ def test_a_split_without_labels_is_named(tmp_path: Path):
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
     with pytest.raises(UserError, match=r"no clip of the split 'valid' has a label: give some one in metadata.csv"):
         wavesynth.train(tmp_path, tmp_path.parent / "judge-of-none", CONFIG, progress=False)
-
-
-def test_clips_without_a_label_do_not_stop_it(tmp_path: Path):
-    lines = ["file,label,split"]
-    for i, (label, split) in enumerate([("a", "train"), ("b", "train"), ("", "train"), ("a", "valid"), ("", "valid")]):
-        soundfile.write(tmp_path / f"{i}.wav", 0.5 * np.sin(np.arange(4_000) / (3 + i)), 16_000)
-        lines.append(f"{i}.wav,{label},{split}")
-    (tmp_path / "metadata.csv").write_text("\n".join(lines))
-    small = dataclasses.replace(CONFIG, model=dataclasses.replace(PRESET.model, channels=4, layers=1))
-    synth = wavesynth.train(tmp_path, tmp_path.parent / "judge-of-some", small, steps=2, progress=False)
-    assert synth.labels == ("a", "b")

@@ -32,25 +32,36 @@ def refine(
 
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, max(steps, 1)))
     points = jax.tree.map(jnp.asarray, starts)
-    figures = figure(points)
-    state = (points, optimizer.init(points), points, figures)
+    judge = jax.jit(figure)
+    state = (points, optimizer.init(points), *_better(judge(points), points, None))
     advance = jax.jit(partial(_advance, figure, optimizer))  # a loop inside it would run slower on a CPU
     with tqdm(total=steps, desc=what, unit="step", disable=not progress) as bar:
         for _ in range(steps):
             state = advance(state)
             bar.update()
             bar.set_postfix_str(f"best {float(state[3].min()):.3f}")
-    _, _, points, figures = state
+    last, _, points, figures = state
+    points, figures = _better(judge(last), last, (points, figures))
     best = int(jnp.argmin(figures))
     return jax.tree.map(lambda leaf: np.asarray(leaf[best]), points), float(figures[best])
 
 
 def _advance(figure: Callable, optimizer: optax.GradientTransformation, state: tuple) -> tuple:
     """One step from (points, the optimiser's state, the best points so far, their figures)."""
-    points, moments, best, least = state
+    points, moments, *best = state
     figures, pull = jax.vjp(figure, points)
     (gradients,) = pull(jnp.ones_like(figures))
-    better = figures < least
-    best = jax.tree.map(lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), points, best)
     updates, moments = optimizer.update(gradients, moments)
-    return optax.apply_updates(points, updates), moments, best, jnp.minimum(figures, least)
+    return optax.apply_updates(points, updates), moments, *_better(figures, points, best)
+
+
+def _better(figures: jax.Array, points: Any, best: Any) -> tuple[Any, jax.Array]:
+    """The better of points and the best so far (None at first), and their figures; what is no number is the worst."""
+    figures = jnp.where(jnp.isnan(figures), jnp.inf, figures)
+    if best is None:
+        return points, figures
+    better = figures < best[1]
+    chosen = jax.tree.map(
+        lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), points, best[0]
+    )
+    return chosen, jnp.where(better, figures, best[1])

@@ -106,11 +106,13 @@ class Adversarial:
         key = jax.random.fold_in(jax.random.key(self.training.seed), state.step)
         rows = {name: leaf.reshape(-1, steps, *leaf.shape[1:]) for name, leaf in batch.items()}
         stepped, figures, parts = state, {}, [{name: leaf[:, i] for name, leaf in rows.items()} for i in range(steps)]
+        largest = jnp.zeros(())
         for index, part in enumerate(parts):
             stepped, figures = self.critic_step(stepped, part, jax.random.fold_in(key, index + 1))
+            largest = jnp.maximum(largest, figures.pop("largest"))
         stepped, others = self.generator_step(stepped, parts[-1], jax.random.fold_in(key, 0))
         figures |= others | {"augment": state.optimizer["augment"]}
-        healthy = jnp.isfinite(sum(figures.values())) & (figures.pop("largest") < RUN_AWAY)
+        healthy = jnp.isfinite(sum(figures.values())) & (largest < RUN_AWAY)
         kept = jax.tree.map(lambda new, old: jnp.where(healthy, new, old), stepped, state)
         return kept, figures | {"healthy": healthy}
 
@@ -129,7 +131,7 @@ class Adversarial:
             params=state.params | {"critics": critics},
             optimizer=state.optimizer | {"critics": moments, "augment": probability},
         )
-        return stepped, figures | {"critic": loss, "critic_norm": optax.global_norm(gradients)}
+        return stepped, figures | {"critic": loss, "critic_norm": optax.tree.norm(gradients)}
 
     def generator_step(self, state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         """One step of the generator and its moving average, which ends a step."""
@@ -139,7 +141,7 @@ class Adversarial:
         generator, moments = self._update("generator", gradients, state)
         ema = update_average(state.ema, {"generator": generator}, state.step, self.training.ema)
         params, optimizer = state.params | {"generator": generator}, state.optimizer | {"generator": moments}
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         return TrainState(state.step + 1, params, ema, optimizer), {
             "generator": loss, "generator_norm": norm, "level": level,
         }  # fmt: skip
