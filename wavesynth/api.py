@@ -117,7 +117,8 @@ def load(run: PathName) -> Synth:
     enable_compile_cache()
     run = Path(run)
     family, _ = runs.read(run)
-    return Synth(family, checkpoints.read_weights(run, family.published(family.shapes())))
+    shapes = family.published(family.shapes()) | family.memory_shapes()
+    return Synth(family, checkpoints.read_weights(run, shapes))
 
 
 def score_files(synth: Synth, folder: PathName, **how: Any) -> Iterator[tuple[str, int, float]]:
@@ -296,7 +297,9 @@ def _train(
     try:
         loop.train(
             objective, state, training, batches=learned, held_out=held_out, states=states, journal=journal, best=best,
-            publish=lambda params, step, value: checkpoints.publish(run, params, {"step": step, objective.metric: value}),
+            publish=lambda params, step, value: checkpoints.publish(
+                run, params | family.memory(params, learned), {"step": step, objective.metric: value}
+            ),
             preview=lambda params, step: _preview(
                 Synth(family, jax.device_get(params)), run / "previews" / f"{step:07d}", training
             ),

@@ -31,7 +31,8 @@ class Request:
     """What is wanted of a sampler: `n` sounds, all alike but for chance.
 
     implementation: of the sampler's inner loop, None for the fastest. dtype: of its weights, None for the model's own.
-    latent: float32 [D], or [n, D] with one for each; None leaves the timbre to the label, or to chance.
+    latent: float32 [D], or a path [F, D] where timbres are paths, or either with a leading n for one each; None leaves
+    the timbre to the label, or to chance. endless: whether a sound goes on, the last frame held, when its path is over.
     label: a label's number, -1 for none. pitch: MIDI number, or None. prime: float32 [P], sound to go on from.
     truncation: 1 keeps all the variety of a latent space, less draws what is made towards its middle, 0 is the middle.
     """
@@ -44,6 +45,7 @@ class Request:
     prime: np.ndarray | None = None
     strategy: Strategy = Strategy()
     truncation: float = 1.0
+    endless: bool = False
     implementation: str | None = None
     dtype: Dtype | None = None
 
@@ -58,7 +60,8 @@ class Family(ABC):
     """One kind of model, bound to the shape of its network and to what it knows of the sounds.
 
     name: as in config.json. model_config, training_config: the dataclasses of its networks' shapes and of how they are
-    trained. presets: by name. makes_sounds: whether it can sample; previews are made of what does.
+    trained. presets: by name. makes_sounds: whether it can sample; previews are made of what does. reconstructs: whether
+    decoding what a sound is encoded to gives that sound again; previews then show sounds beside what is made of them.
     """
 
     name: ClassVar[str]
@@ -66,6 +69,7 @@ class Family(ABC):
     training_config: ClassVar[type[TrainingConfig]] = TrainingConfig
     presets: ClassVar[dict[str, Config]]
     makes_sounds: ClassVar[bool] = True
+    reconstructs: ClassVar[bool] = False
 
     def __init__(self, model: Any, material: Material) -> None:
         self.model, self.material = model, material
@@ -88,6 +92,11 @@ class Family(ABC):
     @property
     def length(self) -> int | None:
         """Samples of every sound that it makes; None where they may have any length."""
+        return None
+
+    @property
+    def frame_rate(self) -> float | None:
+        """Frames a second of its timbres, where they are paths in time; None where a timbre is a point."""
         return None
 
     @property
@@ -120,6 +129,14 @@ class Family(ABC):
         """The part of that tree which makes sounds: what a synth holds. The moving average is taken of it alone."""
         return params
 
+    def memory(self, params: Params, learned: Batches) -> Params:
+        """What is kept of the training sounds beside the published parameters; made whenever those are published."""
+        return {}
+
+    def memory_shapes(self) -> Params:
+        """The tree that `memory` returns, as shapes without values."""
+        return {}
+
     @abstractmethod
     def objective(self, training: TrainingConfig) -> Objective:
         """What the loop optimises."""
@@ -137,19 +154,19 @@ class Family(ABC):
         self.cannot("score samples", "its objective is not a likelihood")
 
     def latent(self, params: Params, label: int) -> np.ndarray:
-        """The point of the latent space, float32 [D], that stands for a label."""
+        """The timbre, float32 [D] or [F, D], that stands for a label."""
         self.cannot("turn a label into a timbre")
 
     def latents(self, params: Params, n: int, seed: int, label: int) -> np.ndarray:
-        """Points of the latent space drawn by chance, float32 [n, D]."""
+        """Timbres drawn by chance, float32 [n, D] or [n, F, D]."""
         self.cannot("draw timbres by chance", "its latent space holds the labels alone")
 
     def encode(self, params: Params, samples: np.ndarray, request: Request, progress: bool) -> np.ndarray:
-        """The point of the latent space, float32 [D], that sounds most like samples [T]; `request` knows label and seed."""
+        """The timbre, float32 [D] or [F, D], that sounds most like samples [T]; `request` knows label, pitch and seed."""
         self.cannot("turn a sound into a timbre")
 
     def between(self, a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-        """The point a share t, 0 to 1, of the way from a to b, all float32 [D]; the ends are exactly a and b."""
+        """The timbre a share t of the way from a to b, all of one shape; the ends are exactly a and b."""
         return straight(a, b, t)
 
     def features(self, params: Params, sounds: np.ndarray) -> np.ndarray:
