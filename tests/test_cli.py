@@ -226,7 +226,7 @@ def test_info_of_published_weights(trained: Path, tmp_path: Path, start):
 
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, compile_cache: None):
-    # With a network that trains in a second, for two steps; what it leaves is the demo's own.
+    # With networks that train in a second, for two steps; what it leaves is the demo's own.
     import dataclasses
 
     from wavesynth import demo
@@ -234,13 +234,26 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     whole = wavesynth.preset("wavenet-tiny")
     model = dataclasses.replace(whole.model, stacks=1, layers_per_stack=4, channels=4, skip_channels=8, head_channels=8)
     training = dataclasses.replace(whole.training, steps=2, batch_size=2, crop=256, preview_seconds=0.05)
-    monkeypatch.setattr(demo, "preset", lambda _: dataclasses.replace(whole, model=model, training=training))
+    tiny = {"wavenet-tiny": dataclasses.replace(whole, model=model, training=training)}
+    gan = wavesynth.preset("wavegan-tiny")
+    model = dataclasses.replace(
+        gan.model, strides=(16,), channels=4, latent=8, style_channels=8, critic_channels=0, spectral_windows=(64,),
+        spectral_channels=8,
+    )  # fmt: skip
+    tiny["wavegan-tiny"] = dataclasses.replace(
+        gan, model=model, training=dataclasses.replace(gan.training, steps=2, batch_size=2)
+    )
+    monkeypatch.setattr(demo, "preset", tiny.__getitem__)
+    monkeypatch.setattr(demo, "DRUM_STEPS", 2)
     assert main(["demo", str(tmp_path / "demo")]) == 0
     said = capsys.readouterr()
-    assert all(f"{i} of 4" in said.out for i in range(1, 5))
+    assert all(f"{i} of 6" in said.out for i in range(1, 7))
     page = (tmp_path / "demo" / "index.html").read_text()
     wavs = list((tmp_path / "demo").glob("*/*.wav"))
-    assert len(wavs) >= 15
+    assert {folder: sum(wav.parent.name == folder for wav in wavs) for folder in ("drums", "real-drums", "grid")} == {
+        "drums": 6, "real-drums": 6, "grid": 16,
+    }  # fmt: skip
+    assert len(wavs) >= 15 + 28
     for wav in wavs:
         assert wav.name.replace(" ", "%20") in page or wav.name in page
     assert main(["demo", str(tmp_path / "demo")]) == 2

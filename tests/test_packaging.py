@@ -24,14 +24,27 @@ LAYERS = (
     {"kernels"},
     {"training", "sampling", "timbre", "evaluation"},
     {"families"},
+    {"sampler"},
     {"synth"},
-    {"runs"},
+    {"song"},
+    {"runs", "previews", "exports"},
     {"api"},
     {"__init__"},
     {"__main__", "demo"},
 )
 # Slow to import, or not always installed: imported in the function that uses them.
-IMPORTED_WHERE_USED = {"soundfile", "soxr", "tyro", "matplotlib", "tensorboardX", "torch", "grain", "av"}
+IMPORTED_WHERE_USED = {
+    "soundfile",
+    "soxr",
+    "tyro",
+    "matplotlib",
+    "tensorboardX",
+    "torch",
+    "grain",
+    "av",
+    "swift_f0",
+    "mido",
+}
 MACHINE_PATH = re.compile(r"(?<![\w.:$}])/(?:work|home|root|Users|opt|tmp/w)/\w")
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wavesynth.data.prepare import prepare
     from wavesynth.errors import UserError
     from wavesynth.families import preset
+    from wavesynth.song import render
     from wavesynth.synth import Synth
     from wavesynth.timbre.timbre import Timbre
 
@@ -27,10 +28,11 @@ _HOMES = {
     "load": "wavesynth.api",
     "prepare": "wavesynth.data.prepare",
     "preset": "wavesynth.families",
+    "render": "wavesynth.song",
     "train": "wavesynth.api",
 }
 
-__all__ = ["Synth", "Timbre", "UserError", "__version__", "evaluate", "load", "prepare", "preset", "train"]
+__all__ = ["Synth", "Timbre", "UserError", "__version__", "evaluate", "load", "prepare", "preset", "render", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from wavesynth.errors import UserError
 
@@ -182,8 +182,70 @@ def _play(blocks: Iterator[Any], sample_rate: int) -> None:
     print()
 
 
+def encode(arguments: list[str]) -> None:
+    """RUN SOUND OUT.json: write the timbre that sounds most like a sound; --pitch 60 --label flute."""
+    from tyro.conf import arg
+
+    import wavesynth
+
+    def encode(
+        run: Annotated[Path, arg(metavar="RUN")], sound: Annotated[Path, arg(metavar="SOUND")],
+        out: Annotated[Path, arg(metavar="OUT")], /, pitch: float | None = None, label: str | None = None, seed: int = 0,
+        force: bool = False,
+    ) -> None:  # fmt: skip
+        """Write the timbre that sounds most like a sound, for decode, morph, grid, glide and render.
+
+        Args:
+            run: a run folder, or a published one.
+            sound: the file to listen to.
+            out: the file to write, OUT.json; its numbers lie beside it in OUT.safetensors.
+            pitch: MIDI number of the sound; looked for in its name, then in itself, where it is left out.
+            label: one of the labels that the model was trained with, where the sound is known to be of it.
+            seed: of a search.
+            force: overwrite the timbre that is there.
+        """
+        timbre = wavesynth.load(run).encode(sound, pitch=pitch, label=label, seed=seed, progress=True)
+        timbre.save(out, force=force)
+        print(f"wrote {out}: {'x'.join(map(str, timbre.latent.shape))} numbers of {timbre.seconds:.2f} s")
+
+    _run(encode, arguments)
+
+
+def decode(arguments: list[str]) -> None:
+    """RUN TIMBRE.json OUT.wav: the sound of a timbre; --seconds 2 --fill hold|loop|stretch --pitch 60."""
+    from tyro.conf import arg
+
+    import wavesynth
+
+    def decode(
+        run: Annotated[Path, arg(metavar="RUN")], timbre: Annotated[Path, arg(metavar="TIMBRE")],
+        out: Annotated[Path, arg(metavar="OUT")], /, seconds: float | None = None, pitch: float | None = None,
+        fill: Literal["hold", "loop", "stretch"] = "hold", seed: int = 0, force: bool = False,
+    ) -> None:  # fmt: skip
+        """Write the sound of a timbre.
+
+        Args:
+            run: the run folder that it was encoded with.
+            timbre: what encode wrote.
+            out: the wav to write.
+            seconds: length. Left out: that of the sound it was made of.
+            pitch: MIDI number; 60 is middle C. Left out: that of the sound it was made of.
+            fill: how a timbre is made to last longer: its end is held, it begins again, or all of it goes slower.
+            seed: the same seed gives the same sound.
+            force: overwrite the wav that is there.
+        """
+        from wavesynth.audio import files
+
+        synth = wavesynth.load(run)
+        sound = synth.decode(wavesynth.Timbre.load(timbre), seconds, pitch=pitch, fill=fill, seed=seed)
+        files.write(out, sound, synth.sample_rate, force=force)
+        print(f"wrote {out}")
+
+    _run(decode, arguments)
+
+
 def morph(arguments: list[str]) -> None:
-    """RUN A B OUT: write the sounds on the way from A to B, labels or wavs; --steps 9 --seconds 1 [--pitch 60]."""
+    """RUN A B OUT: the sounds on the way from A to B, a picture and figures; labels, wavs or timbres; --steps 9."""
     from tyro.conf import arg
 
     import wavesynth
@@ -192,34 +254,143 @@ def morph(arguments: list[str]) -> None:
         run: Annotated[Path, arg(metavar="RUN")], a: Annotated[str, arg(metavar="A")],
         b: Annotated[str, arg(metavar="B")], out: Annotated[Path, arg(metavar="OUT")], /,
         steps: int = 9, seconds: float | None = None, seed: int = 0, pitch: float | None = None, temperature: float = 1.0,
-        force: bool = False,
+        even: bool | None = None, as_loud: bool = True, force: bool = False,
     ) -> None:  # fmt: skip
-        """Write the sounds on the way from one sound or label to another.
+        """Write the sounds on the way from one sound, label or timbre to another, and how good a morph they are.
+
+        OUT gets the wavs 000.wav ..., morph.wav, which plays them in turn, morph.png and figures.json.
 
         Args:
             run: a run folder, or a published one.
-            a: the label or the file to begin with.
-            b: the label or the file to end with.
+            a: the label, the sound or the timbre to begin with.
+            b: the label, the sound or the timbre to end with.
             out: the folder to write.
             steps: how many sounds, both ends included.
-            seconds: length of each. Left out: the model's own length, or 1.
+            seconds: length of each. Left out: the model's own length, that of the longer sound, or 1.
             seed: the same seed gives the same sounds.
-            pitch: MIDI number; 60 is middle C.
+            pitch: MIDI number of all; 60 is middle C. Left out: the way from one sound's to the other's.
             temperature: less than 1 is safer, more is wilder.
-            force: overwrite wavs that are there.
+            even: space the steps evenly to the ear. Left out: where sounds are made whole.
+            as_loud: bring levels onto the straight way from one end's to the other's.
+            force: overwrite what is there.
         """
-        from wavesynth.audio import files
-        from wavesynth.synth import numbered
+        from wavesynth.evaluation.morphing import table
+        from wavesynth.exports import write_morph
+        from wavesynth.sampler import numbered
 
         synth = wavesynth.load(run)
-        paths = numbered(out, steps, force)
-        sounds = synth.morph(a, b, steps, seconds, seed=seed, pitch=pitch, temperature=temperature)
-        out.mkdir(parents=True, exist_ok=True)
-        for path, sound in zip(paths, sounds, strict=True):
-            files.write(path, sound, synth.sample_rate, force=force)
-        print(f"wrote {paths[0]} to {paths[-1].name}")
+        numbered(out, steps, force)  # which fails before anything is made
+        sounds = synth.morph(
+            a, b, steps, seconds, even=even, as_loud=as_loud, seed=seed, pitch=pitch, temperature=temperature
+        )
+        figures = write_morph(synth, sounds, out, force=force)
+        print(f"wrote {out / '000.wav'} to {steps - 1:03d}.wav, and morph.wav, which plays them in turn")
+        if figures:
+            print(table(figures))
 
     _run(morph, arguments)
+
+
+def grid(arguments: list[str]) -> None:
+    """RUN OUT A B [C D]: the sounds between two to four corners; labels, wavs or timbres; --size 5."""
+    from tyro.conf import arg
+
+    import wavesynth
+
+    def grid(
+        run: Annotated[Path, arg(metavar="RUN")], out: Annotated[Path, arg(metavar="OUT")],
+        corners: Annotated[tuple[str, ...], arg(metavar="A B [C D]")], /, size: int = 5, seconds: float | None = None,
+        seed: int = 0, pitch: float | None = None, force: bool = False,
+    ) -> None:  # fmt: skip
+        """Write the sounds between two to four corners: the first row goes from A to B, the last from C to D.
+
+        Args:
+            run: a run folder, or a published one.
+            out: the folder to write: ROW-COLUMN.wav, and grid.png.
+            corners: labels, sounds or timbres.
+            size: sounds along each side.
+            seconds: length of each. Left out: the model's own length, that of the longest sound, or 1.
+            seed: the same seed gives the same sounds.
+            pitch: MIDI number of all; 60 is middle C.
+            force: overwrite what is there.
+        """
+        from wavesynth.exports import write_grid
+
+        synth = wavesynth.load(run)
+        paths = write_grid(synth, synth.grid(corners, size, seconds, seed=seed, pitch=pitch), out, force=force)
+        print(f"wrote {paths[0]} to {paths[-1].name}")
+
+    _run(grid, arguments)
+
+
+def glide(arguments: list[str]) -> None:
+    """RUN A B OUT.wav: one sound that moves from A to B; labels, wavs or timbres; --seconds 4."""
+    from tyro.conf import arg
+
+    import wavesynth
+
+    def glide(
+        run: Annotated[Path, arg(metavar="RUN")], a: Annotated[str, arg(metavar="A")],
+        b: Annotated[str, arg(metavar="B")], out: Annotated[Path, arg(metavar="OUT")], /,
+        seconds: float = 4.0, pitch: float | None = None, fill: Literal["hold", "loop", "stretch"] = "hold", seed: int = 0,
+        force: bool = False,
+    ) -> None:  # fmt: skip
+        """Write one sound that moves from one sound, label or timbre to another.
+
+        Args:
+            run: a run folder, or a published one.
+            a: the label, the sound or the timbre to begin with.
+            b: the label, the sound or the timbre to end with.
+            out: the wav to write.
+            seconds: length.
+            pitch: MIDI number; 60 is middle C. Left out: that of A.
+            fill: how a timbre is made to last longer: its end is held, it begins again, or all of it goes slower.
+            seed: the same seed gives the same sound.
+            force: overwrite the wav that is there.
+        """
+        from wavesynth.audio import files
+
+        synth = wavesynth.load(run)
+        sound = synth.glide(a, b, seconds, pitch=pitch, fill=fill, seed=seed)
+        files.write(out, sound, synth.sample_rate, force=force)
+        print(f"wrote {out}")
+
+    _run(glide, arguments)
+
+
+def render(arguments: list[str]) -> None:
+    """SONG OUT: play a MIDI file into a wav; --synth RUN [--label flute, or --timbre A.json --glide B.json]."""
+    from tyro.conf import arg
+
+    import wavesynth
+
+    def render(
+        song: Annotated[Path, arg(metavar="SONG")], out: Annotated[Path, arg(metavar="OUT")], /,
+        synth: Annotated[Path, arg(metavar="RUN")], timbre: Path | None = None, glide: Path | None = None,
+        label: str | None = None, channels: tuple[int, ...] | None = None, seed: int = 0, force: bool = False,
+    ) -> None:  # fmt: skip
+        """Play the notes of a MIDI file into a wav.
+
+        Args:
+            song: the MIDI file.
+            out: the wav to write.
+            synth: a run folder, or a published one, of a model that plays pitches.
+            timbre: what the notes sound like, a file that Timbre.save wrote.
+            glide: such a file of the timbre to move to while the song goes on.
+            label: one of the labels that the model was trained with, in place of a timbre.
+            channels: those to play, 1 to 16; all but 10, the drums, where they are left out.
+            seed: the same seed gives the same sounds.
+            force: overwrite the wav that is there.
+        """
+        loaded = {name: wavesynth.Timbre.load(path) for name, path in (("timbre", timbre), ("glide", glide)) if path}
+        print(
+            wavesynth.render(
+                song, out, wavesynth.load(synth), label=label, channels=channels, seed=seed, force=force, progress=True,
+                **loaded,
+            )
+        )  # fmt: skip
+
+    _run(render, arguments)
 
 
 def score(arguments: list[str]) -> None:
@@ -329,8 +500,8 @@ def demo(arguments: list[str]) -> None:
 
 
 COMMANDS = {
-    "prepare": prepare, "train": train, "sample": sample, "morph": morph, "score": score, "evaluate": evaluate,
-    "info": info, "demo": demo,
+    "prepare": prepare, "train": train, "sample": sample, "encode": encode, "decode": decode, "morph": morph, "grid": grid,
+    "glide": glide, "render": render, "score": score, "evaluate": evaluate, "info": info, "demo": demo,
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from wavesynth import runs
-from wavesynth.audio import files, pictures
+from wavesynth.audio import files
 from wavesynth.audio.names import display
 from wavesynth.audio.pcm import to_float
 from wavesynth.config import Config, Material, TrainingConfig
@@ -28,6 +28,7 @@ from wavesynth.errors import UserError
 from wavesynth.evaluation import crowds
 from wavesynth.families import Family, bind, family_type, preset
 from wavesynth.families.base import ONE_SHOT_SECONDS
+from wavesynth.previews import write_preview
 from wavesynth.synth import Synth
 from wavesynth.training import checkpoints, loop
 from wavesynth.training.journal import Journal
@@ -38,7 +39,6 @@ from wavesynth.training.state import Params
 PathName = str | PathLike[str]
 DEFAULT_PRESET = "wavenet-small"
 CALIBRATION_WINDOWS = 64
-STRIP_ROWS = 8  # of the picture of all previews
 
 
 def train(
@@ -76,10 +76,12 @@ def train(
     shards = _open(Path(source), run, resume, force, progress)
     if resume:
         runs.check_source(run, shards)
+    pitches = [clip.pitch for clip in shards.clips if clip.pitch is not None]
     material = Material(
         shards.sample_rate,
         shards.labels,
-        pitched=any(clip.pitch is not None for clip in shards.clips),
+        pitched=bool(pitches),
+        pitches=(min(pitches), max(pitches)) if pitches else (),
         clip_seconds=statistics.median(clip.length for clip in shards.clips) / shards.sample_rate,
     )
     family = bind(config.family, family_type(config.family).adapt(config.model, material), material)
@@ -300,8 +302,8 @@ def _train(
             publish=lambda params, step, value: checkpoints.publish(
                 run, params | family.memory(params, learned), {"step": step, objective.metric: value}
             ),
-            preview=lambda params, step: _preview(
-                Synth(family, jax.device_get(params)), run / "previews" / f"{step:07d}", training
+            preview=lambda params, step: write_preview(
+                Synth(family, jax.device_get(params)), held_out, run / "previews" / f"{step:07d}", training
             ),
             progress=progress,
         )  # fmt: skip
@@ -327,37 +329,6 @@ def _introduction(
         f"{len(held_out.clips)} held out, {training.steps} steps.\n{objective.meaning}: {figures}; "
         f"{objective.aim}."
     )
-
-
-def _preview(synth: Synth, folder: Path, training: TrainingConfig) -> None:
-    """A few sounds to listen to and, where matplotlib is installed, to look at; nothing where the family makes none."""
-    if not synth.family.makes_sounds:
-        return
-    seconds = None if synth.family.length else training.preview_seconds
-    paths = synth.write(folder, n=4, seconds=seconds, seed=training.seed, force=True)
-    if pictures.available():
-        sounds = {path.stem: _written(path) for path in paths}
-        pictures.spectrogram(folder / "spectrogram.png", sounds, synth.sample_rate)
-        _strip(folder.parent, synth.sample_rate)
-
-
-def _written(path: Path) -> np.ndarray:
-    """A preview as it was written: nothing is said of silence or an offset, which a young model may well make."""
-    import soundfile
-
-    return soundfile.read(path, dtype="float32")[0]
-
-
-def _strip(previews: Path, sample_rate: int) -> None:
-    """PREVIEWS/progress.png: the first sounds of some previews, a row for each of them; time goes down."""
-    steps = sorted(folder for folder in previews.iterdir() if folder.name.isdigit() and (folder / "000.wav").exists())
-    chosen = [steps[index] for index in np.linspace(0, len(steps) - 1, min(len(steps), STRIP_ROWS)).round().astype(int)]
-    sounds = {
-        f"step {int(folder.name):,}, {path.stem}": _written(path)
-        for folder in chosen
-        for path in sorted(folder.glob("*.wav"))
-    }
-    pictures.spectrogram(previews / "progress.png", sounds, sample_rate, columns=4)
 
 
 def _open(source: Path, run: Path, resume: bool, force: bool, progress: bool) -> Shards:

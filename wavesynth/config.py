@@ -24,13 +24,15 @@ class Material:
     """What a model must know of the sounds it is trained on.
 
     sample_rate: Hz. labels: names, in the order of their numbers. pitched: whether any clip has a pitch.
-    clip_seconds: the median length of a clip; it tells a folder of notes from one of whole pieces.
+    clip_seconds: the median length of a clip; it tells a folder of notes from one of whole pieces. pitches: the lowest and
+    the highest MIDI number; empty where there are none.
     """
 
     sample_rate: int
     labels: tuple[str, ...] = ()
     pitched: bool = False
     clip_seconds: float = 0.0
+    pitches: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.sample_rate < 1:

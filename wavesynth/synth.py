@@ -1,307 +1,270 @@
 """`Synth`: a trained model, ready to use."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property
-from hashlib import sha256
-from itertools import chain
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-import jax
 import numpy as np
 
-from wavesynth.audio import files
+from wavesynth.audio import pitch as pitches
+from wavesynth.audio.pcm import to_float
+from wavesynth.audio.sounds import Sound, samples_of
 from wavesynth.config import check_seed
+from wavesynth.data.corpus import pitch_of, scan
+from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
-from wavesynth.families import Dtype, Family, Request
-from wavesynth.sampling.strategies import Strategy
-from wavesynth.timbre.timbre import Timbre
+from wavesynth.evaluation import descriptors
+from wavesynth.evaluation.neighbours import nearest
+from wavesynth.families import Request
+from wavesynth.sampler import Sampler
+from wavesynth.timbre import morph as ways
+from wavesynth.timbre.directions import Direction, following, principal
+from wavesynth.timbre.timbre import FILLS, Fill, Timbre, alike, lerp, mean, onset_at
 
-Sound = np.ndarray | str | PathLike[str]
-"""Samples at the synth's rate, float [T] in [-1, 1], or a file of any rate and channel count."""
+SILENCE = 1e-4  # the highest sample of what is taken for silence: 80 dB below full scale
 
 
 @dataclass(frozen=True, eq=False)
-class Synth:
+class Synth(Sampler):
     """A model with its weights. Arrays in, arrays out: float32 in [-1, 1] at `sample_rate`.
 
     >>> synth = wavesynth.load("runs/drums")
     >>> audio = synth.sample(n=8, seconds=1.0, seed=0, label="kick")        # [8, T]
 
     Everything that draws takes a seed: the same seed, machine and version give the same samples. What a model of this
-    family cannot do is a UserError that says why.
+    family cannot do is a UserError that says why. Here is what it does with timbres; to sample and to score, see `Sampler`.
     """
 
-    family: Family
-    params: dict[str, Any]
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-        return self.family.material.sample_rate
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels it was trained with."""
-        return self.family.material.labels
-
-    @property
-    def longest(self) -> float:
-        """Seconds of the longest sound that it makes; inf where there is no end to them."""
-        return (self.family.length or math.inf) / self.sample_rate
-
-    @cached_property
-    def num_parameters(self) -> int:
-        return sum(leaf.size for leaf in jax.tree.leaves(self.params))
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Names these weights; timbres carry it."""
-        digest = sha256()
-        for leaf in jax.tree.leaves(self.params):
-            digest.update(np.asarray(leaf).tobytes())
-        return digest.hexdigest()[:16]
-
-    def sample(self, n: int = 1, seconds: float | None = None, **wishes: Any) -> np.ndarray:
-        """`n` sounds of `seconds`, float32 [n, T]. `wishes`: see `blocks`.
-
-        seconds: None for as long as the model's sounds are, or one second where they may have any length.
-        All are in memory at once; to write long ones to disk as they are made, see `write`.
-        """
-        if seconds == math.inf:
-            raise UserError(
-                "seconds is inf: an endless sound does not fit into memory; take it from stream, or write it"
-            )
-        return np.concatenate(list(self.blocks(n, self._or_usual(seconds), **wishes)), axis=1)
-
-    def blocks(
-        self,
-        n: int = 1,
-        seconds: float = math.inf,
-        *,
-        seed: int = 0,
-        label: str | None = None,
-        timbre: Timbre | None = None,
-        pitch: float | None = None,
-        prime: Sound | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        truncation: float = 1.0,
-        implementation: str | None = None,
-        dtype: Dtype | None = None,
-    ) -> Iterator[np.ndarray]:
-        """`n` sounds as they are made: blocks float32 [n, t], until `seconds` are full or the sounds are over.
-
-        label: one of `labels`. timbre: a point of the latent space, in place of a label. pitch: MIDI number (60 is
-        middle C). prime: a sound to go on from; it is not repeated. temperature, top_k, top_p: see
-        `wavesynth.sampling.strategies.Strategy`. truncation: of a latent space, below 1 for less variety and fewer
-        failures. implementation: of the op that decodes; None takes the fastest. dtype:
-        "bfloat16" halves the weights that are read for each sample, and is faster; None is the model's own.
-        """
-        if n < 1:
-            raise UserError(f"n is {n}: ask for at least 1 sound")
-        if label is not None and timbre is not None:
-            raise UserError(f"label is {label!r} and a timbre is given too: give one of them")
-        check_seed(seed)
-        request = Request(
-            n=n, seed=seed, label=self.family.material.label_index(label), pitch=_checked_pitch(pitch),
-            latent=None if timbre is None else self._own(timbre),
-            prime=None if prime is None else self._samples(prime, "prime"),
-            strategy=Strategy(temperature, top_k, top_p), truncation=truncation, implementation=implementation,
-            dtype=dtype,
-        )  # fmt: skip
-        left = self._num_samples(seconds)
-        return self._cut(self.family.stream(self.params, request), left)
-
-    def stream(self, seed: int = 0, block: int = 1_024, **wishes: Any) -> Iterator[np.ndarray]:
-        """One endless sound in blocks, float32 [block], at constant memory. `wishes`: see `blocks`."""
-        if block < 1:
-            raise UserError(f"block is {block}: it must be at least 1 sample")
-        if self.family.length:
-            self.family.cannot("stream", f"its sounds end after {self.longest:g} seconds")
-        return _recut((made[0] for made in self.blocks(1, seed=seed, **wishes)), block)
-
-    def write(
-        self, folder: str | PathLike[str], n: int = 1, seconds: float | None = None, *, force: bool = False,
-        progress: bool = False, **wishes: Any,
-    ) -> list[Path]:  # fmt: skip
-        """Writes `n` sounds to FOLDER/000.wav, 001.wav ... as they are made, at constant memory; returns the paths.
-
-        An interrupt leaves what was made so far as whole wavs. Nothing is overwritten unless `force`.
-        """
-        from tqdm import tqdm
-
-        seconds = self._or_usual(seconds)
-        total = self._num_samples(seconds)
-        blocks = self.blocks(n, seconds, **wishes)
-        paths = numbered(folder, n, force)
-        blocks = chain([next(blocks)], blocks)  # what cannot be sampled fails before anything is written
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            writers = [stack.enter_context(files.WavWriter(path, self.sample_rate, force=force)) for path in paths]
-            scale = n / self.sample_rate
-            bar = stack.enter_context(
-                tqdm(total=round(total * scale, 1), unit="s", unit_scale=False, disable=not progress)
-            )
-            made = 0
-            for block in blocks:
-                for writer, row in zip(writers, block, strict=True):
-                    writer.append(row)
-                made += block.shape[1]
-                bar.update(round(made * scale, 1) - bar.n)
-                bar.set_postfix_str(f"{made * n / max(bar.format_dict['elapsed'], 1e-9):,.0f} samples/s")
-        return paths
-
-    def log_prob(
-        self, samples: Sound, *, label: str | None = None, pitch: float | None = None, quantization: str | None = None
-    ) -> np.ndarray:
-        """Nats float32 [T]: the log-probability of each sample's bin, given the samples before it.
-
-        quantization: the bins, "int16" or "mulaw"; None for the model's own. Only the bin to predict is changed by it:
-        the past is always seen as the model was trained to see it.
-        """
-        request = Request(label=self.family.material.label_index(label), pitch=_checked_pitch(pitch))
-        return self.family.log_prob(self.params, self._samples(samples, "samples"), request, quantization)
-
-    def bits_per_sample(self, samples: Sound, **how: Any) -> float:
-        """The mean of -log2 probability over all samples, `how` as in `log_prob`: lower is better."""
-        return float(-np.mean(self.log_prob(samples, **how), dtype=np.float64) / math.log(2))
-
     def timbre(self, label: str) -> Timbre:
-        """The point that a label has in the latent space."""
+        """The timbre that stands for a label."""
         return self._timbre(self.family.latent(self.params, self.family.material.label_index(label)))
 
     def latents(self, seed: int = 0, n: int = 1, label: str | None = None) -> list[Timbre]:
-        """`n` points of the latent space drawn by chance, of one label or any: `sample` with that seed plays the same."""
+        """`n` timbres drawn by chance, of one label or any: those of what `sample` plays with that seed."""
         check_seed(seed)
         drawn = self.family.latents(self.params, n, seed, self.family.material.label_index(label))
         return [self._timbre(latent) for latent in drawn]
 
-    def encode(self, sound: Sound, *, seed: int = 0, label: str | None = None, progress: bool = False) -> Timbre:
-        """The point of the latent space that sounds most like `sound`; a longer one than the model makes is cut.
+    @overload
+    def encode(
+        self, sound: Sound, sample_rate: int | None = None, *, pitch: float | None = None,
+        label: str | None = None, seed: int = 0, progress: bool = False,
+    ) -> Timbre: ...  # fmt: skip
+    @overload
+    def encode(
+        self, sound: list[Sound] | tuple[Sound, ...], sample_rate: int | None = None, *, pitch: float | None = None,
+        label: str | None = None, seed: int = 0, progress: bool = False,
+    ) -> list[Timbre]: ...  # fmt: skip
+    def encode(
+        self, sound: Any, sample_rate: int | None = None, *, pitch: float | None = None, label: str | None = None,
+        seed: int = 0, progress: bool = False,
+    ) -> Any:  # fmt: skip
+        """The timbre that sounds most like `sound`; of a list of sounds, a list of theirs.
 
-        label: of the timbre, where it is known; None looks for the labels too.
+        sample_rate: of samples, Hz; None if it is the synth's. pitch: MIDI number; None looks for it where the model plays
+        pitches: in the name of a file (`cello_060_090.wav`, `Cello_C4.wav`), then in the sound (extra `pitch`). label: where
+        it is known; None looks for labels too. What is longer than the model's sounds is cut.
         """
+        if isinstance(sound, list | tuple):
+            return [
+                self.encode(one, sample_rate, pitch=pitch, label=label, seed=seed, progress=progress) for one in sound
+            ]
         check_seed(seed)
-        samples = self._samples(sound, "sound")
-        if not samples.any():
+        samples = samples_of(sound, "sound", self.sample_rate, sample_rate)
+        if np.abs(samples).max() < SILENCE:
             raise UserError("sound is silence: there is no timbre in it; give a sound that can be heard")
-        request = Request(seed=seed, label=self.family.material.label_index(label))
-        return self._timbre(self.family.encode(self.params, samples, request, progress))
+        rate = self.family.frame_rate
+        if rate is not None and len(samples) < self.sample_rate / rate:
+            warnings.warn(
+                f"sound has {len(samples)} samples, and one frame of a timbre takes {round(self.sample_rate / rate)}: it is "
+                "padded with silence",
+                stacklevel=2,
+            )
+        pitch = self._heard_pitch(sound, samples) if pitch is None else pitch
+        request = Request(seed=seed, label=self.family.material.label_index(label), pitch=self._pitch(pitch))
+        latent = self.family.encode(self.params, samples, request, progress)
+        onset = float(descriptors.onset_time(samples, self.sample_rate))
+        return replace(self._timbre(latent), pitch=pitch, seconds=len(samples) / self.sample_rate, onset=onset)
 
     def decode(self, timbre: Timbre, seconds: float | None = None, **wishes: Any) -> np.ndarray:
-        """The sound of a timbre, float32 [T]; the same one each time. `wishes`: see `blocks`."""
+        """The sound of a timbre, float32 [T]; the same one each time. `wishes`: see `blocks`.
+
+        seconds: None for as long as the sound that it was made of.
+        """
         return self.sample(1, seconds, timbre=timbre, **wishes)[0]
 
     def morph(
-        self, a: Timbre | Sound, b: Timbre | Sound, steps: int = 9, seconds: float | None = None, **wishes: Any
-    ) -> np.ndarray:
-        """Sounds on the way from a to b, float32 [steps, T], all from one seed. `wishes`: see `blocks`.
+        self, a: Timbre | Sound, b: Timbre | Sound, steps: int = 9, seconds: float | None = None, *,
+        even: bool | None = None, as_loud: bool = True, **wishes: Any,
+    ) -> np.ndarray:  # fmt: skip
+        """Sounds on the way from a to b, float32 [steps, T], all of one chance. `wishes`: see `blocks`.
 
-        a, b: timbres, labels, or sounds, which are encoded first.
+        a, b: timbres, labels, or sounds, which are encoded first, their onsets in line. even: space the steps so that
+        neighbours differ by the same to the ear; None does where sounds are made whole (one that makes them sample by sample
+        would take four times as long). as_loud: bring what lies between to levels that go straight from one end's to the
+        other's. Ends of two pitches pass through those between, unless `pitch` is given.
         """
         if steps < 2:
             raise UserError(f"steps is {steps}: a morph has at least its two ends")
-        first, last = self._point(a), self._point(b)
-        points = [self._between(first, last, t) for t in np.linspace(0, 1, steps)]
-        return np.stack([self.decode(point, seconds, **wishes) for point in points])
+        first, last = self._points((a, b))
+        seconds = self._or_usual(seconds, (first, last))
+
+        def render(shares: np.ndarray) -> np.ndarray:
+            return self._render([self._between(first, last, share) for share in shares], seconds, **wishes)
+
+        even = not self.family.autoregressive if even is None else even
+        return ways.morph(render, steps, self.sample_rate, even=even, as_loud=as_loud)
+
+    def glide(self, a: Timbre | Sound, b: Timbre | Sound, seconds: float = 4.0, **wishes: Any) -> np.ndarray:
+        """One sound that moves from a to b, float32 [T], at a's pitch unless `pitch` is given. `wishes`: see `blocks`.
+
+        a, b: timbres, labels or sounds. fill: of `wishes`, how paths are made to last as long; "stretch" keeps a note's end.
+        """
+        rate = self.family.glide_rate
+        if rate is None:
+            self.family.cannot("glide", "it makes a whole sound of one point; use morph")
+        fill = wishes.pop("fill", "hold")
+        frames = max(1, math.ceil(self._num_samples(seconds) / self.sample_rate * rate - 1e-6))
+        first, last = self._points((a, b))
+        begin, end = (self._frames(timbre, frames, fill) for timbre in (first, last))
+        path = [self.family.between(*place) for place in zip(begin, end, np.linspace(0, 1, frames), strict=True)]
+        return self.decode(replace(first, latent=np.stack(path), frame_rate=rate), seconds, **wishes)
 
     def grid(
         self, corners: Sequence[Timbre | Sound], size: int = 5, seconds: float | None = None, **wishes: Any
     ) -> np.ndarray:
-        """Sounds between four corners, float32 [size, size, T]: the first row goes from corner 0 to 1, the last from 2 to 3.
+        """Sounds between two to four corners, float32 [size, size, T]: the first row goes from corner 0 to 1, the last from
+        2 to 3 (of three corners, it stays at 2; of two, there is one row, [1, size, T]).
 
-        corners: four timbres, labels or sounds. `wishes`: see `blocks`.
+        corners: timbres, labels or sounds. `wishes`: see `blocks`.
         """
-        if len(corners) != 4:
-            raise UserError(f"corners has {len(corners)} members: a grid lies between 4")
+        if not 2 <= len(corners) <= 4:
+            raise UserError(f"corners has {len(corners)} members: a grid lies between 2 to 4")
         if size < 2:
             raise UserError(f"size is {size}: a grid has at least its corners, 2")
-        a, b, c, d = (self._point(corner) for corner in corners)
+        a, b, *others = self._points(corners)
+        c, d = (others * 2)[:2] if others else (a, b)
         shares = np.linspace(0, 1, size)
-        rows = [[self._between(self._between(a, b, x), self._between(c, d, x), y) for x in shares] for y in shares]
-        return np.stack([np.stack([self.decode(point, seconds, **wishes) for point in row]) for row in rows])
+        points = [
+            self._between(self._between(a, b, x), self._between(c, d, x), y)
+            for y in (shares if others else shares[:1])
+            for x in shares
+        ]
+        sounds = self._render(points, self._or_usual(seconds, (a, b, c, d)), **wishes)
+        return sounds.reshape(-1, size, sounds.shape[1])
+
+    def directions(
+        self, sounds: str | PathLike[str] | Sequence[Timbre | Sound], n: int = 4, *, pitch: float | None = None
+    ) -> list[Direction]:
+        """Where timbres can be moved to: the `n` principal directions of some sounds, and those along which brightness,
+        attack and noisiness grow; with what one step changes, measured on the sounds that are decoded.
+
+        sounds: a folder, or timbres, labels and sounds; at least 3. pitch: to decode at; None is their mean.
+
+        >>> brighter = next(d for d in synth.directions("notes/") if d.name == "brightness")
+        >>> bright = synth.decode(timbre + 2 * brighter.step)
+        """
+        if isinstance(sounds, str | PathLike) and Path(sounds).is_dir():
+            sounds = [Path(sounds) / source.file for source in scan(Path(sounds)).files]
+        if isinstance(sounds, str | PathLike) or len(sounds) < 3:
+            raise UserError("sounds holds fewer than 3 sounds: directions lie between more")
+        timbres = self._points(sounds)
+        middle = mean(timbres)
+        pitch = middle.pitch if pitch is None else pitch
+        seconds = self._or_usual(None, timbres)
+        points = np.stack([timbre.latent.reshape(-1, timbre.latent.shape[-1]).mean(axis=0) for timbre in timbres])
+        described = _described(self._render(timbres, seconds), self.sample_rate)
+        found = {f"principal {index + 1}": part for index, part in enumerate(principal(points, n))}
+        found |= {name: following(points, values) for name, values in described.items()}
+        directions = []
+        for name, (step, share) in found.items():
+            latent = np.float32(step if middle.latent.ndim == 1 else step[None])
+            timbre = replace(middle, latent=latent, pitch=None, seconds=None, onset=None)
+            sides = self._render([middle - timbre, middle + timbre], seconds, pitch=pitch)
+            effect = {what: float(np.diff(two)[0] / 2) for what, two in _described(sides, self.sample_rate).items()}
+            directions.append(Direction(name, timbre, share, effect))
+        return directions
+
+    def nearest(self, sound: Timbre | Sound, shards: str | PathLike[str], k: int = 5) -> list[tuple[str, float]]:
+        """The k training sounds that a sound, or a timbre's, is nearest to: file names and log-mel distances in decibels."""
+        samples = self.decode(sound) if isinstance(sound, Timbre) else samples_of(sound, "sound", self.sample_rate)
+        source = Shards.open(shards)
+        if source.sample_rate != self.sample_rate:
+            raise UserError(
+                f"shards is of {source.sample_rate:,} Hz, the model of {self.sample_rate:,} Hz: name its own"
+            )
+        library = ((source.clips[clip].file, to_float(source.samples(clip))) for clip in source.split("train"))
+        found = nearest(samples[None], library, self.sample_rate, k)
+        return [(name, float(distance)) for name, distance in zip(found.names[0], found.distances[0], strict=True)]
+
+    def between(self, a: Timbre | Sound, b: Timbre | Sound, t: float) -> Timbre:
+        """The timbre a share t of the way from a to b, as the family goes it; paths with their onsets in line.
+
+        a, b: timbres, labels or sounds. t: 0 to 1; beyond, the way goes on.
+        """
+        first, last = self._points((a, b))
+        return self._between(first, last, t)
+
+    def _render(self, points: Sequence[Timbre], seconds: float, **wishes: Any) -> np.ndarray:
+        """The sounds of some timbres, float32 [N, T], of one chance: at once where they are of one pitch and made whole."""
+        if not self.family.autoregressive and len({point.pitch for point in points}) == 1:
+            return self.sample(len(points), seconds, timbre=points, **wishes)
+        return np.stack([self.decode(point, seconds, **wishes) for point in points])
 
     def _timbre(self, latent: np.ndarray) -> Timbre:
-        return Timbre(latent, self.fingerprint)
+        return Timbre(latent, self.fingerprint, self.family.frame_rate)
+
+    def _points(self, ends: Sequence[Timbre | Sound]) -> list[Timbre]:
+        """Timbres, also of files, labels and sounds; where they are paths, with their onsets in line."""
+        points = [self._point(end) for end in ends]
+        known = [point.onset for point in points if point.onset is not None]
+        return [onset_at(point, min(known)) for point in points] if known else points
 
     def _point(self, end: Timbre | Sound) -> Timbre:
-        """A timbre as it is, that of a label, or that of a sound."""
         if isinstance(end, Timbre):
             return end
+        if isinstance(end, str | PathLike) and Path(end).suffix == ".json":
+            return Timbre.load(end)
         if isinstance(end, str) and (end in self.labels or not Path(end).exists()):
             return self.timbre(end)  # which names the labels where it is neither
         return self.encode(end)
 
     def _between(self, a: Timbre, b: Timbre, t: float) -> Timbre:
-        return self._timbre(self.family.between(self._own(a), self._own(b), float(t)))
+        first, last = alike(self._own(a), self._own(b))
+        moved = lerp(a, b, float(t), extrapolate=True)  # what is known of them; the latent goes the family's way
+        return replace(moved, latent=self.family.between(first, last, float(t)))
 
-    def _own(self, timbre: Timbre) -> np.ndarray:
-        if timbre.synth != self.fingerprint:
-            raise UserError(
-                f"the timbre belongs to synth {timbre.synth}, this is {self.fingerprint}: make it with this one"
+    def _frames(self, timbre: Timbre, frames: int, fill: Fill) -> np.ndarray:
+        """A timbre as a path of so many frames, [F, D]."""
+        latent = self._own(timbre)
+        return np.tile(latent, (frames, 1)) if latent.ndim == 1 else FILLS[fill](latent, frames)
+
+    def _heard_pitch(self, sound: Any, samples: np.ndarray) -> float | None:
+        """The pitch that a file's name tells, else the one that is heard, where the model plays pitches."""
+        if not self.family.material.pitched:
+            return None
+        named = pitch_of(Path(sound).name) if isinstance(sound, str | PathLike) else None
+        if named is not None:
+            return named
+        if not pitches.available():
+            warnings.warn(
+                "the pitch of the sound is not known, and it is encoded without one: give pitch, or install the extra "
+                "pitch, which tracks it: pip install 'wavesynth-jax[pitch]'",
+                stacklevel=3,
             )
-        return timbre.latent
-
-    def _samples(self, sound: Sound, argument: str) -> np.ndarray:
-        if isinstance(sound, str | PathLike):
-            return files.read(sound, self.sample_rate)
-        samples = np.asarray(sound, np.float32)
-        if samples.ndim != 1 or not samples.size:
-            raise UserError(f"{argument} has the shape {samples.shape}: give one sound as samples [T]")
-        if not np.isfinite(samples).all():
-            raise UserError(f"{argument} holds values that are not finite numbers: mend them first")
-        if np.abs(samples).max() > 1:
-            raise UserError(f"{argument} reaches {np.abs(samples).max():.3g}: scale it into [-1, 1]")
-        return samples
-
-    def _or_usual(self, seconds: float | None) -> float:
-        return seconds if seconds is not None else self.longest if self.family.length else 1.0
-
-    def _num_samples(self, seconds: float) -> float:
-        if not seconds > 0:
-            raise UserError(f"seconds is {seconds}: it must be above 0")
-        if self.longest < seconds < math.inf:
-            raise UserError(f"seconds is {seconds}: this model's sounds last {self.longest:g} seconds, and no longer")
-        return math.inf if math.isinf(seconds) else max(1, round(seconds * self.sample_rate))
-
-    @staticmethod
-    def _cut(blocks: Iterator[np.ndarray], left: float) -> Iterator[np.ndarray]:
-        for block in blocks:
-            yield block[:, : int(min(left, block.shape[1]))]
-            left -= block.shape[1]
-            if left <= 0:
-                return
+            return None
+        return pitches.median_pitch(samples, self.sample_rate)
 
 
-def numbered(folder: str | PathLike[str], n: int, force: bool) -> list[Path]:
-    """FOLDER/000.wav, 001.wav ...; a UserError where one of them is there already, unless `force`."""
-    folder = Path(folder)
-    paths = [folder / f"{index:03d}.wav" for index in range(n)]
-    there = next((path for path in paths if path.exists()), None)
-    if there is not None and not force:
-        raise UserError(f"{there} is there already: choose another folder, or overwrite it by --force (force=True)")
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file: name a folder to write")
-    return paths
-
-
-def _checked_pitch(pitch: float | None) -> float | None:
-    if pitch is not None and not 0 <= pitch <= 127:
-        raise UserError(f"pitch is {pitch}: it must be a MIDI number, 0 to 127 (60 is middle C)")
-    return pitch
-
-
-def _recut(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """Blocks [any length] to blocks [size]."""
-    kept = np.zeros(0, np.float32)
-    for block in blocks:
-        kept = np.concatenate([kept, block])
-        while len(kept) >= size:
-            yield kept[:size]
-            kept = kept[size:]
+def _described(sounds: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
+    """Brightness, attack and noisiness of sounds [N, T], each [N], in the units of `Direction.effect`; 0 for silence."""
+    values = {
+        "brightness": np.log2(descriptors.spectral_centroid(sounds, sample_rate)),
+        "attack": np.log2(descriptors.attack_time(sounds, sample_rate)),
+        "noisiness": np.asarray(descriptors.spectral_flatness(sounds)),
+    }
+    return {name: np.nan_to_num(np.asarray(value, np.float64)) for name, value in values.items()}

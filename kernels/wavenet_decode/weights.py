@@ -156,11 +156,13 @@ def condition_table(
 ) -> jax.Array | None:
     """Conditions projected to all layers at once, float32 [F, L, B, 2 C]; None where there is no condition.
 
-    vector: [B, vector_channels], a global condition. frames: [B, F, frame_channels], a local one.
+    vector: [B, vector_channels], a global condition, or [B, F, vector_channels], one that moves. frames: [B, F,
+    frame_channels], a local one.
     """
     total = None
     if vector is not None:
-        total = (vector @ params["vector_projection"])[:, None]
+        moving = vector if vector.ndim == 3 else vector[:, None]
+        total = moving @ params["vector_projection"]
     if frames is not None:
         projected = frames @ params["frame_projection"]
         total = projected if total is None else total + projected

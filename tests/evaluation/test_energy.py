@@ -57,6 +57,17 @@ def test_one_crowd_drawn_twice_is_at_zero_in_the_mean_however_few():
     assert found.std() / np.sqrt(draws) < 0.1
 
 
+@pytest.mark.parametrize("lone", [0, 1])
+def test_a_crowd_of_one_is_that_point(lone: int):
+    crowds, masks = [drawn(9), drawn(9, mean=1.0, seed=1)], [np.ones(9, bool), np.ones(9, bool)]
+    masks[lone] = np.arange(9) == 4
+    found = float(distance(*crowds, *masks))
+    point, others = crowds[lone][4:5], crowds[1 - lone]
+    # As if a crowd were that point many times.
+    assert found == pytest.approx(brute_force(np.repeat(point, 9, axis=0), others), abs=64 * EPS)
+    assert found > 0
+
+
 def test_the_further_apart_the_greater():
     every = np.ones(200, bool)
     a = drawn(200)

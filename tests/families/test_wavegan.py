@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.monitoring as monitoring
 import numpy as np
 import pytest
 import soundfile
 
 import wavesynth
-from wavesynth import Synth, Timbre, UserError, api
+from wavesynth import Synth, Timbre, UserError, api, previews
 from wavesynth.audio.spectral import multi_resolution_distance
 from wavesynth.config import Config, Material
 from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
-from wavesynth.families import bind, wavegan
+from wavesynth.families import Request, bind, wavegan
 from wavesynth.models.wavegan import WaveGANConfig
 from wavesynth.training import checkpoints, journal
 from wavesynth.training.adversarial import AdversarialTraining
@@ -59,7 +60,7 @@ def synth(run: Path) -> Synth:
 
 @pytest.fixture
 def no_preview(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "_preview", lambda *_: None)
+    monkeypatch.setattr(api, "write_preview", lambda *_: None)
 
 
 @pytest.fixture
@@ -67,7 +68,6 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches that take a second."""
     monkeypatch.setattr(wavegan, "CANDIDATES", 16)
     monkeypatch.setattr(wavegan, "SEARCH_STEPS", 15)
-    monkeypatch.setattr(wavegan, "multi_resolution_distance", jax.jit(multi_resolution_distance))
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +118,19 @@ def test_truncation_draws_to_the_middle_of_a_label(synth: Synth):
     assert 0 < varieties[0] < varieties[1]
 
 
+def test_what_its_sampler_does_anyway_may_be_asked_for(synth: Synth):
+    asked = synth.sample(temperature=1.0, top_k=None, top_p=None, dtype="float32", implementation=None)
+    np.testing.assert_array_equal(asked, synth.sample())
+
+
+def test_sounds_of_one_chance_differ_by_their_timbres_alone(synth: Synth):
+    latents = np.repeat(synth.latents(seed=1)[0].latent[None], 2, axis=0)
+    for alike in (True, False):
+        request = Request(n=2, seed=1, latent=latents, alike=alike)
+        first, second = next(synth.family.stream(synth.params, request))
+        assert np.array_equal(first, second) == alike  # there is noise in them
+
+
 def test_the_longest_sounds_are_written(synth: Synth, tmp_path: Path):
     paths = synth.write(tmp_path, n=2, seed=1)
     assert [soundfile.info(path).frames for path in paths] == [LENGTH] * 2
@@ -126,7 +139,7 @@ def test_the_longest_sounds_are_written(synth: Synth, tmp_path: Path):
 WRONG: list[tuple[Callable[[Synth], Any], str]] = [
     (lambda s: s.sample(label="gong"), r"label is 'gong', which the model does not know: choose one of .*kick"),
     (lambda s: s.latents(label="gong"), "label is 'gong'"),
-    (lambda s: s.encode([0.1], label="gong"), "label is 'gong'"),
+    (lambda s: s.encode(np.full(100, 0.1), label="gong"), "label is 'gong'"),
     (lambda s: s.timbre("gong"), "label is 'gong'"),
     (lambda s: s.sample(seconds=0.129), r"seconds is 0.129: this model's sounds last 0.128 seconds, and no longer"),
     (lambda s: s.write("nowhere", seconds=1), "seconds is 1: this model's sounds last 0.128"),
@@ -134,13 +147,24 @@ WRONG: list[tuple[Callable[[Synth], Any], str]] = [
     (lambda s: s.sample(prime=[0.1]), "'wavegan' cannot go on from a prime: it makes whole sounds"),
     (lambda s: s.log_prob([0.1]), "'wavegan' cannot score samples: its objective is not a likelihood"),
     (lambda s: s.sample(pitch=128), "pitch is 128"),
+    (
+        lambda s: s.sample(temperature=0.8),
+        "cannot sample with temperature 0.8: .*for less variety set truncation below 1",
+    ),
+    (lambda s: s.morph("kick", "hat", steps=2, top_k=3), "cannot sample with top_k 3"),
+    (lambda s: s.sample(top_p=0.9), "cannot sample with top_p 0.9"),
+    (lambda s: s.sample(implementation="native"), "by the implementation 'native': .*leave implementation out"),
+    (
+        lambda s: s.sample(dtype="bfloat16"),
+        "cannot sample in bfloat16: it was trained to compute in float32; leave dtype",
+    ),
     (lambda s: s.sample(truncation=-0.1), "truncation is -0.1: it must lie between 0 and 1"),
     (lambda s: s.sample(truncation=math.nan), "truncation is nan"),
     (lambda s: s.latents(seed=-1), "seed is -1"),
     (lambda s: s.encode(np.zeros(100)), "sound is silence: there is no timbre in it"),
     (lambda s: s.encode("nothing.wav"), r"nothing.wav cannot be read"),
     (lambda s: s.morph("kick", "nothing.wav"), "label is 'nothing.wav'"),
-    (lambda s: s.grid(["kick", "hat", "snare"]), "corners has 3 members: a grid lies between 4"),
+    (lambda s: s.grid(["kick"]), "corners has 1 members: a grid lies between 2 to 4"),
     (lambda s: s.grid(["kick"] * 4, size=1), "size is 1: a grid has at least its corners, 2"),
     (lambda s: s.decode(Timbre(s.timbre("kick").latent, "other")), "the timbre belongs to synth other"),
 ]
@@ -197,7 +221,8 @@ def test_a_grid_has_its_corners(synth: Synth):
     for row, column, corner in ((0, 0, 0), (0, 2, 1), (2, 0, 2), (2, 2, 3)):
         timbre = corners[corner] if corner == 3 else synth.timbre(corners[corner])
         np.testing.assert_array_equal(grid[row, column], synth.decode(timbre, 0.02, seed=2))
-    np.testing.assert_array_equal(grid[0, 1], synth.morph("kick", "hat", steps=3, seed=2, seconds=0.02)[1])
+    plain = synth.morph("kick", "hat", steps=3, seed=2, seconds=0.02, even=False, as_loud=False)
+    np.testing.assert_array_equal(grid[0, 1], plain[1])
 
 
 # Encoding.
@@ -205,9 +230,8 @@ def test_a_grid_has_its_corners(synth: Synth):
 
 def test_an_encoded_sound_is_nearer_than_any_random_one(synth: Synth, click: np.ndarray, brief: None, tmp_path: Path):
     found = synth.encode(click)
-    heard = wavegan.multi_resolution_distance  # compiled, see `brief`
-    randomly = heard(synth.sample(16), click[None])
-    assert float(heard(synth.decode(found)[None], click[None])[0]) < float(randomly.min())
+    randomly = multi_resolution_distance(synth.sample(16), click[None])
+    assert float(multi_resolution_distance(synth.decode(found)[None], click[None])[0]) < float(randomly.min())
     size = CONFIG.model.latent
     assert found.latent.shape == (size + len(synth.labels),)
     assert np.linalg.norm(found.latent[:size]) == pytest.approx(math.sqrt(size), rel=8 * EPS)
@@ -216,6 +240,28 @@ def test_an_encoded_sound_is_nearer_than_any_random_one(synth: Synth, click: np.
     soundfile.write(tmp_path / "click.wav", np.append(click, np.tile([1.0, -1.0], 150)), RATE, subtype="FLOAT")
     morph = synth.morph(tmp_path / "click.wav", "kick", steps=2)
     np.testing.assert_array_equal(morph, [synth.decode(found), synth.decode(synth.timbre("kick"))])
+
+
+def test_another_sound_is_encoded_without_compiling(synth: Synth, click: np.ndarray, brief: None):
+    events: list[str] = []
+
+    def listen(event: str, *_: Any, **__: Any) -> None:
+        events.append(event)
+
+    def encode(sound: np.ndarray, seed: int) -> None:
+        synth.family.encode(synth.params, sound, Request(seed=seed), progress=False)
+
+    monitoring.register_event_duration_secs_listener(listen)
+    try:
+        jax.jit(lambda x: x + 1)(1.0)
+        assert any("trace" in event for event in events)  # it would be heard
+        encode(click, 0)
+        events.clear()
+        encode(click[::-1].copy(), 7)  # another sound and seed, from other starts
+        encode(click[:100], 8)
+    finally:
+        monitoring.unregister_event_duration_listener(listen)
+    assert events == []
 
 
 def test_a_label_that_is_known_is_kept(synth: Synth, click: np.ndarray, brief: None):
@@ -243,6 +289,34 @@ def test_clips_that_are_longer_are_warned_about(synth: Synth, tiny_shards: Path)
     assert figures["training sounds"] < figures["silence"] / 2
 
 
+def test_a_lone_sound_held_out_tells_little_beside_a_crowd(synth: Synth, click: np.ndarray):
+    family, rows = synth.family, 4
+    measure = jax.jit(family._distance)
+    batch = {
+        "samples": np.stack([np.roll(click, 50 * row) for row in range(rows)]),
+        "real": np.ones((rows, LENGTH), bool),
+        "label": np.arange(rows, dtype=np.int32),
+        "pitch": np.full(rows, 60, np.float32),
+    }
+    crowd, weight = measure(synth.params, batch)
+    assert float(weight) == rows
+    # The last batch of an epoch may hold one sound, in any row; the others are padding, whatever they are.
+    alone = []
+    for padding in (0.0, 0.5):
+        lone = {name: values.copy() for name, values in batch.items()}
+        lone["real"][1:] = False
+        lone["samples"][1:], lone["label"][1:], lone["pitch"][1:] = padding, -1, np.nan
+        alone.append(measure(synth.params, lone))
+    assert float(alone[0][0]) == float(alone[1][0])
+    value, little = map(float, alone[0])
+    # As a whole crowd does that holds nothing else. Equal points of 70 dB are not quite 0 apart: squares are subtracted.
+    same, _ = measure(synth.params, {name: values[[0] * rows] for name, values in batch.items()})
+    assert value == pytest.approx(float(same), abs=math.sqrt(64 * EPS * 70**2))
+    assert value > 0
+    both = (float(crowd) * rows + value * little) / (rows + little)
+    assert both == pytest.approx(float(crowd), abs=1e-3 * value)
+
+
 def test_pieces_are_learned_wherever_they_are_cut(synth: Synth, tiny_shards: Path):
     pieces = dataclasses.replace(synth.family.material, clip_seconds=60.0)
     learned = type(synth.family)(synth.family.model, pieces).windows(Shards.open(tiny_shards), CONFIG.training)
@@ -267,9 +341,10 @@ def test_a_run_leaves_previews_and_the_generator_alone(run: Path, synth: Synth):
     assert "wavegan" in api.describe(run)
 
 
-def test_a_preview_of_silence_is_one(synth: Synth, tmp_path: Path):
+def test_a_preview_of_silence_is_one(synth: Synth, tiny_shards: Path, tmp_path: Path):
     silent = Synth(synth.family, jax.tree.map(np.zeros_like, synth.params))
-    api._preview(silent, tmp_path / "previews" / "0000001", CONFIG.training)  # and training goes on
+    held_out = Batches(Shards.open(tiny_shards), "valid", 4, LENGTH, 0, 0)
+    previews.write_preview(silent, held_out, tmp_path / "previews" / "0000001", CONFIG.training)  # and training goes on
     assert soundfile.info(tmp_path / "previews" / "0000001" / "003.wav").frames == LENGTH
 
 
@@ -282,11 +357,11 @@ def test_the_picture_of_all_previews_has_few_rows(tmp_path: Path, monkeypatch: p
     (tmp_path / "0009999").mkdir()  # one that was interrupted
     drawn: dict[str, Any] = {}
     monkeypatch.setattr(
-        api.pictures, "spectrogram", lambda path, sounds, *_, **__: drawn.update({path.name: list(sounds)})
+        previews.pictures, "spectrogram", lambda path, sounds, *_, **__: drawn.update({path.name: list(sounds)})
     )
-    api._strip(tmp_path, RATE)
+    previews._strip(tmp_path, RATE)
     titles = drawn["progress.png"]
-    assert len(titles) == 2 * api.STRIP_ROWS
+    assert len(titles) == 2 * previews.STRIP_ROWS
     assert titles[:2] == ["step 0, 000", "step 0, 001"]
     assert titles[-2:] == ["step 1,900, 000", "step 1,900, 001"]
 

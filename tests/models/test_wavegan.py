@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wavesynth.audio.spectral import num_frames
 from wavesynth.config import Material
 from wavesynth.errors import UserError
 from wavesynth.families import preset
 from wavesynth.families.wavegan import WaveGANFamily
-from wavesynth.models.excitation import HARMONICS, excitation, harmonics
+from wavesynth.models.critics import Critics, views
+from wavesynth.models.excitation import HARMONICS, excitation, harmonics, white
 from wavesynth.models.functional import initialize, pure
-from wavesynth.models.wavegan import Critics, Generator, WaveGANConfig, phase_shuffle, views
+from wavesynth.models.wavegan import Generator, WaveGANConfig
 
 EPS = float(jnp.finfo(jnp.float32).eps)
 TINY = WaveGANConfig(
@@ -40,7 +40,7 @@ def generator_of(config: WaveGANConfig) -> Callable:
 
 
 def critics_of(config: WaveGANConfig) -> Callable:
-    return lambda rngs: Critics(config, rngs=rngs)
+    return lambda rngs: Critics(config, config.length, config.condition_channels, rngs=rngs)
 
 
 def structure(make: Callable) -> dict:
@@ -125,11 +125,26 @@ def test_a_length_that_the_strides_do_not_divide():
         (dict(critic_channels=0, periods=(), spectral_windows=()), "give it one critic"),
         (dict(spectral_windows=(66,)), r"spectral_windows is \(66,\): each must be a multiple of 4"),
         (dict(spectral_windows=(8,)), r"spectral_windows is \(8,\)"),
+        (dict(dtype="float16"), "dtype is 'float16': choose one of 'float32', 'bfloat16'"),
+        (dict(length=-64), "length is -64: it must not be negative; 0 is for what `seconds` comes to"),
+        (dict(level=0.0), "level is 0.0: it must be above 0 and finite; 1 leaves"),
+        (dict(level=math.nan), "level is nan"),
+        (dict(periods=(2, 1)), r"periods is \(2, 1\): each must be at least 2; critic_channels is for"),
+        (dict(period_channels=0), "period_channels is 0: it must be at least 1"),
+        (dict(spectral_channels=0), "spectral_channels is 0: it must be at least 1"),
+        *(
+            (dict.fromkeys((name,), -1), f"{name} is -1: it must not be negative; 0 is for none")
+            for name in ("style_channels", "noise_channels", "output_filter", "critic_channels", "phase_shuffle")
+        ),
     ],
 )
 def test_what_cannot_be(change: dict, message: str):
     with pytest.raises(UserError, match=message):
         replace(TINY, **change)
+
+
+def test_widths_of_critics_that_are_not_there_do_not_matter():
+    assert replace(TINY, periods=(), period_channels=0, spectral_windows=(), spectral_channels=0).critic_channels == 4
 
 
 # As published.
@@ -160,58 +175,6 @@ def test_the_published_critic(paper: WaveGANConfig):
     assert math.prod(found["last"]) == 16 * 1_024  # to 1; no loss knows the constant that is left out
     assert count(critics_of(paper)) == 16_384 + sum(25 * i * o + o for _, i, o in kernels)
     assert paper.phase_shuffle == 2
-
-
-# What critics see.
-
-
-def test_views_are_the_sound_its_periods_and_its_spectra():
-    sounds = np.random.default_rng(0).standard_normal((2, 1_024), np.float32)
-    wave, *periods, spectrum = views(TINY, jnp.asarray(sounds))
-    np.testing.assert_array_equal(wave, sounds[..., None])
-    for period, view in zip(TINY.periods, periods, strict=True):
-        rows = -(-1_024 // period)
-        assert view.shape == (2 * period, rows, 1)
-        padded = np.pad(sounds, ((0, 0), (0, rows * period - 1_024)))
-        for example in range(2):
-            for phase in range(period):  # every `period`-th sample, an example's phases side by side
-                np.testing.assert_array_equal(view[example * period + phase, :, 0], padded[example, phase::period])
-    assert spectrum.shape == (2, num_frames(1_024, 16), 33)
-    silence, tone = views(replace(TINY, critic_channels=0, periods=()), jnp.stack([jnp.zeros(1_024), jnp.ones(1_024)]))[
-        0
-    ]
-    assert float(silence.max()) == pytest.approx(math.log(1e-3) / 2 + 2)
-    assert float(tone.max()) < 2.5
-
-
-def test_phase_shuffle_moves_each_example_and_mirrors_its_edges():
-    x = np.random.default_rng(0).standard_normal((64, 9, 2), np.float32)
-    moved = np.asarray(phase_shuffle(jnp.asarray(x), 2, jax.random.key(0)))
-    padded = np.pad(x, ((0, 0), (2, 2), (0, 0)), mode="reflect")
-    found = []
-    for before, after in zip(padded, moved, strict=True):
-        (shift,) = [shift for shift in range(5) if np.array_equal(before[shift : shift + 9], after)]
-        found.append(shift)
-    assert set(found) == set(range(5))
-    assert not np.array_equal(moved, phase_shuffle(jnp.asarray(x), 2, jax.random.key(1)))
-
-
-def test_critics_judge_each_example_alone_and_know_its_condition():
-    config = replace(TINY, phase_shuffle=0)
-    params, bind, key = drawn(critics_of(config)), pure(critics_of(config)), jax.random.key(1)
-    judge = jax.jit(lambda sounds, condition: bind(params)(views(config, sounds), condition, key))
-    sounds = 0.1 * np.random.default_rng(0).standard_normal((3, 1_024)).astype(np.float32)
-    condition = np.eye(3, config.condition_channels, dtype=np.float32)
-    before = np.asarray(judge(sounds, condition))
-    other = sounds.copy()
-    other[1] *= 2
-    after = np.asarray(judge(other, condition))
-    np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
-    assert (after[1] != before[1]).all()
-    condition[2] = condition[1]
-    told = np.asarray(judge(sounds, condition))
-    np.testing.assert_array_equal(told[:2], before[:2])
-    assert (told[2] != before[2]).all()
 
 
 # Chance and pitch.
@@ -249,14 +212,15 @@ def test_without_noise_the_key_is_not_heard():
 
 def test_noise_is_white_and_follows_its_key_alone():
     keys = jax.random.split(jax.random.key(0), 4)
-    noise = np.asarray(excitation(keys, None, 500, 16_000, 3))
+    noise, _ = (np.asarray(part) for part in white(keys, [500, 100], 3))
     assert noise.shape == (4, 500, 3)
-    np.testing.assert_array_equal(excitation(keys[2:], None, 500, 16_000, 3), noise[2:])
+    np.testing.assert_array_equal(white(keys[2:], [500, 100], 3)[0], noise[2:])
+    assert [part.shape for part in white(keys, [500, 100], 3)] == [(4, 500, 3), (4, 100, 3)]
     assert noise.var() == pytest.approx(1, abs=5 * math.sqrt(2 / noise.size))
     flat = noise.transpose(0, 2, 1).reshape(12, 500)
     others = np.abs(np.corrcoef(flat) - np.eye(12)).max()
     assert others < 5 / math.sqrt(500)  # of chance
-    assert jax.eval_shape(lambda: excitation(keys, jnp.full(4, 60.0), 500, 16_000, 3)).shape == (4, 500, 4)
+    assert jax.eval_shape(lambda: excitation(noise, jnp.full(4, 60.0), 16_000)).shape == (4, 500, 4)
 
 
 @pytest.mark.parametrize("rate", [16_000, 1_000])

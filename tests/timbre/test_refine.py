@@ -85,6 +85,19 @@ def test_a_start_that_fails_leaves_the_others(begun: list[float]):
     assert point >= 0
 
 
+def test_another_goal_compiles_nothing():
+    traced = []
+
+    def figure(points: jax.Array, goal: dict[str, np.ndarray]) -> jax.Array:
+        traced.append(points.shape)
+        return jnp.sum(jnp.square(points - goal["at"][None]), axis=-1)
+
+    for goal in (GOAL, -GOAL, GOAL + 1):
+        point, _ = refine(figure, starts(4), given=({"at": goal},), steps=150, learning_rate=0.2)
+        np.testing.assert_allclose(point, goal, atol=0.05)
+    assert len(traced) == 1
+
+
 def test_where_the_last_step_leads_counts_too():
     begun = starts(3)
     assert refine(bowl, begun, steps=1, learning_rate=0.1)[1] < np.asarray(bowl(begun)).min()

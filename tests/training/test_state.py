@@ -89,6 +89,25 @@ def test_betas_are_those_of_the_moving_averages(beta1: float, beta2: float):
         assert moved == pytest.approx(1e-3 * step, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("beta1", "beta2", "remembers"), [(0.0, 0.0, set()), (0.0, 0.9, {"bias"}), (0.9, 0.0, {"bias", "w"})]
+)
+def test_muons_betas_are_those_of_the_training(beta1: float, beta2: float, remembers: set[str]):
+    # One of 0 forgets the first of two gradients. Matrices have no average of squares.
+    training = TrainingConfig(steps=9, warmup=0, clip=1e9, optimizer="muon", beta1=beta1, beta2=beta2)
+    optimizer, random = make_optimizer(training), np.random.default_rng(0)
+    past, other, last = (
+        jax.tree.map(lambda leaf: jnp.asarray(random.standard_normal(leaf.shape, np.float32)), PARAMS) for _ in range(3)
+    )
+    moves = []
+    for first in (past, other):
+        _, state = optimizer.update(first, optimizer.init(PARAMS), PARAMS)
+        moves.append(optimizer.update(last, state, PARAMS)[0])
+    for name in ("bias", "w"):
+        apart = float(jnp.abs(moves[0][name] - moves[1][name]).max()) / float(jnp.abs(moves[0][name]).max())
+        assert (apart > 1e-2) if name in remembers else (apart <= 4 * EPS), name
+
+
 def test_gradients_are_clipped_together():
     optimizer = make_optimizer(TrainingConfig(steps=100, clip=0.5))
     first = optimizer.init(PARAMS)

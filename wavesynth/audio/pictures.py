@@ -18,7 +18,7 @@ from wavesynth.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 Sounds = Mapping[str, np.ndarray] | Sequence[np.ndarray] | np.ndarray
 
@@ -29,6 +29,7 @@ RANGE_DB = 70.0  # from the loudest moment of all panels down to black
 HIGHEST_HZ = 16_000.0
 TICKS_HZ = (200, 500, 1000, 2000, 4000, 8000, 16_000)
 PANEL_INCHES = (2.7, 1.9)
+CURVE_INCHES = 0.9
 DOTS_PER_INCH = 150
 LONGEST_TITLE = 32
 
@@ -61,7 +62,33 @@ def spectrogram(path: str | os.PathLike[str], sounds: Sounds, sample_rate: int, 
     titled = titled_sounds(sounds)
     if columns < 1:
         raise UserError(f"columns: {columns} must be at least 1")
-    figure = draw(titled, sample_rate, min(columns, len(titled)))
+    save(path, draw(titled, sample_rate, min(columns, len(titled))))
+
+
+def strip(
+    path: str | os.PathLike[str], sounds: Sounds, sample_rate: int, curves: Mapping[str, np.ndarray] = {}
+) -> None:
+    """Draw spectrograms side by side, as those of `spectrogram`, and under each what curves say of it.
+
+    Args:
+        path: the PNG to write, whole or not at all.
+        sounds: as in `spectrogram`.
+        sample_rate: samples per second of all of them.
+        curves: title (with the unit) to one number for each sound, drawn as a line of its own.
+
+    Raises:
+        UserError: as `spectrogram`, or a curve of another length.
+    """
+    titled = titled_sounds(sounds)
+    for title, values in curves.items():
+        if len(values) != len(titled):
+            raise UserError(f"curves: {title!r} has {len(values)} values for {len(titled)} sounds; give one for each")
+    figure = draw(titled, sample_rate, len(titled), curves)
+    save(path, figure)
+
+
+def save(path: str | os.PathLike[str], figure: Figure) -> None:
+    """Writes a figure as a PNG that appears whole or not at all."""
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.partial")
     try:
@@ -92,8 +119,10 @@ def shown_title(title: str) -> str:
     return line if len(line) <= LONGEST_TITLE else line[: LONGEST_TITLE - 1] + "…"
 
 
-def draw(titled: list[tuple[str, np.ndarray]], sample_rate: int, columns: int) -> Figure:
-    """The figure with one panel for each sound."""
+def draw(
+    titled: list[tuple[str, np.ndarray]], sample_rate: int, columns: int, curves: Mapping[str, np.ndarray] = {}
+) -> Figure:
+    """The figure with one panel for each sound, and under them one for each curve."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -106,9 +135,15 @@ def draw(titled: list[tuple[str, np.ndarray]], sample_rate: int, columns: int) -
     # Silence alone is drawn black, not as its own loudest moment.
     loudest = max(settings.floor_db + RANGE_DB, *(float(level.max()) for level in levels))
     rows = math.ceil(len(titled) / columns)
-    size = (PANEL_INCHES[0] * columns + 1.2, PANEL_INCHES[1] * rows + 0.6)
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    size = (PANEL_INCHES[0] * columns + 1.2, PANEL_INCHES[1] * rows + CURVE_INCHES * len(curves) + 0.6)
+    whole = Figure(figsize=size, layout="constrained", facecolor="white")
+    FigureCanvasAgg(whole)
+    figure = whole
+    if curves:
+        heights = [PANEL_INCHES[1] * rows + 0.6, CURVE_INCHES * len(curves)]
+        halves = whole.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
+        figure = halves[0]
+        draw_curves(halves[1], curves)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for index, (panel, (title, _), level) in enumerate(zip(panels.flat, titled, levels)):
         draw_panel(panel, title, level - loudest, seconds_per_frame=settings.hop / sample_rate)
@@ -122,7 +157,18 @@ def draw(titled: list[tuple[str, np.ndarray]], sample_rate: int, columns: int) -
     bar = figure.colorbar(panels[0, 0].images[0], ax=panels, fraction=0.03, pad=0.01)
     bar.set_label("dB", fontsize=9)
     bar.ax.tick_params(labelsize=8)
-    return figure
+    return whole
+
+
+def draw_curves(figure: SubFigure, curves: Mapping[str, np.ndarray]) -> None:
+    """One line a curve, one above the other."""
+    panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
+    for panel, (title, values) in zip(panels, curves.items(), strict=True):
+        panel.plot(np.arange(1, len(values) + 1), values, marker="o", markersize=4, color="black", linewidth=1)
+        panel.set_ylabel(title, fontsize=8, rotation=0, ha="right", va="center")
+        panel.tick_params(labelsize=8)
+        panel.margins(x=0.5 / max(len(values), 1))
+        panel.set_xticks([])
 
 
 def draw_panel(panel: Axes, title: str, level: np.ndarray, seconds_per_frame: float) -> None:

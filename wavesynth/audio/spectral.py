@@ -150,6 +150,7 @@ def log_mel_distance(
     return jnp.mean(jnp.abs(difference), axis=(-2, -1))
 
 
+@functools.partial(jax.jit, static_argnames="windows")
 def multi_resolution_distance(
     a: jax.Array | np.ndarray, b: jax.Array | np.ndarray, windows: tuple[int, ...] = (256, 512, 1024, 2048)
 ) -> jax.Array:

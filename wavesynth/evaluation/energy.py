@@ -17,8 +17,9 @@ def spectra(samples: jax.Array, sample_rate: int) -> jax.Array:
 def energy_distance(a: jax.Array, b: jax.Array, real_a: jax.Array, real_b: jax.Array) -> jax.Array:
     """``2 E|A - B| - E|A - A'| - E|B - B'|`` of points a and b [N, D] (Székely and Rizzo, 2013), without bias.
 
-    It is 0 in the mean for two draws from one crowd, whatever their number, so values below 0 occur; the mean over
-    batches converges. real_a, real_b: bool [N], which rows count.
+    It is 0 in the mean for two draws from one crowd, whatever their number from 2 on, so values below 0 occur; the mean
+    over batches converges. Of one point nobody can tell how far its crowd is spread: it is taken for a whole crowd, of
+    spread 0, and the result is the distance from that point, above 0 in the mean. real_a, real_b: bool [N], which rows count.
     """
     within = [_mean_distance(x, x, real, real, apart=True) for x, real in ((a, real_a), (b, real_b))]
     return 2 * _mean_distance(a, b, real_a, real_b) - within[0] - within[1]

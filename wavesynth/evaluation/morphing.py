@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wavesynth.audio.pitch import median_pitch
 from wavesynth.audio.spectral import DEFAULT_MEL, log_mel, stft_magnitude
 from wavesynth.errors import UserError
 from wavesynth.evaluation import descriptors
@@ -50,6 +51,7 @@ GATES: Mapping[str, Gate] = {
     "monotone": Gate(0.9),
     "not_a_crossfade": Gate(0.06),
     "loudness_dip": Gate(-1.5),
+    "pitch_drift": Gate(30, highest=True),
 }
 
 
@@ -64,6 +66,8 @@ class MorphFigures:
         loudness_dip: how far the level falls below the straight line between the ends', in decibels, 0 or less.
         centroid, attack, flatness: Kendall's tau of a descriptor along the path, -1 to 1; None where the ends do not
             differ audibly in it.
+        pitch_drift: how far the pitch strays from the straight line between the ends', in cents; None where it was not
+            tracked, or fewer than three of the sounds have one.
     """
 
     evenness: float
@@ -73,6 +77,7 @@ class MorphFigures:
     centroid: float | None = None
     attack: float | None = None
     flatness: float | None = None
+    pitch_drift: float | None = None
 
     @property
     def monotone(self) -> float | None:
@@ -86,7 +91,7 @@ class MorphFigures:
         return tuple(name for name, gate in GATES.items() if not gate.passes(getattr(self, name)))
 
 
-def judge(path: ArrayLike, sample_rate: int) -> MorphFigures:
+def judge(path: ArrayLike, sample_rate: int, *, track_pitch: bool = False) -> MorphFigures:
     """The figures of merit of a morph x_0..x_K.
 
     With d the mean absolute difference of two sounds' log-mel frames, in decibels, after both are brought to one level
@@ -107,6 +112,8 @@ def judge(path: ArrayLike, sample_rate: int) -> MorphFigures:
     Args:
         path: float [K + 1, num_samples], K >= 2, equally spaced steps. The gates are meant for K = 16.
         sample_rate: samples per second.
+        track_pitch: whether to measure the pitch drift too, ``max_k |p_k - (p_0 + (p_K - p_0) k / K)|`` with p the
+            `wavesynth.audio.pitch.median_pitch` of each sound; needs the extra `pitch`.
 
     Returns:
         The figures, all finite.
@@ -129,8 +136,8 @@ def judge(path: ArrayLike, sample_rate: int) -> MorphFigures:
         raise UserError(f"path: shape {sounds.shape} is no morph; give [K + 1, num_samples] with at least 3 sounds")
     if not np.isfinite(sounds).all():
         raise UserError("path: holds samples that are not finite; mend the sounds before judging them")
-    frames = np.asarray(log_mel(_same_level(_in_line(sounds, sample_rate)), sample_rate), np.float64)
-    steps = np.abs(np.diff(frames, axis=0)).mean(axis=(1, 2))
+    frames = _frames(sounds, sample_rate)
+    steps = _differences(frames)
     way = float(steps.sum())
     levels = np.asarray(descriptors.level(sounds), np.float64)
     taus = {
@@ -142,8 +149,19 @@ def judge(path: ArrayLike, sample_rate: int) -> MorphFigures:
         directness=float(np.abs(frames[-1] - frames[0]).mean()) / way if way else 1.0,
         not_a_crossfade=_unexplained(sounds),
         loudness_dip=float(np.min(levels - np.linspace(levels[0], levels[-1], len(levels)))),
+        pitch_drift=_drift(sounds, sample_rate) if track_pitch else None,
         **taus,
     )
+
+
+def step_sizes(path: ArrayLike, sample_rate: int) -> NDArray[np.float64]:
+    """How far it is to the ear from each sound of a path to the next: the delta_k of `judge`, decibels [K].
+
+    Args:
+        path: float [K + 1, num_samples].
+        sample_rate: samples per second.
+    """
+    return _differences(_frames(np.asarray(path, np.float32), sample_rate))
 
 
 def crossfade(a: ArrayLike, b: ArrayLike, steps: int) -> NDArray[np.float32]:
@@ -179,7 +197,8 @@ def table(rows: Mapping[str, MorphFigures]) -> str:
         rows: figures by the name to print.
 
     Returns:
-        Lines without a last line break. A dash is a figure that does not apply.
+        Lines without a last line break. A dash is a figure that does not apply; the pitch drift is left out where none was
+        tracked.
 
     >>> print(table({"morph": MorphFigures(1.15, 0.69, 0.4, 0.0), "crossfade": MorphFigures(5.8, 1.0, 0.04, -3.0)}))
                evenness  directness  monotone  not a crossfade  loudness dip
@@ -187,18 +206,29 @@ def table(rows: Mapping[str, MorphFigures]) -> str:
     crossfade     5.80*        1.00         –            0.04*        -3.00*
     gate           <= 2      >= 0.4    >= 0.9          >= 0.06       >= -1.5
     """
-    titles = [name.replace("_", " ") for name in GATES]
+    tracked = any(figures.pitch_drift is not None for figures in rows.values())
+    gates = {name: gate for name, gate in GATES.items() if tracked or name != "pitch_drift"}
+    titles = [name.replace("_", " ") for name in gates]
     lines = [["", *titles]]
     for name, figures in rows.items():
-        values = [getattr(figures, figure) for figure in GATES]
-        marks = ["*" if figure in figures.failed else "" for figure in GATES]
+        values = [getattr(figures, figure) for figure in gates]
+        marks = ["*" if figure in figures.failed else "" for figure in gates]
         lines.append([name, *("–" if v is None else f"{v:.2f}{mark}" for v, mark in zip(values, marks))])
-    lines.append(["gate", *map(str, GATES.values())])
+    lines.append(["gate", *map(str, gates.values())])
     first = max(len(line[0]) for line in lines)
     return "\n".join(
         line[0].ljust(first) + "".join(f"  {cell.rjust(len(title))}" for cell, title in zip(line[1:], titles))
         for line in lines
     )
+
+
+def _frames(sounds: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """Log-mel frames of sounds in line and at one level, [K + 1, frames, bands]."""
+    return np.asarray(log_mel(_same_level(_in_line(sounds, sample_rate)), sample_rate), np.float64)
+
+
+def _differences(frames: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.abs(np.diff(frames, axis=0)).mean(axis=(1, 2))
 
 
 def _in_line(sounds: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
@@ -221,6 +251,15 @@ def _same_level(sounds: NDArray[np.float32]) -> NDArray[np.float32]:
     rms = np.sqrt(np.mean(np.square(sounds, dtype=np.float64), axis=-1, keepdims=True))
     gain = np.where(rms < descriptors.SILENCE, 1, COMMON_LEVEL / np.maximum(rms, descriptors.SILENCE))
     return (sounds * gain).astype(np.float32)
+
+
+def _drift(sounds: NDArray[np.float32], sample_rate: int) -> float | None:
+    pitches = np.array([median_pitch(sound, sample_rate) or np.nan for sound in sounds])
+    known = np.isfinite(pitches)
+    if known.sum() < 3 or not (known[0] and known[-1]):
+        return None
+    line = np.linspace(pitches[0], pitches[-1], len(pitches))
+    return float(np.nanmax(np.abs(pitches - line)) * 100)
 
 
 def _described(sounds: NDArray[np.float32], sample_rate: int) -> dict[str, NDArray[np.float64]]:

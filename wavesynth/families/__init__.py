@@ -4,12 +4,17 @@ from typing import Any
 
 from wavesynth.config import Config, Material
 from wavesynth.errors import UserError
+from wavesynth.families.autoencoder import AutoencoderFamily
 from wavesynth.families.base import Dtype, Family, Request
 from wavesynth.families.classifier import ClassifierFamily
 from wavesynth.families.wavegan import WaveGANFamily
 from wavesynth.families.wavenet import WaveNetFamily
+from wavesynth.families.wavenet_autoencoder import WaveNetAutoencoderFamily
 
-FAMILIES: dict[str, type[Family]] = {family.name: family for family in (WaveNetFamily, WaveGANFamily, ClassifierFamily)}
+FAMILIES: dict[str, type[Family]] = {
+    family.name: family
+    for family in (WaveNetFamily, WaveNetAutoencoderFamily, WaveGANFamily, AutoencoderFamily, ClassifierFamily)
+}
 PRESETS: dict[str, Config] = {name: config for family in FAMILIES.values() for name, config in family.presets.items()}
 
 

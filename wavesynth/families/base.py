@@ -31,8 +31,9 @@ class Request:
     """What is wanted of a sampler: `n` sounds, all alike but for chance.
 
     implementation: of the sampler's inner loop, None for the fastest. dtype: of its weights, None for the model's own.
-    latent: float32 [D], or a path [F, D] where timbres are paths, or either with a leading n for one each; None leaves
-    the timbre to the label, or to chance. endless: whether a sound goes on, the last frame held, when its path is over.
+    latent: a timbre for each, float32 [n, D], or [n, F, D] for paths; None leaves them to the label, or to chance.
+    alike: whether all draw the same chance, so that timbres alone tell them apart. endless: whether sounds go on, the last
+    frames held, when their paths are over.
     label: a label's number, -1 for none. pitch: MIDI number, or None. prime: float32 [P], sound to go on from.
     truncation: 1 keeps all the variety of a latent space, less draws what is made towards its middle, 0 is the middle.
     """
@@ -45,6 +46,7 @@ class Request:
     prime: np.ndarray | None = None
     strategy: Strategy = Strategy()
     truncation: float = 1.0
+    alike: bool = False
     endless: bool = False
     implementation: str | None = None
     dtype: Dtype | None = None
@@ -62,6 +64,7 @@ class Family(ABC):
     name: as in config.json. model_config, training_config: the dataclasses of its networks' shapes and of how they are
     trained. presets: by name. makes_sounds: whether it can sample; previews are made of what does. reconstructs: whether
     decoding what a sound is encoded to gives that sound again; previews then show sounds beside what is made of them.
+    autoregressive: whether sounds are made sample by sample, and not whole, for which it takes many at once gladly.
     """
 
     name: ClassVar[str]
@@ -70,6 +73,7 @@ class Family(ABC):
     presets: ClassVar[dict[str, Config]]
     makes_sounds: ClassVar[bool] = True
     reconstructs: ClassVar[bool] = False
+    autoregressive: ClassVar[bool] = False
 
     def __init__(self, model: Any, material: Material) -> None:
         self.model, self.material = model, material
@@ -98,6 +102,11 @@ class Family(ABC):
     def frame_rate(self) -> float | None:
         """Frames a second of its timbres, where they are paths in time; None where a timbre is a point."""
         return None
+
+    @property
+    def glide_rate(self) -> float | None:
+        """Frames a second at which a timbre may move within one sound; None where it cannot."""
+        return self.frame_rate
 
     @property
     def one_shots(self) -> bool:

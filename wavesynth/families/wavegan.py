@@ -1,5 +1,6 @@
 """WaveGAN: a generator that makes a whole sound at once, trained against critics."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,9 +18,11 @@ from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.evaluation.energy import energy_distance, spectra
 from wavesynth.families.base import PITCHES, Family, Request
+from wavesynth.models.critics import Critics, views
 from wavesynth.models.functional import initialize, pure
 from wavesynth.models.layers import one_hot
-from wavesynth.models.wavegan import Critics, Generator, WaveGANConfig, views
+from wavesynth.models.wavegan import Generator, WaveGANConfig
+from wavesynth.sampling.strategies import Strategy
 from wavesynth.timbre.refine import refine
 from wavesynth.timbre.timbre import arc, straight
 from wavesynth.training.adversarial import Adversarial, AdversarialTraining
@@ -28,9 +31,11 @@ from wavesynth.training.state import Params
 
 ROWS = 8  # sounds made at once
 CROWD = 128  # sounds whose distance from as many others is measured
+ALONE = 1e-3  # weight of a crowd of one sound among others, which weigh as much as they have sounds
 MIDDLE = 256  # latents whose mean style is the middle that truncation draws to
-CANDIDATES, STARTS = 256, 8  # of a search for a sound's latent
-SEARCH_STEPS, SEARCH_RATE = 300, 0.1
+CANDIDATES, STARTS = 256, 4  # of a search for a sound's latent
+SEARCH_STEPS, SEARCH_RATE = 500, 0.05
+OFFSET_UNIT = 1.0  # of a style's numbers for a unit of the search; their standard deviation is about 1
 
 
 class WaveGANFamily(Family):
@@ -131,27 +136,17 @@ class WaveGANFamily(Family):
             figures.append(
                 [float(energy_distance(crowds[0], crowd, real, jnp.ones_like(real))) for crowd in crowds[1:]]
             )
-            weights.append(float(real.sum()))
+            weights.append(ALONE if real.sum() == 1 else float(real.sum()))
         silence, sounds = np.average(figures, axis=0, weights=weights)
         return {"silence": float(silence), "training sounds": float(sounds)}
 
     def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
         """All sounds at once: one block [n, length]."""
-        if request.prime is not None:
-            self.cannot("go on from a prime", "it makes whole sounds")
-        if request.pitch is not None and not self.material.pitched:
-            self.cannot("follow a pitch", "no clip that it was trained on had one")
+        self._check(request)
         latents = request.latent
         if latents is None:
             latents = self.latents(params, request.n, request.seed, request.label)
-        latents = np.broadcast_to(latents, (request.n, latents.shape[-1]))
-        pitch = np.nan if request.pitch is None else request.pitch
-        blocks = []
-        for first in range(0, request.n, ROWS):
-            rows = np.resize(latents[first : first + ROWS], (ROWS, latents.shape[1]))
-            keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(request.seed)))(first + jnp.arange(ROWS))
-            blocks.append(np.asarray(self._play(params, rows, jnp.full(ROWS, pitch), keys, request.truncation)))
-        yield np.concatenate(blocks)[: request.n]
+        yield self._made(params, latents, np.arange(request.n) * (not request.alike), request)
 
     def latent(self, params: Params, label: int) -> np.ndarray:
         if not self.model.labels:
@@ -159,58 +154,78 @@ class WaveGANFamily(Family):
         return self.latents(params, 1, 0, label)[0]
 
     def latents(self, params: Params, n: int, seed: int, label: int) -> np.ndarray:
-        """The Gaussian's values and a weight for each label: float32 [n, latent + labels]."""
-        keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(n))
-        values = jax.vmap(lambda key: jax.random.normal(key, (self.model.latent,)))(keys)
-        if not self.model.labels:
-            return np.asarray(values)
-        drawn = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, 1), (), 0, self.model.labels))(keys)
-        chosen = jnp.full(n, label) if label >= 0 else drawn
-        return np.concatenate([values, jax.nn.one_hot(chosen, self.model.labels)], axis=1)
+        """The Gaussian's values, a weight for each label, and zeros: float32 [n, latent + labels + offsets].
+
+        The offsets are added to the style at the generator's front and at each of its stages, [1 + stages, S]. What is
+        drawn by chance has none. A recorded sound is hardly ever one that the Gaussian makes: with a style of its own for
+        each stage a search comes much nearer (Abdal, Qin and Wonka, 2019).
+        """
+        key = jax.random.key(seed)
+        drawn = [self._draw(key, first + np.arange(ROWS), label) for first in range(0, n, ROWS)]
+        return np.concatenate(drawn)[:n]
 
     def between(self, a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-        """An arc between the Gaussian's values, a straight line between the labels' weights."""
+        """An arc between the Gaussian's values, a straight line between the labels' weights and the offsets."""
         size = self.model.latent
         return np.concatenate([arc(a[:size], b[:size], t), straight(a[size:], b[size:], t)])
 
     def encode(self, params: Params, samples: np.ndarray, request: Request, progress: bool) -> np.ndarray:
         """Searches by gradients from the best of some random points (see `wavesynth.timbre.refine`)."""
-        target = np.zeros(self.length, np.float32)
-        target[: min(len(samples), self.length)] = samples[: self.length]
+        self._check(request)
+        target = np.zeros((1, self.length), np.float32)
+        target[0, : min(len(samples), self.length)] = samples[: self.length]
         candidates = self.latents(params, CANDIDATES, request.seed, request.label)
-        made = next(self.stream(params, replace(request, n=CANDIDATES, latent=candidates)))
-        distances = np.concatenate(
-            [multi_resolution_distance(made[i : i + ROWS], target[None]) for i in range(0, CANDIDATES, ROWS)]
-        )
-        best = candidates[np.argsort(distances)[:STARTS]]
-        size = self.model.latent
-        starts = {"values": best[:, :size]}
+        made = self._made(params, candidates, np.zeros(CANDIDATES, int), request)
+        distances = [multi_resolution_distance(made[i : i + ROWS], target) for i in range(0, CANDIDATES, ROWS)]
+        best = candidates[np.argsort(np.concatenate(distances))[:STARTS]]
+        values, weights, offsets = np.split(best, [self.model.latent, self.model.latent + self.model.labels], axis=1)
+        starts = {"values": values, "offsets": offsets}
         if request.label < 0 and self.model.labels:
-            starts["labels"] = np.log(0.9 * best[:, size:] + 0.1 / self.model.labels)
-        pitch = jnp.full(STARTS, np.nan if request.pitch is None else request.pitch)
-        keys = jnp.broadcast_to(jax.random.fold_in(jax.random.key(request.seed), 0), STARTS)
-
-        def latents(points: dict[str, jax.Array]) -> jax.Array:
-            """Points of the search to latents: on the Gaussian's shell, weights that sum to 1."""
-            values = points["values"]
-            values *= jnp.sqrt(size / jnp.sum(jnp.square(values), axis=-1, keepdims=True))
-            weights = jax.nn.softmax(points["labels"], axis=-1) if "labels" in points else best[: len(values), size:]
-            return jnp.concatenate([values, weights], axis=-1)
-
-        def figure(points: dict[str, jax.Array]) -> jax.Array:
-            sounds = self._play(params, latents(points), pitch, keys, 1.0)
-            return multi_resolution_distance(sounds, target[None])
-
+            starts["labels"] = np.log(0.9 * weights + 0.1 / self.model.labels)
+        given = (params, target, weights, _pitch_of(request), jax.random.key(request.seed))
         found, _ = refine(
-            figure, starts, steps=SEARCH_STEPS, learning_rate=SEARCH_RATE, progress=progress, what="encoding"
-        )
-        return np.asarray(latents(jax.tree.map(lambda leaf: leaf[None], found))[0])
+            self._unlikeness, starts, given=given, steps=SEARCH_STEPS, learning_rate=SEARCH_RATE, progress=progress,
+            what="encoding",
+        )  # fmt: skip
+        return np.asarray(_place(jax.tree.map(lambda leaf: leaf[None], found), weights[:1])[0])
+
+    def _unlikeness(
+        self, points: dict[str, jax.Array], params: Params, target: jax.Array, weights: jax.Array, pitch: jax.Array,
+        key: jax.Array,
+    ) -> jax.Array:  # fmt: skip
+        """How far what points of the search sound like is from target [1, length], decibels [S]."""
+        rows = jnp.zeros(len(weights), jnp.int32)  # all with the noise of the sound that the timbre will be decoded to
+        return multi_resolution_distance(self._play(params, _place(points, weights), rows, pitch, key, None), target)
+
+    def _check(self, request: Request) -> None:
+        """Raises UserError where something is wanted that means nothing to a model that makes whole sounds."""
+        strategy = request.strategy
+        if request.prime is not None:
+            self.cannot("go on from a prime", "it makes whole sounds")
+        if request.pitch is not None and not self.material.pitched:
+            self.cannot("follow a pitch", "no clip that it was trained on had one")
+        for name in ("temperature", "top_k", "top_p"):
+            if getattr(strategy, name) != getattr(Strategy(), name):
+                self.cannot(
+                    f"sample with {name} {getattr(strategy, name)}",
+                    f"it makes whole sounds of a latent and draws no samples; leave {name} out, and for less variety set "
+                    "truncation below 1",
+                )
+        if request.implementation is not None:
+            self.cannot(
+                f"sample by the implementation {request.implementation!r}",
+                "it has one alone, no loop over samples; leave implementation out",
+            )
+        if request.dtype not in (None, self.model.dtype):
+            self.cannot(
+                f"sample in {request.dtype}", f"it was trained to compute in {self.model.dtype}; leave dtype out"
+            )
 
     @property
     def _makers(self) -> dict[str, Callable]:
         return {
             "generator": lambda rngs: Generator(self.model, rngs=rngs),
-            "critics": lambda rngs: Critics(self.model, rngs=rngs),
+            "critics": lambda rngs: Critics(self.model, self.model.length, self.model.condition_channels, rngs=rngs),
         }
 
     @cached_property
@@ -241,25 +256,84 @@ class WaveGANFamily(Family):
         return self._bind["critics"](params)(views, self._condition_of(batch), key)
 
     def _distance(self, params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """Of sounds made of the same latents every time, for the labels and pitches of a batch that is held out."""
+        """Of sounds made of the same latents every time, for the labels and pitches of a batch that is held out.
+
+        A batch of one sound, which tells nothing of the spread of what is held out, weighs next to nothing beside others.
+        Where it is the only one, all rows are made like it: the figure is how far what is made lies from that sound.
+        """
         real = batch["real"].any(axis=1)
-        made = self._generate_for(params, jax.random.key(0), batch)
+        alone = real.sum() == 1
+        like = jnp.where(real, jnp.arange(len(real)), jnp.argmax(real))
+        made = self._generate_for(params, jax.random.key(0), {name: batch[name][like] for name in ("label", "pitch")})
         crowds = [spectra(sounds, self.material.sample_rate) for sounds in (made, batch["samples"])]
-        return energy_distance(crowds[0], crowds[1], real, real), real.sum()
+        distance = energy_distance(crowds[0], crowds[1], real | alone, real)
+        return distance, jnp.where(alone, ALONE, real.sum())
+
+    def _made(self, params: Params, latents: np.ndarray, rows: np.ndarray, request: Request) -> np.ndarray:
+        """The sounds of latents [n, D], with the noise of some rows [n] of the request's seed: float32 [n, length]."""
+        key, pitch = jax.random.key(request.seed), _pitch_of(request)
+        truncation = None if request.truncation == 1 else np.float32(request.truncation)
+        blocks = []
+        for first in range(0, len(latents), ROWS):
+            some = np.resize(latents[first : first + ROWS], (ROWS, latents.shape[1]))
+            own = np.resize(rows[first : first + ROWS], ROWS)
+            blocks.append(np.asarray(self._play(params, some, own, pitch, key, truncation)))
+        return np.concatenate(blocks)[: len(latents)]
+
+    @property
+    def _offsets(self) -> tuple[int, int]:
+        """The shape of a latent's offsets: places, and channels of a style (0 for a generator without styles)."""
+        return 1 + len(self.model.strides), self.model.style_channels
+
+    @cached_property
+    def _draw(self):
+        """(key, rows [B], label, below 0 for any) to latents [B, D]; always of one B: it compiles once."""
+
+        def draw(key: jax.Array, row: jax.Array, label: jax.Array) -> jax.Array:
+            own = jax.random.fold_in(key, row)
+            parts = [jax.random.normal(own, (self.model.latent,))]
+            if self.model.labels:
+                drawn = jax.random.randint(jax.random.fold_in(own, 1), (), 0, self.model.labels)
+                parts.append(jax.nn.one_hot(jnp.where(label < 0, drawn, label), self.model.labels))
+            return jnp.concatenate([*parts, jnp.zeros(math.prod(self._offsets))])
+
+        return jax.jit(jax.vmap(draw, in_axes=(None, 0, None)))
 
     @cached_property
     def _play(self):
-        def play(params: Params, latents: jax.Array, pitch: jax.Array, keys: jax.Array, truncation: float) -> jax.Array:
+        """Latents [B, D] to sounds [B, length]. pitch: NaN for none. truncation: None for none, which costs less."""
+
+        def play(
+            params: Params, latents: jax.Array, rows: jax.Array, pitch: jax.Array, key: jax.Array,
+            truncation: jax.Array | None,
+        ) -> jax.Array:  # fmt: skip
             generator = self._bind["generator"](params["generator"])
             size = self.model.latent
-            condition = self._condition(latents[:, size:], pitch)
-            style = generator.style(latents[:, :size], condition)
-            if truncation < 1:
+            values, weights, offsets = jnp.split(latents, [size, size + self.model.labels], axis=1)
+            pitches = jnp.full(len(latents), pitch)
+            condition = self._condition(weights, pitches)
+            style = generator.style(values, condition)
+            if truncation is not None:
                 others = jax.random.normal(jax.random.key(0), (MIDDLE, size))
                 middle = jax.vmap(lambda own: generator.style(others, jnp.tile(own, (MIDDLE, 1))).mean(axis=0))(
                     condition
                 )
                 style = middle + truncation * (style - middle)
-            return generator(style, pitch, keys)
+            if self.model.style_channels:
+                style = style[:, None] + offsets.reshape(-1, *self._offsets)
+            return generator(style, pitches, jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows))
 
-        return jax.jit(play, static_argnums=4)
+        return jax.jit(play)
+
+
+def _pitch_of(request: Request) -> np.float32:
+    return np.float32(np.nan if request.pitch is None else request.pitch)
+
+
+def _place(points: dict[str, jax.Array], weights: jax.Array | np.ndarray) -> jax.Array:
+    """Points of a search to latents: on the Gaussian's shell, with weights that sum to 1, or those that are known."""
+    values = points["values"]
+    values *= jnp.sqrt(values.shape[1] / jnp.sum(jnp.square(values), axis=-1, keepdims=True))
+    if "labels" in points:
+        weights = jax.nn.softmax(points["labels"], axis=-1)
+    return jnp.concatenate([values, jnp.asarray(weights), OFFSET_UNIT * points["offsets"]], axis=-1)

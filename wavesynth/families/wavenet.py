@@ -1,5 +1,6 @@
 """WaveNet: a network of causal convolutions, maximum likelihood, and the op that decodes it sample by sample."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property, partial
@@ -13,6 +14,7 @@ from wavesynth.audio.prediction import fit_lagged
 from wavesynth.config import Config, Material, TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.evaluation.baselines import baselines
+from wavesynth.evaluation.descriptors import onset_time
 from wavesynth.families.base import ONE_SHOT_SECONDS, PITCHES, Family, Request
 from wavesynth.kernels.wavenet_decode import DecodeSpec, condition_table, pack
 from wavesynth.models.functional import initialize, pure
@@ -20,6 +22,7 @@ from wavesynth.models.layers import one_hot
 from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax, quantize
 from wavesynth.models.wavenet import WaveNet, WaveNetConfig
 from wavesynth.sampling.autoregressive import stream
+from wavesynth.timbre.refine import refine
 from wavesynth.training.likelihood import Likelihood
 from wavesynth.training.objective import Batch
 from wavesynth.training.state import Params
@@ -29,11 +32,14 @@ CLOCK = 17  # channels that tell how long a sound has been going on
 CLOCK_SECONDS = 0.01 * (2 ** ((CLOCK - 1) / 2) - 1)  # what it counts to: 2.55
 NOISE = 0.02  # 34 dB below the sounds: without it, what is sampled swells to full scale now and then
 SCORED_AT_ONCE = 16_384  # samples; bounds the memory of scoring
+EXCERPT = 8_192  # samples of a sound, from its onset on, by which its timbre is looked for
+STARTS, SEARCH_STEPS, SEARCH_RATE = 4, 60, 0.05
 
 
 class WaveNetFamily(Family):
     name = "wavenet"
     model_config = WaveNetConfig
+    autoregressive = True
     presets: ClassVar = {
         "wavenet-tiny": Config(
             "wavenet",
@@ -111,47 +117,97 @@ class WaveNetFamily(Family):
     def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
         model = self.model
         self._check_pitch(request)
-        spec = DecodeSpec.of(model)
-        vector = frames = periods = None
-        before = 0
+        vector = frames = None
         if model.labels:
             vector = _rows(params["label_table"], jnp.full(request.n, request.label))
-            if request.latent is not None:
-                vector = jnp.broadcast_to(jnp.asarray(request.latent), vector.shape)
+            vector = vector if request.latent is None else jnp.asarray(request.latent)
         if model.frame_channels:
-            before = model.context_frames if self.clocked else 0
-            pitch = jnp.full(request.n, jnp.nan if request.pitch is None else request.pitch)
-            periods = self._periods(pitch) if model.taps_ago else None
-            start = jnp.full(request.n, 0 if request.prime is None else len(request.prime))
-            until_held = -(-int(CLOCK_SECONDS * self.material.sample_rate) // model.hop_length) + 1
-            frames = self._frames(pitch, start, until_held)
+            frames = self._frames(*pitch_and_start(request), self._frames_until_held)
+        if (
+            vector is not None and vector.ndim == 3
+        ):  # a timbre that moves: what comes first is held before, and the last after
+            vector = jnp.pad(vector, ((0, 0), (self._frames_before, 0), (0, 0)), mode="edge")
+            if frames is not None and frames.shape[1] > 1:
+                longest = max(vector.shape[1], frames.shape[1])
+                vector, frames = (
+                    jnp.pad(part, ((0, 0), (0, longest - part.shape[1]), (0, 0)), mode="edge")
+                    for part in (vector, frames)
+                )
+        return self._decode(params, request, vector, frames)
+
+    def _decode(
+        self, params: Params, request: Request, vector: jax.Array | None, frames: jax.Array | None
+    ) -> Iterator[np.ndarray]:
+        """Samples for ever by the decoder of these parameters, under conditions as its network takes them."""
+        model, spec = self.model, DecodeSpec.of(self.model)
         return stream(
-            pack(params, spec, request.dtype or model.dtype), request.n, request.seed,
-            strategy=request.strategy, table=condition_table(params, spec, vector, frames), frames_before=before,
-            hop_length=model.hop_length, periods=periods, implementation=request.implementation,
+            pack(params, spec, request.dtype or model.dtype), request.n, request.seed, alike=request.alike,
+            strategy=request.strategy, table=condition_table(params, spec, vector, frames),
+            frames_before=self._frames_before, hop_length=model.hop_length,
+            periods=self._periods(pitch_and_start(request)[0]) if model.taps_ago else None,
+            implementation=request.implementation,
             prime=None if request.prime is None else request.prime[-self.context :],
         )  # fmt: skip
 
     def log_prob(self, params: Params, samples: np.ndarray, request: Request, quantization: str | None) -> np.ndarray:
         likelihood = self._likelihood(quantization)
         self._check_pitch(request)
+        nats = [self._score(likelihood, params, batch)[0] for batch in self._pieces(params, samples, request)]
+        return np.concatenate(nats)[: len(samples)]
+
+    def _pieces(self, params: Params, samples: np.ndarray, request: Request) -> Iterator[Batch]:
+        """A whole sound [T] as batches of one window, one after the other, silence before the first and behind the last."""
         step = SCORED_AT_ONCE - SCORED_AT_ONCE % self.align
         padded = np.pad(np.asarray(samples, np.float32), (self.context, -len(samples) % step))
-        nats = []
         for start in range(0, len(samples), step):
-            batch = {
+            yield {
                 "samples": padded[None, start : start + self.context + step],
                 "label": np.array([request.label], np.int32),
                 "pitch": np.array([np.nan if request.pitch is None else request.pitch], np.float32),
                 "start": np.array([start], np.int32),
             }
-            nats.append(self._score(likelihood, params, batch)[0])
-        return np.concatenate(nats)[: len(samples)]
 
     def latent(self, params: Params, label: int) -> np.ndarray:
         if not self.model.labels:
             self.cannot("turn a label into a timbre", "it was trained without labels")
         return np.asarray(params["label_table"][label])
+
+    @property
+    def glide_rate(self) -> float | None:
+        return self.material.sample_rate / self.model.hop_length if self.model.labels else None
+
+    def encode(self, params: Params, samples: np.ndarray, request: Request, progress: bool) -> np.ndarray:
+        """The embedding under which the sound is likeliest, searched by gradients from those of the likeliest labels."""
+        if not self.model.labels:
+            self.cannot("turn a sound into a timbre", "it was trained without labels, and has no timbres")
+        self._check_pitch(request)
+        table = np.asarray(params["label_table"])
+        onset = int(float(onset_time(samples, self.material.sample_rate)) * self.material.sample_rate)
+        start = onset - onset % self.align
+        heard = np.pad(samples, (self.context, EXCERPT))[start : start + self.context + EXCERPT]
+        batch = {
+            "samples": heard[None], "start": np.array([start], np.int32), "label": np.array([-1], np.int32),
+            "pitch": np.array([np.nan if request.pitch is None else request.pitch], np.float32),
+        }  # fmt: skip
+        starts = table[[request.label]] if request.label >= 0 else table
+        told = [float(self._unlikeliness(jnp.asarray(row[None]), params, batch)[0]) for row in starts]
+        best = starts[np.argsort(told)[:STARTS]]
+        found, _ = refine(
+            self._unlikeliness, best, given=(params, batch), steps=SEARCH_STEPS, learning_rate=SEARCH_RATE,
+            progress=progress, what="encoding",
+        )  # fmt: skip
+        return found
+
+    @cached_property
+    def _unlikeliness(self):
+        """Embeddings [S, D] to bits per sample [S] of a batch of one sound."""
+
+        def unlikeliness(vectors: jax.Array, params: Params, batch: Batch) -> jax.Array:
+            each = {name: jnp.repeat(leaf, len(vectors), axis=0) for name, leaf in batch.items()}
+            nats = self._batch_log_prob(self.model.likelihood, params, each | {"vector": vectors})
+            return -nats.mean(axis=1) / math.log(2)
+
+        return jax.jit(unlikeliness)
 
     def _make(self, rngs) -> WaveNet:
         return WaveNet(self.model, rngs=rngs)
@@ -167,7 +223,7 @@ class WaveNetFamily(Family):
     def _batch_log_prob(self, likelihood: LogisticMixture | MulawSoftmax, params: Params, batch: Batch) -> jax.Array:
         vector = frames = None
         if self.model.labels:
-            vector = _rows(params["label_table"], batch["label"])
+            vector = batch["vector"] if "vector" in batch else _rows(params["label_table"], batch["label"])
         if self.model.frame_channels:
             targets = batch["samples"].shape[1] - self.context
             frames = self._frames(batch["pitch"], batch["start"], -(-targets // self.model.hop_length))
@@ -192,7 +248,7 @@ class WaveNetFamily(Family):
         """
         model = self.model
         parts = []
-        before = model.context_frames if self.clocked else 0
+        before = self._frames_before
         length = before + num_frames if self.clocked else 1
         if self.material.pitched:
             parts.append(jnp.repeat(one_hot(pitch, PITCHES)[:, None], length, axis=1))
@@ -200,6 +256,16 @@ class WaveNetFamily(Family):
             place = start[:, None] + (jnp.arange(length) - before)[None] * model.hop_length
             parts.append(clock(place / self.material.sample_rate))
         return jnp.concatenate(parts, axis=-1)
+
+    @property
+    def _frames_before(self) -> int:
+        """How many frames of local conditioning the left context takes; 0 where nothing changes in time."""
+        return self.model.context_frames if self.clocked else 0
+
+    @property
+    def _frames_until_held(self) -> int:
+        """After how many frames the clock of a sound stands still."""
+        return -(-int(CLOCK_SECONDS * self.material.sample_rate) // self.model.hop_length) + 1
 
     def _likelihood(self, quantization: str | None) -> LogisticMixture | MulawSoftmax:
         own = self.model.likelihood
@@ -213,6 +279,12 @@ class WaveNetFamily(Family):
 def _rows(table: jax.Array, labels: jax.Array) -> jax.Array:
     """Rows of a table of label embeddings; the mean of all for the label -1, "any"."""
     return jnp.where(labels[:, None] < 0, table.mean(axis=0, keepdims=True), table[labels])
+
+
+def pitch_and_start(request: Request) -> tuple[jax.Array, jax.Array]:
+    """The pitch of each sound, NaN for none, and how many samples of it there are already, both [n]."""
+    pitch = jnp.full(request.n, jnp.nan if request.pitch is None else request.pitch)
+    return pitch, jnp.full(request.n, 0 if request.prime is None else len(request.prime))
 
 
 def clock(seconds: jax.Array) -> jax.Array:

@@ -3,8 +3,11 @@
 After the neural source-filter model (Wang, Takaki and Yamagishi, 2019) and DDSP (Engel et al., 2020).
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 HARMONICS = 64  # at most; those above the Nyquist frequency are left out
 
@@ -14,20 +17,23 @@ def hertz(pitch: jax.Array) -> jax.Array:
     return 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
 
 
-def excitation(
-    keys: jax.Array, pitch: jax.Array | None, length: int, sample_rate: float, noise_channels: int
-) -> jax.Array:
-    """Sources at some rate: white noise of variance 1, and with pitches a last channel of harmonics.
+def white(keys: jax.Array, lengths: Sequence[int], channels: int) -> list[jax.Array]:
+    """White noise of variance 1 at several rates: float32 [B, length, channels] of each length.
 
-    keys: [B] of the noise: the same key gives the same noise, whatever the batch. pitch: MIDI numbers [B], NaN for none
-    (its channel is then 0), or None where there are no pitches. sample_rate: of this rate, Hz.
-
-    Returns float32 [B, length, noise_channels (+ 1)].
+    keys: [B]: the same key gives the same noise, whatever the batch. All of it is one draw: many small ones would take
+    longer to compile than all else.
     """
-    noise = jax.vmap(lambda key: jax.random.normal(key, (length, noise_channels)))(keys)
-    if pitch is None:
-        return noise
-    return jnp.concatenate([noise, harmonics(pitch, length, sample_rate)[..., None]], axis=-1)
+    drawn = jax.vmap(lambda key: jax.random.normal(key, (sum(lengths), channels)))(keys)
+    ends = np.cumsum(lengths)[:-1]
+    return jnp.split(drawn, [int(end) for end in ends], axis=1)
+
+
+def excitation(noise: jax.Array, pitch: jax.Array, sample_rate: float) -> jax.Array:
+    """Noise [B, T, C], and in a last channel the harmonics of MIDI numbers [B] (of NaN, zeros): [B, T, C + 1].
+
+    sample_rate: of this rate, Hz.
+    """
+    return jnp.concatenate([noise, harmonics(pitch, noise.shape[1], sample_rate)[..., None]], axis=-1)
 
 
 def harmonics(pitch: jax.Array, length: int, sample_rate: float) -> jax.Array:

@@ -1,5 +1,5 @@
 """WaveGAN (Donahue, McAuley and Puckette, 2019) and what has been learned since: a generator that makes a whole sound of a
-latent vector at once, and critics that tell made sounds from real ones.
+latent vector at once, for the critics of `wavesynth.models.critics`.
 
 Activations are [B, time, channels]. A generator of strides (4, 4, 4, 4, 4) and 32 channels:
 
@@ -19,21 +19,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from wavesynth.audio.spectral import stft_magnitude
-from wavesynth.config import check_at_least_one
+from wavesynth.config import check_at_least_one, check_choice
 from wavesynth.errors import UserError
-from wavesynth.models.excitation import excitation
+from wavesynth.models.critics import CriticsConfig, normal, plus
+from wavesynth.models.excitation import excitation, white
 from wavesynth.models.layers import zeros
-from wavesynth.models.polyphase import same, smoothed, strided, transposed
-
-SPECTRAL_FLOOR = 1e-3  # of a magnitude, 60 dB below full scale: what is quieter looks alike to the spectral critics
-PERIOD_STRIDE, PERIOD_WIDTH = 3, 5  # of the convolutions of the critics of periods
-SPECTRAL_WIDTH = 5  # frames
+from wavesynth.models.polyphase import same, smoothed, transposed
 
 
 @dataclass(frozen=True)
-class WaveGANConfig:
-    """The shape of a WaveGAN.
+class WaveGANConfig(CriticsConfig):
+    """The shape of a WaveGAN. The generator has the `kernel_width`, `widest` and `dtype` of the critics too.
 
     Attributes:
         seconds: how long every sound is; the strides' product in samples divides it, so it is rounded up to the next
@@ -43,25 +39,16 @@ class WaveGANConfig:
         style_channels: width of two layers that turn the latent and the condition into a style, which then scales and
             shifts the channels of every stage; 0 for none, as published: latent and condition enter at the front alone.
         channels: of the generator's last stage but one; each stage before it has twice as many.
-        widest: the most channels of a stage.
         strides: by which each stage lengthens the sound.
-        kernel_width: taps of its convolutions.
         smooth: whether upsampling is anti-aliased (see `wavesynth.models.polyphase.smoothed`).
         leak: slope of the generator's activations below zero; 0 as published.
         noise_channels: how many channels of noise each stage can shape and add; 0 for none.
         level: what the last stage's output is multiplied by, before a tanh. Sounds are quiet: where small weights had to
             make them so, a step that suits the other weights would throw those far off, and the sound with them.
         output_filter: taps of a filter learned for the output, 0 for none (the published one has 512).
-        critic_channels: of the first stage of the critic that sees the waveform, 0 for no such critic.
-        phase_shuffle: by up to how many samples that critic's activations are shifted at random, example by example.
-        periods: of the critics that see every second, third, fifth ... sample side by side (Kong et al., 2020).
-        period_channels: of their first layers.
-        spectral_windows: of the critics that see a spectrogram, in samples.
-        spectral_channels: of their layers.
         labels: how many there are. Filled in from the data.
         pitches: how many there are. Filled in from the data.
         sample_rate: Hz. Filled in from the data.
-        dtype: of the activations, "float32" or "bfloat16"; parameters, losses and spectra are always float32.
     """
 
     seconds: float = 1.0
@@ -69,40 +56,42 @@ class WaveGANConfig:
     latent: int = 128
     style_channels: int = 128
     channels: int = 16
-    widest: int = 512
     strides: tuple[int, ...] = (4, 4, 4, 4, 4)
-    kernel_width: int = 25
     smooth: bool = True
     leak: float = 0.2
     noise_channels: int = 4
     level: float = 0.05
     output_filter: int = 0
-    critic_channels: int = 16
-    phase_shuffle: int = 0
-    periods: tuple[int, ...] = ()
-    period_channels: int = 16
-    spectral_windows: tuple[int, ...] = (256, 1024)
-    spectral_channels: int = 64
     labels: int = 0
     pitches: int = 0
     sample_rate: int = 0
-    dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "latent", "channels", "widest", "kernel_width")
+        super().__post_init__()
+        check_at_least_one(self, "latent", "channels")
+        check_choice(self, "dtype", Literal["float32", "bfloat16"])
+        if self.length < 0:
+            raise UserError(f"length is {self.length}: it must not be negative; 0 is for what `seconds` comes to")
+        for name in ("style_channels", "noise_channels", "output_filter", "critic_channels", "phase_shuffle"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must not be negative; 0 is for none")
+        if not 0 < self.level < math.inf:
+            raise UserError(f"level is {self.level}: it must be above 0 and finite; 1 leaves the sounds as they are")
         if not 0 < self.seconds < math.inf:
             raise UserError(f"seconds is {self.seconds}: it must be above 0 and finite")
         if not self.strides or min(self.strides) < 2:
             raise UserError(f"strides is {self.strides}: give at least one, each at least 2")
+        if self.periods and min(self.periods) < 2:
+            raise UserError(f"periods is {self.periods}: each must be at least 2; critic_channels is for period 1")
+        if self.periods:
+            check_at_least_one(self, "period_channels")
+        if self.spectral_windows:
+            check_at_least_one(self, "spectral_channels")
         if self.length % self.hop:
             raise UserError(
                 f"length is {self.length}, which the strides' product {self.hop} does not divide: "
                 f"the next that it does is {-(-self.length // self.hop) * self.hop}"
             )
-        if not (self.critic_channels or self.periods or self.spectral_windows):
-            raise UserError("critic_channels is 0 and there are no periods and no spectral_windows: give it one critic")
-        if any(window % 4 or window < 16 for window in self.spectral_windows):
-            raise UserError(f"spectral_windows is {self.spectral_windows}: each must be a multiple of 4, at least 16")
 
     @property
     def hop(self) -> int:
@@ -118,16 +107,6 @@ class WaveGANConfig:
     def stage_channels(self) -> tuple[int, ...]:
         """Channels before each stage; the last one's output is the sound."""
         return tuple(min(self.widest, self.channels * 2**i) for i in reversed(range(len(self.strides))))
-
-
-def normal(rngs: nnx.Rngs, *shape: int, gain: float = 1.0) -> nnx.Param:
-    """Weights [..., inputs, outputs] of variance gain^2 / (all but the outputs)."""
-    return nnx.Param(jax.random.normal(rngs.params(), shape) * (gain / math.sqrt(math.prod(shape[:-1]))))
-
-
-def plus(x: jax.Array, bias: nnx.Param) -> jax.Array:
-    """x [..., O] and bias [O], in the dtype of x."""
-    return x + jnp.broadcast_to(bias[...].astype(x.dtype), x.shape)
 
 
 class Stage(nnx.Module):
@@ -187,121 +166,23 @@ class Generator(nnx.Module):
         return style
 
     def __call__(self, style: jax.Array, pitch: jax.Array, keys: jax.Array) -> jax.Array:
-        """style [B, S], pitch [B] in MIDI numbers (NaN for none) and keys [B] of the noise to sounds [B, length]."""
+        """style [B, S], pitch [B] in MIDI numbers (NaN for none) and keys [B] of the noise to sounds [B, length].
+
+        The front and each stage may also be given a style of its own: [B, 1 + stages, S].
+        """
         config = self.config
-        x = plus(style @ self.front[...], self.front_bias).astype(config.dtype)
+        first, *styles = jnp.moveaxis(style, 1, 0) if style.ndim == 3 else [style] * (1 + len(self.stages))
+        x = plus(first @ self.front[...], self.front_bias).astype(config.dtype)
         x = x.reshape(len(style), config.length // config.hop, config.stage_channels[0])
-        rate = config.sample_rate / config.hop
-        for index, stage in enumerate(self.stages):
-            sources = None
-            rate *= stage.stride
-            if config.noise_channels:
-                own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, index)
-                sources = excitation(
-                    own, pitch if config.pitches else None, x.shape[1] * stage.stride, rate, config.noise_channels
-                )
-            x = stage(jax.nn.leaky_relu(x, config.leak), style if config.style_channels else None, sources)
+        shares = [math.prod(config.strides[index + 1 :]) for index in range(len(config.strides))]  # of the sound's rate
+        sources: list[jax.Array | None] = [None] * len(shares)
+        if config.noise_channels:
+            sources = [*white(keys, [config.length // share for share in shares], config.noise_channels)]
+        for stage, own, share, source in zip(self.stages, styles, shares, sources, strict=True):
+            if source is not None and config.pitches:
+                source = excitation(source, pitch, config.sample_rate / share)
+            x = stage(jax.nn.leaky_relu(x, config.leak), own if config.style_channels else None, source)
         sound = x.astype(jnp.float32)
         if self.filter is not None:
             sound = same(sound, self.filter[...])
         return jnp.tanh(config.level * sound[..., 0])
-
-
-class Critic(nnx.Module):
-    """A stack of convolutions that ends in one figure for each example; what it sees is [B, time, channels].
-
-    places: how many places its last activations have, if each gets weights of its own, as published; 1 counts all alike.
-    A condition enters as an inner product with their mean (Miyato and Koyama, 2018).
-    """
-
-    def __init__(
-        self, inputs: int, channels: tuple[int, ...], stride: int, width: int, *, condition: int, places: int = 1,
-        shuffle: int = 0, rngs: nnx.Rngs,
-    ) -> None:  # fmt: skip
-        self.stride, self.shuffle = stride, shuffle
-        pairs = zip((inputs, *channels), channels, strict=False)
-        self.kernels = nnx.List(normal(rngs, width, i, o, gain=2**0.5) for i, o in pairs)
-        self.biases = nnx.List(zeros(o) for o in channels)
-        self.condition = normal(rngs, condition, channels[-1]) if condition else None
-        self.last = nnx.Param(normal(rngs, channels[-1], places)[...].T)
-
-    def features(self, x: jax.Array, key: jax.Array) -> jax.Array:
-        """[B, time, C] to the last activations [B, time / stride^layers, channels]."""
-        for index, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
-            if index and self.shuffle:
-                x = phase_shuffle(x, self.shuffle, jax.random.fold_in(key, index))
-            x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % self.stride), (0, 0)))
-            x = plus(strided(x, kernel[...].astype(x.dtype), self.stride), bias)
-            x = jax.nn.leaky_relu(x, 0.2)
-        return x.astype(jnp.float32)
-
-    def judge(self, features: jax.Array, condition: jax.Array) -> jax.Array:
-        """Features [B, time, C] and condition [B, condition_channels] to [B]."""
-        places = self.last.shape[0]
-        value = jnp.mean(jnp.sum(features * self.last[...][None], axis=-1), axis=1) * math.sqrt(places)
-        if self.condition is not None:
-            value += jnp.sum(features.mean(axis=1) * (condition @ self.condition[...]), axis=-1)
-        return value
-
-
-class Critics(nnx.Module):
-    """All critics of a model, each with its own view of a sound."""
-
-    def __init__(self, config: WaveGANConfig, *, rngs: nnx.Rngs) -> None:
-        self.config = config
-        condition = config.condition_channels
-        members: list[Critic] = []
-        if config.critic_channels:
-            depth = max(1, round(math.log(config.length / 16, 4)))
-            channels = tuple(min(config.widest, config.critic_channels * 2**i) for i in range(depth))
-            members.append(
-                Critic(
-                    1, channels, 4, config.kernel_width, condition=condition, places=-(-config.length // 4**depth),
-                    shuffle=config.phase_shuffle, rngs=rngs,
-                )
-            )  # fmt: skip
-        for period in config.periods:
-            depth = max(1, round(math.log(config.length / period / 16, PERIOD_STRIDE)))
-            channels = tuple(min(config.widest, config.period_channels * 2**i) for i in range(depth))
-            members.append(Critic(1, channels, PERIOD_STRIDE, PERIOD_WIDTH, condition=condition, rngs=rngs))
-        for window in config.spectral_windows:
-            channels = (config.spectral_channels,) * 4
-            members.append(Critic(window // 2 + 1, channels, 1, SPECTRAL_WIDTH, condition=condition, rngs=rngs))
-        self.members = nnx.List(members)
-
-    def __call__(self, views: list[jax.Array], condition: jax.Array, key: jax.Array) -> jax.Array:
-        """Views as above and condition [B, condition_channels] to one figure of each critic, [B, critics]: real is more."""
-        figures = []
-        for index, (member, view) in enumerate(zip(self.members, views, strict=True)):
-            features = member.features(view, jax.random.fold_in(key, index))
-            features = features.reshape(len(condition), -1, features.shape[-1])
-            figures.append(member.judge(features, condition))
-        return jnp.stack(figures, axis=1)
-
-
-def views(config: WaveGANConfig, sounds: jax.Array) -> list[jax.Array]:
-    """What each critic sees of sounds [B, length]: [B, time, channels]; periods lie in the batch, [B period, ...]."""
-    seen = []
-    if config.critic_channels:
-        seen.append(sounds[..., None])
-    for period in config.periods:
-        padded = jnp.pad(sounds, ((0, 0), (0, -config.length % period)))
-        seen.append(
-            padded.reshape(len(sounds), -1, period).transpose(0, 2, 1).reshape(-1, padded.shape[1] // period, 1)
-        )
-    for window in config.spectral_windows:
-        magnitude = stft_magnitude(sounds, window, window // 4)
-        seen.append(jnp.log(magnitude + SPECTRAL_FLOOR) / 2 + 2)  # about -1.5 to 2
-    return [view.astype(config.dtype) for view in seen]
-
-
-def phase_shuffle(x: jax.Array, most: int, key: jax.Array) -> jax.Array:
-    """Shifts each example of x [B, t, C] by its own random number of places, -most to most; edges are mirrored.
-
-    All shifts are made and one is kept by weights of 0 and 1: that is faster than to index, and as differentiable.
-    """
-    length = x.shape[1]
-    shifts = jax.random.randint(key, (len(x),), 0, 2 * most + 1)
-    padded = jnp.pad(x, ((0, 0), (most, most), (0, 0)), mode="reflect")
-    chosen = jax.nn.one_hot(shifts, 2 * most + 1, dtype=x.dtype)
-    return sum(chosen[:, i, None, None] * padded[:, i : i + length] for i in range(2 * most + 1))  # type: ignore[return-value]

@@ -18,6 +18,7 @@ def stream(
     batch: int,
     seed: int,
     *,
+    alike: bool = False,
     strategy: Strategy = Strategy(),
     table: jax.Array | None = None,
     periods: jax.Array | None = None,
@@ -28,7 +29,8 @@ def stream(
 ) -> Iterator[np.ndarray]:
     """Yields float32 [batch, CHUNK], for ever.
 
-    Row i depends on (seed, i) alone and not on how many rows there are: each has its own stream of uniforms.
+    Row i depends on (seed, i) alone and not on how many rows there are: each has its own stream of uniforms. alike: all
+    have that of row 0.
     table: conditioning [F, L, batch, 2 C], a frame every `hop_length` samples, the first and last held; None for none.
     frames_before: how many of its frames lie before the first sample that is made.
     prime: float32 [P]; every row goes on from it. It is not part of what is yielded.
@@ -52,16 +54,18 @@ def stream(
 
     for chunk in itertools.count():
         decoded = wavenet_decode(
-            weights, cache, conditioning(chunk * CHUNK + np.arange(CHUNK)), uniforms(seed, chunk, batch), periods=periods,
-            temperature=strategy.temperature, top_k=strategy.top_k, top_p=strategy.top_p, implementation=implementation,
+            weights, cache, conditioning(chunk * CHUNK + np.arange(CHUNK)), uniforms(seed, chunk, batch, alike),
+            periods=periods, temperature=strategy.temperature, top_k=strategy.top_k, top_p=strategy.top_p,
+            implementation=implementation,
         )  # fmt: skip
         cache = decoded.cache
         yield np.asarray(decoded.samples.T)
 
 
-def uniforms(seed: int, chunk: int, batch: int) -> jax.Array:
-    """The randomness of one chunk, float32 [CHUNK, 2, batch], drawn for each row by itself."""
-    keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), row), chunk))(
-        jnp.arange(batch)
+def uniforms(seed: int, chunk: int, batch: int, alike: bool = False) -> jax.Array:
+    """The randomness of one chunk, float32 [CHUNK, 2, batch], drawn for each row by itself; `alike`: for all that of row 0."""
+    key = jax.random.key(seed)
+    keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(key, row), chunk))(
+        jnp.arange(batch) * (not alike)
     )
     return jax.vmap(lambda key: jax.random.uniform(key, (CHUNK, 2)), out_axes=-1)(keys)

@@ -6,7 +6,7 @@ distance from a given sound, or minus the brightness.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -14,15 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+KEPT = 8  # compiled searches
+
 
 def refine(
-    figure: Callable[[Any], jax.Array], starts: Any, *, steps: int = 200, learning_rate: float = 0.05,
+    figure: Callable[..., jax.Array], starts: Any, *, given: tuple = (), steps: int = 200, learning_rate: float = 0.05,
     progress: bool = False, what: str = "searching",
 ) -> tuple[Any, float]:  # fmt: skip
     """The point at which `figure` is least, of all that Adam comes by from several starts at once.
 
-    figure: points, a tree of float arrays [S, ...], to float [S]; lower is better. Pure and differentiable; a point's
-    figure must not depend on the other points. starts: such points. learning_rate: falls to 0 along a cosine.
+    figure: points, a tree of float arrays [S, ...], and all that is `given`, to float [S]; lower is better. Pure and
+    differentiable; a point's figure must not depend on the other points. starts: such points. given: trees of arrays that
+    stay as they are, such as the sound to come near: a later search by the same function, with others of their shapes,
+    compiles nothing. learning_rate: falls to 0 along a cosine.
 
     Returns the best point (the tree without S) and its figure. Deterministic.
 
@@ -30,37 +34,41 @@ def refine(
     """
     from tqdm import tqdm
 
-    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, max(steps, 1)))
-    points = jax.tree.map(jnp.asarray, starts)
-    judge = jax.jit(figure)
-    state = (points, optimizer.init(points), *_better(judge(points), points, None))
-    advance = jax.jit(partial(_advance, figure, optimizer))  # a loop inside it would run slower on a CPU
+    begin, advance = _programs(figure, steps, learning_rate)
+    state, given = begin(starts), jax.device_put(given)
+    # A step judges the points that it starts from, so one more than `steps` judges where the last of them has led.
     with tqdm(total=steps, desc=what, unit="step", disable=not progress) as bar:
-        for _ in range(steps):
-            state = advance(state)
-            bar.update()
-            bar.set_postfix_str(f"best {float(state[3].min()):.3f}")
-    last, _, points, figures = state
-    points, figures = _better(judge(last), last, (points, figures))
-    best = int(jnp.argmin(figures))
-    return jax.tree.map(lambda leaf: np.asarray(leaf[best]), points), float(figures[best])
+        for step in range(steps + 1):
+            state = advance(state, *given)
+            bar.update(min(1, step))
+            bar.set_postfix_str(f"best {np.min(state[3]):.3f}")
+    _, _, points, figures = state
+    best = int(np.argmin(figures))
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[best], points), float(figures[best])
 
 
-def _advance(figure: Callable, optimizer: optax.GradientTransformation, state: tuple) -> tuple:
-    """One step from (points, the optimiser's state, the best points so far, their figures)."""
-    points, moments, *best = state
-    figures, pull = jax.vjp(figure, points)
-    (gradients,) = pull(jnp.ones_like(figures))
-    updates, moments = optimizer.update(gradients, moments)
-    return optax.apply_updates(points, updates), moments, *_better(figures, points, best)
+@lru_cache(maxsize=KEPT)
+def _programs(figure: Callable[..., jax.Array], steps: int, learning_rate: float) -> tuple[Callable, Callable]:
+    """The state before the first step, and one step: (points, the optimiser's state, the best points, their figures)."""
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, max(steps, 1)))
+
+    def begin(starts: Any) -> tuple:
+        points = jax.tree.map(jnp.asarray, starts)
+        return points, optimizer.init(points), points, jnp.full(len(jax.tree.leaves(points)[0]), jnp.inf, jnp.float32)
+
+    def advance(state: tuple, *given: Any) -> tuple:
+        points, moments, *best = state
+        figures, pull = jax.vjp(lambda some: figure(some, *given), points)
+        (gradients,) = pull(jnp.ones_like(figures))
+        updates, moments = optimizer.update(gradients, moments)
+        return optax.apply_updates(points, updates), moments, *_better(figures, points, best)
+
+    return jax.jit(begin), jax.jit(advance)  # a loop over all steps in one program would run slower on a CPU
 
 
 def _better(figures: jax.Array, points: Any, best: Any) -> tuple[Any, jax.Array]:
-    """The better of points and the best so far (None at first), and their figures; what is no number is the worst."""
-    figures = jnp.where(jnp.isnan(figures), jnp.inf, figures)
-    if best is None:
-        return points, figures
-    better = figures < best[1]
+    """The better of points and the best so far, and their figures; what is no number is the worst."""
+    better = figures < best[1]  # of no number, never
     chosen = jax.tree.map(
         lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), points, best[0]
     )

@@ -18,7 +18,7 @@ from wavesynth.data.batches import Batches, prefetch
 from wavesynth.errors import UserError
 from wavesynth.training.checkpoints import States
 from wavesynth.training.journal import Journal
-from wavesynth.training.objective import Objective
+from wavesynth.training.objective import Batch, Metrics, Objective, Phased
 from wavesynth.training.state import Params, TrainState
 
 
@@ -57,7 +57,7 @@ def train(
 
     place = placement(training.batch_size)
     state = place(state)
-    step_once = jax.jit(objective.step, donate_argnums=0)
+    step_once = compiled(objective)
     evaluate = jax.jit(objective.evaluate)
     first = step = int(state.step)
     clock = Clock(journal.seconds)
@@ -68,7 +68,7 @@ def train(
         tqdm(initial=first, total=training.steps, unit="step", disable=not progress) as bar,
     ):
         for batch in prefetch(batches, first, training.steps):
-            state, metrics = step_once(state, place(batch, batched=True))
+            state, metrics = step_once(step, state, place(batch, batched=True))
             step += 1
             figures = {name: float(value) for name, value in metrics.items()}
             healthy = bool(figures.pop("healthy"))
@@ -107,6 +107,15 @@ def train(
                 with clock.paused():
                     preview(state.ema, step)
     return state
+
+
+def compiled(objective: Objective) -> Callable[[int, TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The program of each step, given its number too: one for all, or one for each phase."""
+    if isinstance(objective, Phased):
+        in_phase = jax.jit(objective.step, donate_argnums=0, static_argnums=2)
+        return lambda step, state, batch: in_phase(state, batch, objective.phase(step))
+    always = jax.jit(objective.step, donate_argnums=0)
+    return lambda step, state, batch: always(state, batch)
 
 
 def validate(evaluate: Callable, params: Params, held_out: Batches, place: Callable, metric: str) -> float:

@@ -1,6 +1,6 @@
 """What the loop asks of an objective: pure functions, whatever they optimise."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 
@@ -40,4 +40,14 @@ class Objective(Protocol):
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
         """The figures of one held-out batch, and the weight with which they enter the mean."""
+        ...
+
+
+@runtime_checkable
+class Phased(Protocol):
+    """An objective whose steps change on the way. Each phase is a program of its own: a branch inside one would run its
+    convolutions ten times slower on a CPU."""
+
+    def phase(self, step: int) -> int:
+        """The phase of a step, the first one being 0: what `Objective.step` is given as a third argument, then a constant."""
         ...

@@ -40,8 +40,9 @@ def make_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
         rate = optax.warmup_cosine_decay_schedule(0.0, training.learning_rate, warmup, max(training.steps, warmup + 1))
     if training.optimizer == "muon":
         matrices = optax.contrib.muon(
-            rate, weight_decay=training.weight_decay, weight_decay_mask=trained, adam_weight_decay=0.0
-        )
+            rate, beta=training.beta1, adam_b1=training.beta1, adam_b2=training.beta2,
+            weight_decay=training.weight_decay, weight_decay_mask=trained, adam_weight_decay=0.0,
+        )  # fmt: skip
         return optax.chain(optax.clip_by_global_norm(training.clip), matrices)
     decay = optax.adamw(rate, b1=training.beta1, b2=training.beta2, weight_decay=training.weight_decay, mask=trained)
     return optax.chain(optax.clip_by_global_norm(training.clip), decay)

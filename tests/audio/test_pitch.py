@@ -1,0 +1,35 @@
+"""The pitch of a sound, tracked: tones of known pitch, and what has none."""
+
+import math
+
+import numpy as np
+import pytest
+
+from wavesynth.audio import pitch
+from wavesynth.errors import UserError
+
+needed = pytest.mark.skipif(not pitch.available(), reason="the extra pitch is not installed")
+
+
+def tone(midi: float, rate: int = 16_000) -> np.ndarray:
+    time = np.arange(rate // 2) / rate
+    return sum(0.3 / k * np.sin(2 * math.pi * k * 440 * 2 ** ((midi - 69) / 12) * time) for k in range(1, 8))
+
+
+@needed
+@pytest.mark.parametrize("midi", [36, 48.3, 60, 69, 84.5])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_tone_has_its_pitch(midi: float, rate: int):
+    assert pitch.median_pitch(tone(midi, rate), rate) == pytest.approx(midi, abs=0.15)
+
+
+@needed
+def test_silence_and_noise_have_none():
+    assert pitch.median_pitch(np.zeros(8_000), 16_000) is None
+    assert pitch.median_pitch(np.random.default_rng(0).normal(0, 0.1, 8_000), 16_000) is None
+
+
+def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pitch, "available", lambda: False)
+    with pytest.raises(UserError, match=r"pip install 'wavesynth-jax\[pitch\]'"):
+        pitch.median_pitch(tone(60), 16_000)

@@ -1,0 +1,223 @@
+"""An autoencoder from shards to sounds: it learns, streams what it would make at once, and remembers its labels."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import wavesynth
+from wavesynth import Synth, UserError
+from wavesynth.config import Config, Material
+from wavesynth.data.shards import Shards
+from wavesynth.families import Request, autoencoder, bind, preset
+from wavesynth.families.autoencoder import BLOCK, AutoencoderFamily
+from wavesynth.models.autoencoder import AutoencoderConfig
+from wavesynth.training import journal
+from wavesynth.training.reconstruction import ReconstructionTraining
+
+EPS = float(np.finfo(np.float32).eps)
+RATE, HOP = 16_000, 256
+MODEL = AutoencoderConfig(
+    code_channels=4, hop=64, window=256, stride=4, gain_hop=16, encoder_channels=16, encoder_dilations=(), channels=24,
+    dilations=(2,), spectral_windows=(64,), spectral_channels=8,
+)  # fmt: skip
+TRAINING = ReconstructionTraining(
+    steps=30, batch_size=4, crop=4_096, warmup=2, learning_rate=1e-2, ema=0.8, adversarial_from=0.8, validate_every=5,
+    validation_windows=8, save_every=10, preview_every=100, preview_seconds=0.05,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_shards: Path, compile_cache: None) -> Path:
+    folder = tmp_path_factory.mktemp("autoencoder") / "run"
+    wavesynth.train(tiny_shards, folder, Config("autoencoder", MODEL, TRAINING), progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def synth(run: Path) -> Synth:
+    return wavesynth.load(run)
+
+
+def family_of(synth: Synth) -> AutoencoderFamily:
+    assert isinstance(synth.family, AutoencoderFamily)
+    return synth.family
+
+
+@pytest.fixture(scope="module")
+def paths(synth: Synth) -> np.ndarray:
+    """Of ten sounds, more than are decoded at once, and longer than two blocks."""
+    codes = 0.5 * np.random.default_rng(0).standard_normal((10, 2 * BLOCK + 3, MODEL.code_channels), np.float32)
+    return codes.cumsum(axis=1).astype(np.float32) / 4
+
+
+def stream(synth: Synth, **wishes: Any) -> Any:
+    return synth.family.stream(synth.params, Request(**wishes))
+
+
+# Training.
+
+
+def test_thirty_steps_come_nearer_and_critics_join(run: Path):
+    lines = journal.read(run / "journal.jsonl")
+    figures = [line["valid_distance"] for line in lines if "valid_distance" in line]
+    assert len(figures) == 6
+    assert figures[-1] < figures[0]
+    steps = {line["step"]: line for line in lines if "spectral" in line}
+    assert {"distance", "spectral", "nats", "pitch", "loss"} <= steps[10].keys()
+    assert "rank" not in steps[20]
+    assert {"rank", "critic", "features", "adversary"} <= steps[30].keys()
+    assert steps[30]["spectral"] < steps[10]["spectral"]
+
+
+def test_what_is_published_is_the_coder_and_a_memory(run: Path, synth: Synth):
+    assert synth.params.keys() == {"coder", "memory"}
+    labels, frames = len(synth.labels), round(2 * RATE / HOP)
+    assert synth.params["memory"]["mean"].shape == (labels, frames, MODEL.code_channels)
+    np.testing.assert_array_equal(wavesynth.load(run).sample(n=2, seconds=0.1), synth.sample(n=2, seconds=0.1))
+
+
+def test_baselines_are_what_they_say(synth: Synth, tiny_shards: Path):
+    family = family_of(synth)
+    learned = family.windows(Shards.open(tiny_shards), TRAINING)
+    figures = family.baselines(learned, family.held_out(learned))
+    assert list(figures) == ["silence", "nearest training sound"]
+    assert 0 < figures["nearest training sound"] < figures["silence"]
+    itself = family.baselines(learned, dataclasses.replace(learned, limit=4))
+    assert itself["nearest training sound"] == 0
+
+
+def test_windows_begin_where_codes_do(synth: Synth, tiny_shards: Path):
+    shards = Shards.open(tiny_shards)
+    learned = synth.family.windows(shards, dataclasses.replace(TRAINING, crop=1_024))
+    starts = np.concatenate([learned.batch(step)["start"] for step in range(4)])
+    assert starts.any()
+    assert not np.any(starts % HOP)
+    with pytest.raises(
+        UserError, match="crop is 1000: it must be a multiple of the 256 samples of a frame of the code"
+    ):
+        synth.family.windows(shards, dataclasses.replace(TRAINING, crop=1_000))
+
+
+def test_silence_alone_cannot_be_learned(synth: Synth):
+    with pytest.raises(UserError, match="the sounds to learn are silence"):
+        synth.family.init(jax.random.key(0), {"samples": np.zeros((2, 4_096), np.float32)})
+
+
+@pytest.mark.parametrize("name", list(AutoencoderFamily.presets))
+def test_presets_are_whole(name: str):
+    config = preset(name)
+    for pitched in (False, True):
+        material = Material(RATE, ("a",), pitched=pitched, clip_seconds=1.0)
+        family = bind(config.family, AutoencoderFamily.adapt(config.model, material), material)
+        shapes = family.shapes()
+        assert ("probe" in shapes) == pitched
+        assert config.training.crop % family.align == 0
+        assert family.frame_rate == 31.25
+
+
+# Codes.
+
+
+def test_a_sound_of_any_length_is_encoded(synth: Synth):
+    family, sound = family_of(synth), 0.3 * np.random.default_rng(0).standard_normal(5_000).astype(np.float32)
+    whole = family.encode(synth.params, sound, Request(), False)
+    assert whole.shape == (-(-5_000 // HOP), MODEL.code_channels)
+    assert family.encode(synth.params, sound[:7], Request(), False).shape == (1, MODEL.code_channels)
+    # What is heard later does not count, and neither does how many there are.
+    ahead = family.model.lookahead
+    np.testing.assert_array_equal(
+        family.encode(synth.params, sound[: 8 * HOP + ahead], Request(), False)[:8], whole[:8]
+    )
+    many = family.codes(synth.params, np.pad(sound, (0, -5_000 % HOP))[None].repeat(9, axis=0))
+    np.testing.assert_array_equal(many, np.broadcast_to(whole, many.shape))
+
+
+def test_blocks_encode_what_the_whole_network_does(synth: Synth):
+    family = family_of(synth)
+    sounds = 0.3 * np.random.default_rng(0).standard_normal((2, (2 * BLOCK + 1) * HOP)).astype(np.float32)
+    whole = np.asarray(family.objective(TRAINING).encode(synth.params["coder"], jnp.asarray(sounds))[0])
+    found = family.codes(synth.params, sounds)
+    np.testing.assert_allclose(found, whole, rtol=0, atol=64 * EPS * np.abs(whole).max())
+
+
+# Sounds.
+
+
+def test_blocks_are_what_the_whole_decoder_makes(synth: Synth, paths: np.ndarray):
+    family, n = family_of(synth), len(paths)
+    made = np.concatenate(list(stream(synth, n=n, seed=4, latent=paths, pitch=57.0)), axis=1)
+    assert made.shape == (n, paths.shape[1] * HOP)
+    keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(4), row))(jnp.arange(n))
+    whole = np.asarray(family.objective(TRAINING).decode(synth.params["coder"], paths, jnp.full(n, 57.0), keys))
+    np.testing.assert_allclose(made, whole, rtol=0, atol=64 * EPS * np.abs(whole).max())
+
+
+def test_a_sound_is_the_same_to_the_byte_and_whatever_is_beside_it(synth: Synth, paths: np.ndarray):
+    many = np.concatenate(list(stream(synth, n=10, seed=1, latent=paths)), axis=1)
+    for n in (1, 9):
+        few = np.concatenate(list(stream(synth, n=n, seed=1, latent=paths[:n])), axis=1)
+        np.testing.assert_array_equal(few, many[:n])
+    same = np.repeat(paths[:1], 3, axis=0)
+    alike = np.concatenate(list(stream(synth, n=3, seed=1, latent=same, alike=True)), axis=1)
+    np.testing.assert_array_equal(alike, np.broadcast_to(alike[0], alike.shape))
+    np.testing.assert_array_equal(alike[0], many[0])
+    other = np.concatenate(list(stream(synth, n=3, seed=1, latent=same)), axis=1)
+    assert not np.array_equal(other[0], other[1])
+
+
+def test_an_endless_sound_holds_its_last_frame(synth: Synth, paths: np.ndarray):
+    ends = np.concatenate(list(stream(synth, latent=paths[:1])), axis=1)
+    blocks = list(itertools.islice(stream(synth, latent=paths[:1], endless=True), 6))
+    made = np.concatenate(blocks, axis=1)
+    assert made.shape[1] > ends.shape[1] + 2 * BLOCK * HOP
+    np.testing.assert_array_equal(made[:, : ends.shape[1]], ends)
+    held = np.concatenate([paths[:1], np.repeat(paths[:1, -1:], 4 * BLOCK, axis=1)], axis=1)
+    longer = np.concatenate(list(stream(synth, latent=held)), axis=1)
+    np.testing.assert_array_equal(made, longer[:, : made.shape[1]])
+    assert made[:, -BLOCK * HOP :].std() > 0
+
+
+def test_chance_and_labels_are_heard(synth: Synth):
+    kick, other, hat = (next(stream(synth, seed=seed, label=label)) for seed, label in ((0, 0), (1, 0), (0, 1)))
+    assert np.isfinite(kick).all()
+    assert not np.array_equal(kick, other)
+    assert not np.array_equal(kick, hat)
+    pitched = [next(stream(synth, label=0, pitch=pitch)) for pitch in (40.0, 52.0)]
+    assert not np.array_equal(*pitched)
+
+
+def test_what_cannot_be(synth: Synth, paths: np.ndarray):
+    with pytest.raises(UserError, match="'autoencoder' cannot go on from a prime"):
+        next(stream(synth, prime=np.zeros(10, np.float32)))
+    material = dataclasses.replace(synth.family.material, pitched=False)
+    unpitched = bind("autoencoder", AutoencoderFamily.adapt(MODEL, material), material)
+    with pytest.raises(UserError, match="'autoencoder' cannot follow a pitch: no clip that it was trained on had one"):
+        next(unpitched.stream({}, Request(pitch=60.0)))
+    with pytest.raises(UserError, match="'autoencoder' cannot score samples"):
+        synth.family.log_prob(synth.params, np.zeros(10, np.float32), Request(), None)
+
+
+def test_what_looks_ahead_makes_whole_sounds(synth: Synth, paths: np.ndarray):
+    material = synth.family.material
+    model = AutoencoderFamily.adapt(dataclasses.replace(MODEL, causal=False), material)
+    family = AutoencoderFamily(model, material)
+    sound = 0.3 * np.random.default_rng(0).standard_normal(9 * HOP).astype(np.float32)
+    params = {"coder": synth.params["coder"]}  # of the same shapes
+    assert family.encode(params, sound, Request(), False).shape == (9, MODEL.code_channels)
+    (made,) = family.stream(params, Request(latent=paths[:1]))
+    assert made.shape == (1, paths.shape[1] * HOP)
+    assert np.isfinite(made).all()
+    with pytest.raises(
+        UserError, match="cannot go on for ever: its convolutions look ahead: train one with causal=True"
+    ):
+        next(family.stream(params, Request(latent=paths[:1], endless=True)))
+
+
+def test_few_lengths_are_compiled():
+    assert [autoencoder._power_of_two(frames) for frames in (1, 2, 3, 8, 9)] == [1, 2, 4, 8, 16]

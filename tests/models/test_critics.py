@@ -1,0 +1,100 @@
+"""Critics: what they see, what they judge by, and what cannot be one."""
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wavesynth.audio.spectral import num_frames
+from wavesynth.errors import UserError
+from wavesynth.models.critics import Critics, CriticsConfig, phase_shuffle, views
+from wavesynth.models.functional import initialize, pure
+
+EPS = float(jnp.finfo(jnp.float32).eps)
+LENGTH = 1_024
+TINY = CriticsConfig(
+    critic_channels=4, periods=(2, 3), period_channels=4, spectral_windows=(64,), spectral_channels=8
+)  # fmt: skip
+
+
+def test_views_are_the_sound_its_periods_and_its_spectra():
+    sounds = np.random.default_rng(0).standard_normal((2, LENGTH), np.float32)
+    wave, *periods, spectrum = views(TINY, jnp.asarray(sounds))
+    np.testing.assert_array_equal(wave, sounds[..., None])
+    for period, view in zip(TINY.periods, periods, strict=True):
+        rows = -(-LENGTH // period)
+        assert view.shape == (2 * period, rows, 1)
+        padded = np.pad(sounds, ((0, 0), (0, rows * period - LENGTH)))
+        for example in range(2):
+            for phase in range(period):  # every `period`-th sample, an example's phases side by side
+                np.testing.assert_array_equal(view[example * period + phase, :, 0], padded[example, phase::period])
+    assert spectrum.shape == (2, num_frames(LENGTH, 16), 33)
+    silence, tone = views(
+        replace(TINY, critic_channels=0, periods=()), jnp.stack([jnp.zeros(LENGTH), jnp.ones(LENGTH)])
+    )[0]
+    assert float(silence.max()) == pytest.approx(math.log(1e-3) / 2 + 2)
+    assert float(tone.max()) < 2.5
+
+
+def test_phase_shuffle_moves_each_example_and_mirrors_its_edges():
+    x = np.random.default_rng(0).standard_normal((64, 9, 2), np.float32)
+    moved = np.asarray(phase_shuffle(jnp.asarray(x), 2, jax.random.key(0)))
+    padded = np.pad(x, ((0, 0), (2, 2), (0, 0)), mode="reflect")
+    found = []
+    for before, after in zip(padded, moved, strict=True):
+        (shift,) = [shift for shift in range(5) if np.array_equal(before[shift : shift + 9], after)]
+        found.append(shift)
+    assert set(found) == set(range(5))
+    assert not np.array_equal(moved, phase_shuffle(jnp.asarray(x), 2, jax.random.key(1)))
+
+
+def test_critics_judge_each_example_alone_and_know_its_condition():
+    make = partial(Critics, TINY, LENGTH, 3)
+    params, bind, key = (
+        initialize(lambda rngs: make(rngs=rngs), jax.random.key(0)),
+        pure(lambda rngs: make(rngs=rngs)),
+        jax.random.key(1),
+    )
+    judge = jax.jit(lambda sounds, condition: bind(params)(views(TINY, sounds), condition, key))
+    sounds = 0.1 * np.random.default_rng(0).standard_normal((3, LENGTH)).astype(np.float32)
+    condition = np.eye(3, dtype=np.float32)
+    before = np.asarray(judge(sounds, condition))
+    other = sounds.copy()
+    other[1] *= 2
+    after = np.asarray(judge(other, condition))
+    np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
+    assert (after[1] != before[1]).all()
+    condition[2] = condition[1]
+    told = np.asarray(judge(sounds, condition))
+    np.testing.assert_array_equal(told[:2], before[:2])
+    assert (told[2] != before[2]).all()
+
+
+def test_activations_are_those_that_figures_are_made_of():
+    make = partial(Critics, TINY, LENGTH, 0)
+    critics = pure(lambda rngs: make(rngs=rngs))(initialize(lambda rngs: make(rngs=rngs), jax.random.key(0)))
+    sounds = jnp.asarray(0.1 * np.random.default_rng(0).standard_normal((2, LENGTH), np.float32))
+    seen = views(TINY, sounds)
+    figures, heard = critics.listen(seen, jnp.zeros((2, 0)), jax.random.key(1))
+    np.testing.assert_array_equal(figures, critics(seen, jnp.zeros((2, 0)), jax.random.key(1)))
+    assert [len(layers) for layers in heard] == [3, 3, 3, 4]
+    spectral = heard[-1][-1]  # the last critic counts all places alike
+    by_hand = (spectral.mean(axis=1) * critics.members[-1].last[...]).sum(axis=-1)
+    np.testing.assert_allclose(figures[:, -1], by_hand, rtol=64 * EPS, atol=64 * EPS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(critic_channels=0, periods=(), spectral_windows=()), "give it one critic"),
+        (dict(spectral_windows=(30,)), r"spectral_windows is \(30,\): each must be a multiple of 4, at least 16"),
+        (dict(widest=0), "widest is 0: it must be at least 1"),
+    ],
+)
+def test_what_cannot_be(change: dict, message: str):
+    with pytest.raises(UserError, match=message):
+        replace(TINY, **change)

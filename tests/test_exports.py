@@ -1,0 +1,56 @@
+"""What a morph and a grid leave on disk."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from wavesynth import Synth, UserError
+from wavesynth.audio import pictures
+from wavesynth.exports import write_grid, write_morph
+
+RATE = 16_000
+TIME = np.arange(3_200) / RATE
+TONES = np.stack([0.3 * np.sin(2 * np.pi * (300 + 100 * k) * TIME) for k in range(4)]).astype(np.float32)
+
+
+def test_a_morph_leaves_wavs_a_picture_and_figures(tiny_synth: Synth, tmp_path: Path):
+    figures = write_morph(tiny_synth, TONES, tmp_path / "out")
+    names = {"000.wav", "001.wav", "002.wav", "003.wav", "morph.wav", "morph.png", "figures.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    assert soundfile.info(tmp_path / "out" / "003.wav").frames == 3_200
+    assert soundfile.info(tmp_path / "out" / "morph.wav").frames == 4 * (3_200 + 1_600)
+    assert set(figures) == {"morph", "crossfade"}
+    told = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert told["morph"]["evenness"] == figures["morph"].evenness
+    assert told["crossfade"]["not_a_crossfade"] < 0.01 < told["morph"]["not_a_crossfade"]
+
+
+@pytest.mark.parametrize("there", ["002.wav", "morph.wav", "morph.png", "figures.json"])
+def test_nothing_is_overwritten_unasked(tiny_synth: Synth, tmp_path: Path, there: str):
+    (tmp_path / there).write_bytes(b"mine")
+    with pytest.raises(UserError, match=f"{there} is there already"):
+        write_morph(tiny_synth, TONES, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [there]
+    write_morph(tiny_synth, TONES, tmp_path, force=True)
+    assert (tmp_path / there).read_bytes() != b"mine"
+
+
+def test_a_morph_of_two_ends_has_no_figures(tiny_synth: Synth, tmp_path: Path):
+    assert write_morph(tiny_synth, TONES[:2], tmp_path) == {}
+    assert not (tmp_path / "figures.json").exists()
+
+
+def test_a_grid_leaves_its_sounds(tiny_synth: Synth, tmp_path: Path):
+    paths = write_grid(tiny_synth, TONES.reshape(2, 2, -1), tmp_path / "grid")
+    assert [path.name for path in paths] == ["0-0.wav", "0-1.wav", "1-0.wav", "1-1.wav"]
+    np.testing.assert_allclose(soundfile.read(paths[2])[0], TONES[2], atol=1 / 32_768)
+    assert (tmp_path / "grid" / "grid.png").exists()
+
+
+def test_without_matplotlib_there_is_no_picture(tiny_synth: Synth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pictures, "available", lambda: False)
+    write_morph(tiny_synth, TONES, tmp_path)
+    assert not (tmp_path / "morph.png").exists()

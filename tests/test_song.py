@@ -1,0 +1,376 @@
+"""Songs: every note where, as long, as loud and as high as the file says, whatever plays it; nothing clips or clicks."""
+
+import dataclasses
+import math
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+
+import wavesynth
+from wavesynth import Synth, Timbre, UserError, song
+from wavesynth.audio.files import WavWriter
+from wavesynth.config import Material
+from wavesynth.families import Family
+
+RATE = 8_000
+STEP = 1 / 32_768
+EPS = float(np.finfo(np.float32).eps)
+FADE = round(song.RELEASE * RATE)
+
+
+class Tones(Family):
+    """A sine of the pitch; its amplitude is the timbre, or 0.5. `asked` has the requests."""
+
+    name = "tones"
+
+    def __init__(self, material: Material) -> None:
+        super().__init__(None, material)
+        self.asked: list[Any] = []
+
+    def stream(self, params: Any, request: Any) -> Iterator[np.ndarray]:
+        self.asked.append(request)
+        amplitude = 0.5 if request.latent is None else float(np.ravel(request.latent)[0])
+        for begin in range(0, 10**9, 1_024):
+            yield np.tile(amplitude * self.wave(request.pitch, begin + np.arange(1_024)), (request.n, 1))
+
+    def wave(self, pitch: float, samples: np.ndarray) -> np.ndarray:
+        return np.sin(2 * np.pi * hertz(pitch) / RATE * samples).astype(np.float32)
+
+    adapt = init = shapes = objective = baselines = None  # type: ignore[assignment]
+
+
+class Full(Tones):
+    """The loudest that a sound can be, at every sample: 1."""
+
+    def wave(self, pitch: float, samples: np.ndarray) -> np.ndarray:
+        return np.full(len(samples), 2.0, np.float32)
+
+
+class Short(Tones):
+    """A model whose sounds last 0.2 seconds."""
+
+    length = 1_600
+
+
+def hertz(pitch: float) -> float:
+    return 440 * 2 ** ((pitch - 69) / 12)
+
+
+def made(family: type[Tones], **material: Any) -> Synth:
+    known = dict(sample_rate=RATE, labels=("flute", "cello"), pitched=True, pitches=(0, 127))
+    return Synth(family(Material(**known | material)), {"weights": np.zeros(1)})
+
+
+@pytest.fixture
+def tones() -> Synth:
+    return made(Tones)
+
+
+Line = tuple[float, float, int, int]  # start and end in seconds, pitch, velocity
+
+
+def midi(path: Path, *notes: Line, channel: int = 1) -> Path:
+    """A file of these notes, a tick a millisecond."""
+    events = []
+    for start, end, pitch, velocity in notes:
+        on = mido.Message("note_on", note=pitch, velocity=velocity, channel=channel - 1)
+        off = mido.Message("note_off", note=pitch, channel=channel - 1)
+        events += [(start, 1, on), (end, 2 if start == end else 0, off)]  # at one time: ends, then beginnings
+    track, now = mido.MidiTrack(), 0
+    for second, _, message in sorted(events, key=lambda event: event[:2]):
+        tick = round(second * 1_000)
+        track.append(message.copy(time=tick - now))
+        now = tick
+    mido.MidiFile(ticks_per_beat=500, tracks=[track]).save(path)
+    return path
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable[..., np.ndarray]:
+    """play(synth, *notes, **wishes) renders notes; returns the samples that were written."""
+
+    def play(synth: Synth, *notes: Line, **wishes: Any) -> np.ndarray:
+        path = midi(tmp_path / "played.mid", *notes)
+        told = wavesynth.render(path, tmp_path / "played.wav", synth, force=True, **wishes)
+        samples, rate = soundfile.read(tmp_path / "played.wav", dtype="float32")
+        assert rate == RATE
+        assert told.notes == len(notes)
+        assert told.seconds == len(samples) / RATE
+        assert told.peak == pytest.approx(np.abs(samples).max(), abs=STEP)
+        return samples
+
+    return play
+
+
+def expected(*notes: Line, amplitude: float = 0.5) -> np.ndarray:
+    """The sum of sines that `Tones` makes of notes, in float64, without headroom."""
+    mix = np.zeros(round(max(end for _, end, _, _ in notes) * RATE) + FADE)
+    for start, end, pitch, velocity in notes:
+        held = round((end - start) * RATE)
+        envelope = np.concatenate([np.ones(held), 0.5 + 0.5 * np.cos(np.pi * np.arange(FADE) / FADE)])
+        tone = np.sin(2 * np.pi * hertz(pitch) / RATE * np.arange(held + FADE))
+        begin = round(start * RATE)
+        mix[begin : begin + held + FADE] += amplitude * (velocity / 127) ** 2 * envelope * tone
+    return mix
+
+
+# What is heard.
+
+
+def test_a_note_where_it_stands_with_its_release(tones: Synth, play):
+    notes = (0.25, 0.75, 69, 127)
+    samples = play(tones, notes)
+    assert len(samples) == 6_000 + FADE
+    assert not samples[:2_000].any()
+    np.testing.assert_allclose(samples, expected(notes), atol=STEP)
+
+
+def test_a_chord_and_a_run_are_the_sum_of_their_notes(tones: Synth, play):
+    notes = [(0.0, 0.5, 60, 70), (0.0, 0.3, 64, 60), (0.1, 0.2, 67, 50), (0.2, 0.6, 60, 40), (0.7, 0.7, 72, 90)]
+    np.testing.assert_allclose(play(tones, *notes), expected(*notes), atol=2 * STEP)
+
+
+@pytest.mark.parametrize("pitch", [36, 60, 81])
+def test_pitches(tones: Synth, play, pitch: int):
+    samples = play(tones, (0.0, 1.0, pitch, 100))[:RATE]
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(RATE)))
+    assert abs(int(spectrum.argmax()) - hertz(pitch)) <= 0.5 + 1e-6  # a bin is a hertz
+
+
+def test_velocity_is_general_midis_level(tones: Synth, play):
+    samples = play(
+        tones, *((0.5 * index, 0.5 * index + 0.4, 69, velocity) for index, velocity in enumerate((127, 64, 20)))
+    )
+    peaks = [np.abs(samples[4_000 * index : 4_000 * index + 3_200]).max() for index in range(3)]
+    for peak, velocity in zip(peaks[1:], (64, 20), strict=True):
+        assert 20 * math.log10(peak / peaks[0]) == pytest.approx(40 * math.log10(velocity / 127), abs=0.05)
+
+
+def test_the_release_is_smooth(play):
+    # A constant shows the envelope itself: no step in it is larger than a raised cosine's steepest.
+    samples = play(made(Full), (0.0, 0.2, 60, 127), (0.5, 0.5, 60, 127))
+    steepest = math.pi / (2 * FADE) + STEP
+    assert -np.diff(samples[:4_000]).min() <= steepest
+    assert -np.diff(samples[4_000:]).min() <= steepest  # a note of no length is its release alone
+    assert samples[-1] <= steepest
+
+
+# The level.
+
+
+def test_headroom_is_as_much_as_is_needed(play, tmp_path: Path):
+    def gain(*notes: Line) -> float:
+        samples = play(made(Full), *notes)
+        told = wavesynth.render(tmp_path / "played.mid", tmp_path / "again.wav", made(Full), force=True)
+        assert samples.max() == pytest.approx(told.peak, abs=STEP)
+        if told.gain < 1:  # as loud as can be, and not clipped: the exact sum
+            assert told.peak == pytest.approx(1.0, abs=4 * EPS)
+        return told.gain
+
+    assert gain((0.0, 0.5, 60, 127)) == 1
+    assert gain((0.0, 0.5, 60, 127), (0.6, 1.0, 60, 127)) == 1
+    assert gain((0.0, 0.5, 60, 127), (0.0, 0.5, 64, 127), (0.2, 0.3, 67, 127)) == pytest.approx(1 / 3)
+    assert gain((0.0, 0.5, 60, 127), (0.525, 1.0, 64, 127)) == pytest.approx(1 / 1.5)  # in the middle of the release
+    assert gain((0.0, 0.5, 60, 64), (0.0, 0.5, 64, 64)) == 1
+    assert gain((0.0, 0.5, 60, 127), (0.0, 0.5, 64, 64)) == pytest.approx(1 / (1 + (64 / 127) ** 2))
+
+
+def test_no_song_clips(tmp_path: Path):
+    draw = np.random.default_rng(0)
+    for _ in range(5):
+        starts, lengths = draw.uniform(0, 1, 20), draw.uniform(0, 0.5, 20)
+        pitches, velocities = draw.permutation(np.arange(40, 60)), draw.integers(1, 128, 20)
+        notes = [
+            (start, start + length, int(pitch), int(velocity))
+            for start, length, pitch, velocity in zip(starts, lengths, pitches, velocities, strict=True)
+        ]
+        told = wavesynth.render(midi(tmp_path / "song.mid", *notes), tmp_path / "song.wav", made(Full), force=True)
+        assert told.gain < 1
+        assert told.peak == pytest.approx(1.0, abs=20 * EPS)  # a sum of at most 20: no more, no less
+
+
+# The timbre.
+
+
+def timbre(synth: Synth, amplitude: float) -> Timbre:
+    return Timbre(np.array([amplitude], np.float32), synth.fingerprint)
+
+
+def test_a_timbre(tones: Synth, play):
+    note = (0.0, 0.3, 69, 127)
+    np.testing.assert_allclose(play(tones, note, timbre=timbre(tones, 0.9)), expected(note, amplitude=0.9), atol=STEP)
+
+
+def test_a_glide_moves_from_note_to_note(tones: Synth, play):
+    # Four notes of a second: they begin at 0, 1/4, 1/2 and 3/4 of the song.
+    notes = [(float(index), float(index + 1), 60 + 3 * index, 80) for index in range(4)]
+    samples = play(tones, *notes, timbre=timbre(tones, 0.2), glide=timbre(tones, 0.6))
+    parts = [expected(note, amplitude=0.2 + 0.1 * index) for index, note in enumerate(notes)]
+    mix = sum(np.pad(part, (0, len(samples) - len(part))) for part in parts)
+    np.testing.assert_allclose(samples, mix, atol=2 * STEP)
+
+
+def test_label_and_seed_reach_the_synth(tones: Synth, play):
+    play(tones, (0.0, 0.1, 60, 127), (0.2, 0.3, 62, 127), label="cello", seed=7)
+    assert [(asked.label, asked.seed, asked.pitch) for asked in tones.family.asked] == [(1, 7, 60), (1, 7, 62)]
+
+
+def test_sounds_are_made_once(tones: Synth, play):
+    notes = [(0.1 * index, 0.1 * index + 0.08 + 0.001 * (index % 3), 60 + index % 2, 80) for index in range(40)]
+    np.testing.assert_allclose(play(tones, *notes), expected(*notes), atol=2 * STEP)
+    assert len(tones.family.asked) == 2  # two pitches, of about one length
+
+
+def test_channels_are_chosen(tones: Synth, tmp_path: Path):
+    path = midi(tmp_path / "song.mid", (0.0, 0.1, 40, 100), channel=10)
+    with pytest.raises(UserError, match="holds no notes but those of channel 10, the drums"):
+        wavesynth.render(path, tmp_path / "song.wav", tones)
+    assert wavesynth.render(path, tmp_path / "song.wav", tones, channels=[10]).notes == 1
+
+
+def test_notes_longer_than_the_sounds_end_with_them(play):
+    short = made(Short)
+    with pytest.warns(
+        UserWarning, match=r"played.mid: notes longer than the 0.2 s that one can last: 1; they end there"
+    ):
+        samples = play(short, (0.0, 0.5, 69, 127), (0.6, 0.7, 69, 127))
+    whole = expected((0.0, 0.15, 69, 127), (0.6, 0.7, 69, 127))  # with its release the first one lasts 0.2 s
+    np.testing.assert_allclose(samples, whole, atol=STEP)
+
+
+# The file.
+
+
+def test_memory_does_not_grow_with_the_song(tones: Synth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(song, "KEPT_SECONDS", 20.0)
+    ends = dict(timbre=timbre(tones, 0.1), glide=timbre(tones, 0.2))  # every note is a sound of its own
+
+    def peak(count: int) -> int:
+        path = midi(
+            tmp_path / "song.mid", *((4.0 * index, 4.0 * index + 5, 60 + index % 3, 90) for index in range(count))
+        )
+        tracemalloc.start()
+        try:
+            wavesynth.render(path, tmp_path / "song.wav", tones, force=True, **ends)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(2)  # what is imported and cached at first
+    few, many = peak(10), peak(60)
+    assert many - few < 0.05 * 50 * 4 * RATE * 4  # of what the samples between take as float32
+
+
+def test_silence_is_written_in_blocks(tones: Synth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    blocks: list[int] = []
+    append = WavWriter.append
+    monkeypatch.setattr(WavWriter, "append", lambda wav, block: (blocks.append(len(block)), append(wav, block)))
+    path = midi(tmp_path / "song.mid", (0.0, 0.1, 60, 90), (60.0, 60.1, 60, 90))
+    wavesynth.render(path, tmp_path / "song.wav", tones)
+    assert sum(blocks) == round(60.1 * RATE) + FADE
+    assert max(blocks) == song.SILENCE
+
+
+def test_an_interrupt_leaves_what_was_made(tones: Synth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    stream = Tones.stream
+
+    def stopped(family: Tones, params: Any, request: Any) -> Iterator[np.ndarray]:
+        if request.pitch == 62:
+            raise KeyboardInterrupt
+        return stream(family, params, request)
+
+    monkeypatch.setattr(Tones, "stream", stopped)
+    notes = [(0.0, 0.4, 60, 127), (0.5, 0.9, 61, 127), (1.0, 1.4, 62, 127)]
+    path = midi(tmp_path / "song.mid", *notes)
+    with pytest.raises(KeyboardInterrupt):
+        wavesynth.render(path, tmp_path / "song.wav", tones)
+    samples, _ = soundfile.read(tmp_path / "song.wav")
+    np.testing.assert_allclose(samples, expected(*notes)[:4_000], atol=STEP)  # as far as the second note's start
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["song.mid", "song.wav"]
+
+
+def test_nothing_is_overwritten_unasked(tones: Synth, tmp_path: Path):
+    path = midi(tmp_path / "song.mid", (0.0, 0.1, 60, 90))
+    (tmp_path / "song.wav").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"song\.wav exists"):
+        wavesynth.render(path, tmp_path / "song.wav", tones)
+    assert (tmp_path / "song.wav").read_bytes() == b"mine"
+    assert not tones.family.asked
+    wavesynth.render(path, tmp_path / "song.wav", tones, force=True)
+    assert soundfile.info(tmp_path / "song.wav").frames == 800 + FADE
+
+
+def test_the_report_reads_well(tones: Synth, tmp_path: Path):
+    path = midi(tmp_path / "song.mid", (0.0, 0.95, 69, 127), (0.0, 0.95, 69, 127))
+    told = wavesynth.render(path, tmp_path / "song.wav", tones)
+    assert str(told) == f"wrote {tmp_path / 'song.wav'}: 2 notes, 1.0 s, headroom 6.0 dB, peak -6.0 dB"
+
+
+WRONG: list[tuple[Callable[[Synth], dict], str]] = [
+    (lambda s: dict(label="gong"), r"label is 'gong', which the model does not know"),
+    (lambda s: dict(glide=timbre(s, 0.1)), "glide is given without timbre"),
+    (lambda s: dict(label="flute", timbre=timbre(s, 0.1)), "label is 'flute' and a timbre is given too"),
+    (lambda s: dict(timbre=Timbre(np.ones(1, np.float32), "another")), "the timbre belongs to synth another"),
+    (
+        lambda s: dict(timbre=timbre(s, 0.1), glide=Timbre(np.ones(1, np.float32), "another")),
+        "the timbre belongs to synth another",
+    ),
+    (lambda s: dict(seed=-1), "seed is -1"),
+    (lambda s: dict(channels=[17]), "channels has 17"),
+]
+
+
+@pytest.mark.parametrize(("wishes", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_what_cannot_be_is_said_before_anything_is_written(tones: Synth, tmp_path: Path, wishes, message: str):
+    path = midi(tmp_path / "song.mid", (3.0, 3.1, 60, 90))
+    with pytest.raises(UserError, match=message):
+        wavesynth.render(path, tmp_path / "song.wav", tones, **wishes(tones))
+    assert [file.name for file in tmp_path.iterdir()] == ["song.mid"]
+
+
+def test_a_synth_without_pitches_is_named(tmp_path: Path):
+    path = midi(tmp_path / "song.mid", (0.0, 0.1, 60, 90))
+    with pytest.raises(
+        UserError, match="family 'tones' cannot render a song: it was trained on sounds without pitches"
+    ):
+        wavesynth.render(path, tmp_path / "song.wav", made(Tones, pitched=False))
+
+
+# With a model, and from the command line.
+
+
+def test_the_command_does_what_the_function_does(tiny_run: Path, tiny_synth: Synth, tmp_path: Path, start):
+    path = midi(tmp_path / "song.mid", (0.0, 0.03, 60, 127), (0.02, 0.06, 67, 90))
+    child = start("render", path, tmp_path / "a.wav", "--synth", tiny_run, "--label", "flute", "--seed", 3)
+    assert child.status == 0, child.stderr
+    told = wavesynth.render(path, tmp_path / "b.wav", tiny_synth, label="flute", seed=3)
+    assert child.stdout.strip() == str(dataclasses.replace(told, path=tmp_path / "a.wav"))
+    samples = [soundfile.read(tmp_path / name, dtype="int16")[0] for name in ("a.wav", "b.wav")]
+    assert len(samples[0]) == round((0.06 + song.RELEASE) * tiny_synth.sample_rate)
+    np.testing.assert_array_equal(*samples)
+    assert samples[0].any()
+    child = start("render", path, tmp_path / "a.wav", "--synth", tiny_run)
+    assert child.status == 2
+    assert child.stderr.startswith("wavesynth render: ")
+    assert "a.wav exists: give another name, or --force" in child.stderr
+
+
+def test_the_command_takes_timbres(tiny_run: Path, tiny_synth: Synth, tmp_path: Path, start):
+    path = midi(tmp_path / "song.mid", (0.0, 0.02, 60, 127), (0.02, 0.04, 60, 127))
+    ends = {name: tiny_synth.timbre(label) for name, label in (("timbre", "flute"), ("glide", "trumpet"))}
+    for name, end in ends.items():
+        end.save(tmp_path / f"{name}.json")
+    child = start(
+        "render", path, tmp_path / "a.wav", "--synth", tiny_run, "--channels", 1, 2,
+        *(word for name in ends for word in (f"--{name}", tmp_path / f"{name}.json")),
+    )  # fmt: skip
+    assert child.status == 0, child.stderr
+    wavesynth.render(path, tmp_path / "b.wav", tiny_synth, **ends)
+    samples = [soundfile.read(tmp_path / name, dtype="int16")[0] for name in ("a.wav", "b.wav")]
+    np.testing.assert_array_equal(*samples)

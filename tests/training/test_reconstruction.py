@@ -1,0 +1,253 @@
+"""The objective of autoencoders, by toys whose losses and slopes are known; phases are programs of their own."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wavesynth.audio.spectral import log_mel_distance
+from wavesynth.errors import UserError
+from wavesynth.training.loop import compiled
+from wavesynth.training.objective import Phased
+from wavesynth.training.reconstruction import Reconstruction, ReconstructionTraining, distance, nats, real_frames
+
+EPS = float(np.finfo(np.float32).eps)
+RATE, ROWS, LENGTH, FRAMES = 16_000, 4, 2_048, 4
+TRAINING = ReconstructionTraining(
+    steps=10, batch_size=ROWS, crop=LENGTH, warmup=0, schedule="constant", learning_rate=1e-2, kl_target=0.5, kl_weight=0.5,
+    pitch_adversary=2.0, adversarial_from=0.3,
+)  # fmt: skip
+
+
+def encode(params: Any, sounds: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A code of two dimensions: how loud a sound is, and how loud its second half."""
+    loud = jnp.square(sounds).mean(axis=1), jnp.square(sounds[:, LENGTH // 2 :]).mean(axis=1)
+    mean = jnp.repeat((jnp.stack(loud, axis=1) * params["weight"][None])[:, None], FRAMES, axis=1)
+    return mean, jnp.broadcast_to(params["log_variance"], mean.shape)
+
+
+def decode(params: Any, codes: jax.Array, pitch: jax.Array, keys: jax.Array) -> jax.Array:
+    """One sound for all, louder where the first dimension is, and a little noise."""
+    hiss = jax.vmap(lambda key: jax.random.normal(key, (LENGTH,)))(keys)
+    return params["sound"][None] * jax.nn.sigmoid(codes[:, :1].mean(axis=-1)) + 1e-3 * hiss
+
+
+def views(sounds: jax.Array) -> list[jax.Array]:
+    return [sounds.reshape(len(sounds), -1, 16)]
+
+
+def listen(params: Any, views: list[jax.Array], key: jax.Array) -> tuple[jax.Array, list[list[jax.Array]]]:
+    heard = jnp.tanh(views[0] @ params["kernel"])
+    return heard.mean(axis=(1, 2))[:, None], [[heard]]
+
+
+def guess(params: Any, codes: jax.Array) -> jax.Array:
+    return codes @ params["table"]
+
+
+def objective(training: ReconstructionTraining = TRAINING) -> Reconstruction:
+    return Reconstruction(encode, decode, views, listen, guess, RATE, training)
+
+
+@cache
+def step_of(training: ReconstructionTraining = TRAINING, phase: int = 0) -> Callable:
+    own = objective(training)
+    return jax.jit(lambda state, batch: own.step(state, batch, phase))
+
+
+def parameters() -> Any:
+    random = np.random.default_rng(0)
+    made = {
+        "coder": {
+            "weight": np.array([30.0, -20.0], np.float32),
+            "log_variance": np.array([-1.0, 0.5], np.float32),
+            "sound": 0.05 * random.standard_normal(LENGTH, np.float32),
+        },
+        "critics": {"kernel": 0.3 * random.standard_normal((16, 3), np.float32)},
+        "probe": {"table": 0.5 * random.standard_normal((2, 128), np.float32)},
+    }
+    return jax.tree.map(jnp.asarray, made)
+
+
+def batch_of() -> dict[str, np.ndarray]:
+    samples = np.random.default_rng(1).standard_normal((ROWS, LENGTH), np.float32)
+    samples *= 0.1 * np.arange(1, ROWS + 1, dtype=np.float32)[:, None]
+    return {
+        "samples": samples.clip(-1, 1),
+        "real": np.ones((ROWS, LENGTH), bool),
+        "pitch": np.array([50, 60, np.nan, 70.5], np.float32),
+    }
+
+
+def coder_slopes(training: ReconstructionTraining, params: Any, batch: Any) -> Any:
+    own, key = objective(training), jax.random.key(0)
+    return jax.grad(lambda coder: own._coder_loss(coder, params, batch, key, 0)[0])(params["coder"])
+
+
+# Losses.
+
+
+def test_nats_are_those_of_gaussians():
+    mean, log_variance = jnp.array([[0.0, 2.0]]), jnp.array([[0.0, -1.0]])
+    np.testing.assert_allclose(nats(mean, log_variance), [0.5 * (4 + np.exp(-1) - 1 + 1)], rtol=8 * EPS)
+    np.testing.assert_array_equal(nats(jnp.zeros((1, 2)), jnp.zeros((1, 2))), [0.0])
+
+
+@pytest.mark.parametrize(("target", "pulled"), [(0.0, True), (1e3, False)])
+def test_codes_that_hold_too_much_are_pulled_to_the_middle(target: float, pulled: bool):
+    params, batch = parameters(), batch_of()
+    quiet = replace(TRAINING, pitch_adversary=0.0)
+    heavy, none = (replace(quiet, kl_target=target, kl_weight=weight) for weight in (1.0, 0.0))
+    del params["probe"]
+    slopes = [coder_slopes(training, params, batch) for training in (heavy, none)]
+    own = jax.tree.map(lambda with_it, without: with_it - without, *slopes)
+    # Down a slope goes the way to a mean of 0 and a variance of 1: each has the sign of what it is of.
+    for name, place in (("weight", params["coder"]["weight"]), ("log_variance", params["coder"]["log_variance"])):
+        scale = 64 * EPS * np.abs(slopes[0][name])
+        if pulled:
+            assert (np.sign(place) * own[name] > scale).all()
+        else:
+            assert (np.abs(own[name]) <= scale).all()
+
+
+def test_the_probe_learns_pitches_and_the_coder_hides_them():
+    params, batch = parameters(), batch_of()
+    own = objective()
+    mean, _ = encode(params["coder"], batch["samples"])
+
+    def surprise(coder: Any, probe: Any) -> jax.Array:
+        return own._surprise(probe, encode(coder, batch["samples"])[0], batch)
+
+    before = surprise(params["coder"], params["probe"])
+    slopes = jax.grad(own._probe_loss)(params["probe"], mean, batch)
+    learned = jax.tree.map(lambda leaf, slope: leaf - 0.1 * slope, params["probe"], slopes)
+    assert surprise(params["coder"], learned) < before
+    # With a probe that knows something, what the coder is told by it makes the pitch harder to guess.
+    keen = {
+        "table": jnp.zeros((2, 128)).at[:, jnp.array([50, 60, 70, 71])].set(jnp.array([[-2.0, 0, 1, 1], [0, 0, 0, 0]]))
+    }
+    strong, without = (
+        coder_slopes(replace(TRAINING, pitch_adversary=weight), params | {"probe": keen}, batch)
+        for weight in (2.0, 0.0)
+    )
+    told = strong["weight"] - without["weight"]
+    assert np.abs(told).max() > 0
+    hidden = params["coder"] | {"weight": params["coder"]["weight"] - 0.1 * told}
+    assert surprise(hidden, keen) > surprise(params["coder"], keen)
+
+
+def test_a_coder_that_has_hidden_all_is_told_no_more():
+    params, batch = parameters(), batch_of()
+    wrong = {"table": jnp.zeros((2, 128)).at[0, 5].set(1e3)}  # sure of a pitch that no sound has
+    with_it, without = (
+        coder_slopes(replace(TRAINING, pitch_adversary=weight), params | {"probe": wrong}, batch)
+        for weight in (2.0, 0.0)
+    )
+    jax.tree.map(np.testing.assert_array_equal, with_it, without)
+
+
+def test_the_figure_is_the_log_mel_distance_of_real_frames():
+    batch = batch_of()
+    made = 0.5 * batch["samples"]
+    whole, weight = distance(jnp.asarray(made), batch, RATE)
+    np.testing.assert_allclose(whole, log_mel_distance(made, batch["samples"], RATE).mean(), rtol=64 * EPS)
+    assert weight == ROWS * (LENGTH // 256 + 1)
+    np.testing.assert_allclose(whole, 20 * np.log10(2), rtol=1e-3)  # all bands are above the floor
+    batch["real"][:2] = False
+    batch["real"][2:, 1_000:] = False
+    made[:2], made[2:, 1_800:] = 0.0, 0.0  # what is not counted; a frame's window reaches 512 samples beyond its middle
+    part, weight = distance(jnp.asarray(made), batch, RATE)
+    assert weight == 2 * 4
+    np.testing.assert_allclose(part, 20 * np.log10(2), rtol=1e-3)
+    assert real_frames(batch["real"])[2].tolist() == [True] * 4 + [False] * 5
+
+
+# Steps.
+
+
+def test_phases_are_two_programs_and_critics_learn_in_the_second():
+    own = objective()
+    assert isinstance(own, Phased)
+    assert [own.phase(step) for step in range(5)] == [0, 0, 0, 1, 1]
+    assert objective(replace(TRAINING, adversarial_from=1.0)).phase(9) == 0
+    step, state, batch = compiled(own), own.init(parameters()), batch_of()
+    critics = jax.tree.map(np.asarray, state.params["critics"])
+    names = []
+    for index in range(5):
+        state, figures = step(index, state, batch)
+        names.append("rank" in figures)
+        same = np.array_equal(state.params["critics"]["kernel"], critics["kernel"])
+        assert same == (index < 3)
+    assert names == [False, False, False, True, True]
+    assert int(state.step) == 5
+
+
+@pytest.mark.parametrize("loss", ["hinge", "relativistic"])
+def test_critics_learn_to_rank_and_the_coder_to_please_them(loss: Any):
+    own, params, batch = objective(replace(TRAINING, loss=loss)), parameters(), batch_of()
+    key = jax.random.key(0)
+    (_, (figures, made, _)) = own._coder_loss(params["coder"], params, batch, key, 1)
+    before, slopes = jax.value_and_grad(lambda critics: own._critic_loss(critics, batch["samples"], made, key)[0])(
+        params["critics"]
+    )
+    stepped = jax.tree.map(lambda leaf, slope: leaf - 0.3 * slope, params["critics"], slopes)
+    assert own._critic_loss(stepped, batch["samples"], made, key)[0] < before
+    real, fake = (listen(params["critics"], views(sounds), key)[0] for sounds in (batch["samples"], made))
+    wanted = -fake.mean() if loss == "hinge" else jax.nn.softplus(real - fake).mean()
+    np.testing.assert_allclose(figures["adversary"], wanted, rtol=64 * EPS, atol=64 * EPS)
+    heard = [np.asarray(listen(params["critics"], views(sounds), key)[1][0][0]) for sounds in (batch["samples"], made)]
+    apart = np.abs(heard[0] - heard[1]).mean() / np.abs(heard[0]).mean()
+    np.testing.assert_allclose(figures["features"], apart, rtol=1e-4)
+
+
+@pytest.mark.parametrize("phase", [0, 1])
+def test_a_step_without_a_finite_loss_changes_nothing(phase: int):
+    state, batch = objective().init(parameters()), batch_of()
+    batch["samples"][1, 7] = np.nan
+    kept, figures = step_of(phase=phase)(state, batch)
+    assert not figures["healthy"]
+    jax.tree.map(np.testing.assert_array_equal, kept, state)
+
+
+def test_steps_lower_the_loss_and_the_average_follows():
+    state, batch = objective().init(parameters()), batch_of()
+    losses = []
+    for _ in range(30):
+        state, figures = step_of()(state, batch)
+        assert figures["healthy"]
+        losses.append(float(figures["spectral"]))
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert state.ema.keys() == {"coder"}
+    again = objective().init(parameters())
+    for _ in range(30):
+        again, _ = step_of()(again, batch)
+    jax.tree.map(np.testing.assert_array_equal, again, state)
+
+
+def test_a_probe_of_no_weight_rests():
+    training = replace(TRAINING, pitch_adversary=0.0)
+    state = objective(training).init(parameters())
+    stepped, figures = step_of(training)(state, batch_of())
+    assert figures["healthy"]
+    assert "pitch" not in figures
+    np.testing.assert_array_equal(stepped.params["probe"]["table"], state.params["probe"]["table"])
+    assert not replace(objective(), guess=None).probing
+
+
+WRONG = [
+    (dict(kl_weight=-1.0), "kl_weight is -1.0: it must not be negative, and finite"),
+    (dict(critic_rate=0.0), "critic_rate is 0.0: it must be above 0 and finite"),
+    (dict(adversarial_from=1.5), "adversarial_from is 1.5: it must lie between 0 and 1"),
+    (dict(loss="least squares"), "loss is 'least squares': choose one of 'hinge', 'relativistic'"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_what_cannot_be(change: dict, message: str):
+    with pytest.raises(UserError, match=message):
+        replace(TRAINING, **change)

@@ -1,0 +1,80 @@
+"""What a morph and a grid leave on disk: wavs, one wav that plays them in turn, a picture, and the figures."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from wavesynth.audio import files, pictures
+from wavesynth.audio import pitch as pitches
+from wavesynth.errors import UserError
+from wavesynth.evaluation import descriptors
+from wavesynth.evaluation.morphing import MorphFigures, crossfade, judge
+from wavesynth.sampler import numbered
+from wavesynth.synth import Synth
+
+PAUSE_SECONDS = 0.1  # between sounds that are played in turn
+
+
+def write_morph(
+    synth: Synth, sounds: np.ndarray, folder: str | PathLike[str], *, force: bool = False
+) -> dict[str, MorphFigures]:
+    """Writes FOLDER/000.wav ..., morph.wav, morph.png (with the extra `viz`) and figures.json; returns the figures.
+
+    sounds: what `Synth.morph` made, [steps, T]. The figures are those of the morph and, beside it, of the crossfade of the
+    same two ends (see `wavesynth.evaluation.morphing`); none for a morph of two steps.
+    """
+    folder = Path(folder)
+    paths = numbered(folder, len(sounds), force)
+    whole, picture, numbers = (_free(folder / name, force) for name in ("morph.wav", "morph.png", "figures.json"))
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_all(paths, sounds, synth.sample_rate, whole)
+    figures: dict[str, MorphFigures] = {}
+    if len(sounds) > 2:
+        faded = crossfade(sounds[0], sounds[-1], len(sounds))
+        tracked = synth.family.material.pitched and pitches.available()
+        rows = {"morph": sounds, "crossfade": faded}
+        figures = {name: judge(path, synth.sample_rate, track_pitch=tracked) for name, path in rows.items()}
+        numbers.write_text(json.dumps({name: asdict(row) for name, row in figures.items()}, indent=2) + "\n")
+    if pictures.available():
+        curves = {
+            "centroid, Hz": descriptors.spectral_centroid(sounds, synth.sample_rate),
+            "attack, ms": descriptors.attack_time(sounds, synth.sample_rate) * 1_000,
+            "flatness, dB": descriptors.spectral_flatness(sounds),
+        }
+        titled = {str(index): sound for index, sound in enumerate(sounds)}
+        pictures.strip(
+            picture, titled, synth.sample_rate, {name: np.asarray(values) for name, values in curves.items()}
+        )
+    return figures
+
+
+def write_grid(synth: Synth, sounds: np.ndarray, folder: str | PathLike[str], *, force: bool = False) -> list[Path]:
+    """Writes FOLDER/ROW-COLUMN.wav of a grid [rows, size, T], and grid.png (with the extra `viz`); returns the wavs' paths."""
+    folder, (rows, size) = Path(folder), sounds.shape[:2]
+    titles = [f"{row}-{column}" for row in range(rows) for column in range(size)]
+    paths = [_free(folder / f"{title}.wav", force) for title in titles]
+    picture = _free(folder / "grid.png", force)
+    folder.mkdir(parents=True, exist_ok=True)
+    flat = sounds.reshape(rows * size, -1)
+    _write_all(paths, flat, synth.sample_rate)
+    if pictures.available():
+        pictures.spectrogram(picture, dict(zip(titles, flat, strict=True)), synth.sample_rate, columns=size)
+    return paths
+
+
+def _write_all(paths: Sequence[Path], sounds: np.ndarray, sample_rate: int, in_turn: Path | None = None) -> None:
+    for path, sound in zip(paths, sounds, strict=True):
+        files.write(path, sound, sample_rate, force=True)
+    if in_turn is not None:
+        pause = np.zeros((len(sounds), round(PAUSE_SECONDS * sample_rate)), np.float32)
+        files.write(in_turn, np.concatenate([sounds, pause], axis=1).ravel(), sample_rate, force=True)
+
+
+def _free(path: Path, force: bool) -> Path:
+    if path.exists() and not force:
+        raise UserError(f"{path} is there already: choose another folder, or overwrite it by --force (force=True)")
+    return path

@@ -1,0 +1,194 @@
+"""The WaveNet autoencoder (NSynth; Engel et al., 2017): a timbre is the path that an encoder hears in a sound, and a WaveNet
+that is told it, and the pitch, makes the sound again."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from functools import cached_property, partial
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wavesynth.config import Config, Material, TrainingConfig
+from wavesynth.families.base import Request
+from wavesynth.families.coding import CodingFamily
+from wavesynth.families.wavenet import WaveNetFamily, pitch_and_start
+from wavesynth.models.functional import initialize, pure
+from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax
+from wavesynth.models.wavenet_autoencoder import Encoder, WaveNetAutoencoderConfig
+from wavesynth.training.likelihood import Likelihood
+from wavesynth.training.objective import Batch, Metrics
+from wavesynth.training.state import Params, TrainState
+
+PIECE = 16  # codes of a long sound that are made in one go: what they cost in memory does not grow with it
+ROWS = 8  # pieces side by side; fewer are filled up, so that one program serves all
+
+
+class NoisyLikelihood(Likelihood):
+    """Maximum likelihood, with a key for the noise of each step; none where sounds are only scored."""
+
+    def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        return super().step(state, batch | {"key": jax.random.fold_in(jax.random.key(self.training.seed), state.step)})
+
+
+def beside(preset: str, **encoder: Any) -> Config:
+    """The decoder and the training of a plain WaveNet's preset, which it can be compared with, and an encoder."""
+    plain = WaveNetFamily.presets[preset]
+    return Config("wavenet-autoencoder", WaveNetAutoencoderConfig(**asdict(plain.model) | encoder), plain.training)
+
+
+class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
+    """A timbre is a path of codes, repeated to the decoder's frames. Before a sound begins, its codes are 0.
+
+    No label is told: what labels differ in is in the codes. Parameters are those of a WaveNet, "decoder", and "encoder".
+    """
+
+    name = "wavenet-autoencoder"
+    model_config = WaveNetAutoencoderConfig
+    presets: ClassVar = {
+        "wavenet-autoencoder-tiny": beside("wavenet-tiny", encoder_channels=32),
+        "wavenet-autoencoder-small": beside("wavenet-small"),
+        "wavenet-autoencoder": beside("wavenet", encoder_channels=128, encoder_layers=6),
+    }
+
+    @classmethod
+    def adapt(cls, model: WaveNetAutoencoderConfig, material: Material) -> WaveNetAutoencoderConfig:
+        told = super().adapt(model, material)
+        frame_channels = told.frame_channels + model.code_channels
+        return replace(
+            model, labels=0, vector_channels=0, frame_channels=frame_channels, longest_period=told.longest_period
+        )
+
+    @property
+    def code_hop(self) -> int:
+        return self.model.code_hop
+
+    @property
+    def code_channels(self) -> int:
+        return self.model.code_channels
+
+    @property
+    def context(self) -> int:
+        """The receptive field of the decoder, in whole codes."""
+        return -(-self.model.receptive_field // self.code_hop) * self.code_hop
+
+    @property
+    def align(self) -> int:
+        return self.code_hop
+
+    @property
+    def clocked(self) -> bool:
+        return self.one_shots
+
+    def init(self, key: jax.Array, windows: Batch) -> Params:
+        decoder = super().init(key, windows)
+        return {"decoder": decoder, "encoder": initialize(self._make_encoder, jax.random.fold_in(key, 1))}
+
+    def shapes(self) -> Params:
+        encoder = jax.eval_shape(lambda: initialize(self._make_encoder, jax.random.key(0)))
+        return {"decoder": super().shapes(), "encoder": encoder}
+
+    def objective(self, training: TrainingConfig) -> Likelihood:
+        return NoisyLikelihood(partial(self._batch_log_prob, self.model.likelihood), training)
+
+    def codes(self, params: Params, sounds: np.ndarray) -> np.ndarray:
+        reach, step = self.model.encoder_reach, PIECE * self.code_hop
+        rows, length = sounds.shape
+        padded = np.pad(sounds, ((0, 0), (reach, reach + -length % step)))
+        pieces = np.lib.stride_tricks.sliding_window_view(padded, reach + step + reach, axis=1)[:, ::step]
+        pieces = pieces.reshape(-1, pieces.shape[-1])
+        pieces = np.pad(pieces, ((0, -len(pieces) % ROWS), (0, 0)))
+        made = [self._encode(params["encoder"], pieces[first : first + ROWS]) for first in range(0, len(pieces), ROWS)]
+        joined = np.concatenate(made).reshape(-1, self.code_channels)
+        each = -(-length // step) * PIECE
+        return joined[: rows * each].reshape(rows, each, -1)[:, : length // self.code_hop]
+
+    def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
+        self._check_pitch(request)
+        paths = request.latent
+        if paths is None:
+            paths = self.latents(params, request.n, request.seed, request.label)
+        ends = paths.shape[1] * self.code_hop
+        if request.endless:  # the clock goes on to its end
+            until_held = -(-self._frames_until_held * self.model.hop_length // self.code_hop)
+            paths = np.pad(paths, ((0, 0), (0, max(0, until_held - paths.shape[1])), (0, 0)), mode="edge")
+        before = np.broadcast_to(self._codes_of_prime(params, request.prime), (request.n, *self._codes_before))
+        frames = self._told(jnp.concatenate([before, paths], axis=1), *pitch_and_start(request))
+        made = self._decode(params["decoder"], request, None, frames)
+        return made if request.endless else _until(made, ends)
+
+    def _codes_of_prime(self, params: Params, prime: np.ndarray | None) -> np.ndarray:
+        """The codes [K, D] that the left context has where a sound goes on from `prime`; it ends where a code does."""
+        if prime is None:
+            return np.zeros(self._codes_before, np.float32)
+        heard = prime[-self.context :]
+        return self.codes(params, np.pad(heard, (self.context - len(heard), 0))[None])[0]
+
+    def _pieces(self, params: Params, samples: np.ndarray, request: Request) -> Iterator[Batch]:
+        """As those of a WaveNet, each with its codes, which are made of the whole sound."""
+        path = self.encode(params, np.asarray(samples, np.float32), request, progress=False)
+        before = self._codes_before[0]
+        for piece in super()._pieces(params, samples, request):
+            count = piece["samples"].shape[1] // self.code_hop
+            first = int(piece["start"][0]) // self.code_hop
+            codes = np.pad(path, ((before, count), (0, 0)))[first : first + count]
+            yield piece | {"codes": codes[None]}
+
+    def _batch_log_prob(self, likelihood: LogisticMixture | MulawSoftmax, params: Params, batch: Batch) -> jax.Array:
+        """As that of a WaveNet. A batch may hold the codes [B, K, D] of its windows, else they are made of what is seen
+        of the sounds; and a key, for the noise of training."""
+        samples, model = batch["samples"], self.model
+        codes = batch.get("codes")
+        if codes is None:
+            around = model.encoder_reach, model.encoder_reach + -samples.shape[1] % self.code_hop
+            codes = self._bind_encoder(params["encoder"])(jnp.pad(samples, ((0, 0), around)))
+        if "key" in batch:
+            codes += model.code_noise * jax.random.normal(batch["key"], codes.shape)
+        targets = samples.shape[1] - self.context
+        frames = self._told(codes, batch["pitch"], batch["start"])
+        frames = frames[:, : self._frames_before + -(-targets // model.hop_length)]
+        periods = self._periods(batch["pitch"]) if model.taps_ago else None
+        seen = samples[:, self.context - model.receptive_field :]
+        outputs = self._bind(params["decoder"])(seen, None, frames, periods)
+        return likelihood.log_prob(outputs, samples[:, self.context :])
+
+    def _told(self, codes: jax.Array, pitch: jax.Array, start: jax.Array) -> jax.Array:
+        """Local conditioning [B, F, frame_channels] by codes [B, K, D], those of the left context of sample `start` first."""
+        place = start[:, None] + (jnp.arange(codes.shape[1]) - self._codes_before[0])[None] * self.code_hop
+        codes = jnp.where((place > -self.code_hop)[..., None], codes, 0.0)
+        frames = jnp.repeat(codes, self.code_hop // self.model.hop_length, axis=1)
+        if self.model.frame_channels == self.code_channels:
+            return frames
+        others = self._frames(pitch, start, frames.shape[1] - self._frames_before)
+        others = jnp.broadcast_to(others, (*frames.shape[:2], others.shape[-1]))
+        return jnp.concatenate([frames, others], axis=-1)
+
+    @property
+    def _frames_before(self) -> int:
+        return self.context // self.model.hop_length
+
+    @property
+    def _codes_before(self) -> tuple[int, int]:
+        """The shape [K, D] of the left context's codes."""
+        return self.context // self.code_hop, self.code_channels
+
+    def _make_encoder(self, rngs) -> Encoder:
+        return Encoder(self.model, rngs=rngs)
+
+    @cached_property
+    def _bind_encoder(self):
+        return pure(self._make_encoder)
+
+    @cached_property
+    def _encode(self):
+        return jax.jit(lambda params, samples: self._bind_encoder(params)(samples))
+
+
+def _until(blocks: Iterator[np.ndarray], left: int) -> Iterator[np.ndarray]:
+    """Blocks [n, t] until there are `left` samples."""
+    for block in blocks:
+        yield block[:, :left]
+        left -= block.shape[1]
+        if left <= 0:
+            return

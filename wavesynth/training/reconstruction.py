@@ -1,0 +1,228 @@
+"""The objective of autoencoders of sound: what is decoded of a sound's code shall have its spectra, and later its details."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from wavesynth.audio.spectral import DEFAULT_MEL, log_mel, multi_resolution_distance, num_frames
+from wavesynth.config import TrainingConfig, check_choice
+from wavesynth.errors import UserError
+from wavesynth.models.layers import one_hot
+from wavesynth.training.objective import Batch, Metrics
+from wavesynth.training.state import Params, TrainState, make_optimizer, update_average
+
+Loss = Literal["hinge", "relativistic"]
+RUN_AWAY = 1e6  # a loss of this size means that training has diverged
+
+
+@dataclass(frozen=True)
+class ReconstructionTraining(TrainingConfig):
+    """How an autoencoder is trained.
+
+    Attributes:
+        kl_target: nats that a frame of the code may hold beside what a standard Gaussian tells.
+        kl_weight: of what it holds more, in decibels of the spectral loss a nat.
+        pitch_adversary: weight with which the coder hides the pitch from a probe that guesses it from the code; 0 for no
+            probe. The decoder is told the pitch: what the code does not tell of it can be changed by who plays.
+        adversarial_from: share of the steps after which critics join in; 1 for never.
+        loss: of the critics, "hinge" (Lim and Ye, 2017) or "relativistic" (Jolicoeur-Martineau, 2018).
+        adversarial_weight: of the decoder's loss by the critics' figures.
+        feature_weight: of its loss by the critics' activations, which shall be those of the real sound (Larsen et al., 2016).
+        critic_rate: the critics' learning rate, in units of the coder's.
+    """
+
+    steps: int = 20_000
+    batch_size: int = 16
+    crop: int = 16_384
+    learning_rate: float = 2e-3
+    kl_target: float = 24.0
+    kl_weight: float = 0.05
+    pitch_adversary: float = 0.3
+    adversarial_from: float = 0.6
+    loss: Loss = "hinge"
+    adversarial_weight: float = 1.0
+    feature_weight: float = 4.0
+    critic_rate: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice(self, "loss", Loss)
+        for name in ("kl_target", "kl_weight", "pitch_adversary", "adversarial_weight", "feature_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} is {getattr(self, name)}: it must not be negative, and finite")
+        if not 0 < self.critic_rate < math.inf:
+            raise UserError(f"critic_rate is {self.critic_rate}: it must be above 0 and finite")
+        if not 0 <= self.adversarial_from <= 1:
+            raise UserError(f"adversarial_from is {self.adversarial_from}: it must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Spectral losses, and critics in a second phase, as pure steps (see `wavesynth.training.objective.Phased`).
+
+    encode: (coder's parameters, sounds [B, T]) to mean and log variance of codes [B, F, D]. decode: (its parameters, codes,
+    pitch [B], keys [B]) to sounds. views: sounds to what each critic sees. listen: (critics' parameters, views, key) to a
+    figure of each critic [B, critics], real is more, and its activations. guess: (probe's parameters, codes) to logits of
+    pitches [B, F, P], None where sounds have none.
+
+    All frames are learned, the silence behind a short clip too; the figure `distance` counts those of real sound.
+    """
+
+    encode: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
+    decode: Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array]
+    views: Callable[[jax.Array], list[jax.Array]]
+    listen: Callable[[Params, list[jax.Array], jax.Array], tuple[jax.Array, list[list[jax.Array]]]]
+    guess: Callable[[Params, jax.Array], jax.Array] | None
+    sample_rate: int
+    training: ReconstructionTraining
+    metric: ClassVar[str] = "distance"
+    meaning: ClassVar[str] = "log-mel distance of reconstructed from held-out sounds, dB"
+    aim: ClassVar[str] = "a good model lies below the last"
+    watched: ClassVar[str] = "distance"
+    remedy: ClassVar[str] = "a smaller learning rate"
+
+    @cached_property
+    def _optimizers(self) -> dict[str, optax.GradientTransformation]:
+        own = make_optimizer(self.training)
+        return {"coder": own, "critics": optax.chain(own, optax.scale(self.training.critic_rate)), "probe": own}
+
+    def init(self, params: Params) -> TrainState:
+        optimizer = {name: self._optimizers[name].init(part) for name, part in params.items()}
+        ema = jax.tree.map(jnp.copy, {"coder": params["coder"]})
+        return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer)
+
+    @property
+    def probing(self) -> bool:
+        """Whether pitches are guessed from codes."""
+        return self.guess is not None and self.training.pitch_adversary > 0
+
+    def phase(self, step: int) -> int:
+        """0: spectral losses alone; 1: critics too."""
+        return int(step >= self.training.adversarial_from * self.training.steps)
+
+    def step(self, state: TrainState, batch: Batch, phase: int = 0) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(self.training.seed), state.step)
+        gradients: dict[str, Params] = {}
+        (_, (figures, made, mean)), gradients["coder"] = jax.value_and_grad(self._coder_loss, has_aux=True)(
+            state.params["coder"], state.params, batch, key, phase
+        )
+        if self.probing:
+            figures["pitch"], gradients["probe"] = jax.value_and_grad(self._probe_loss)(
+                state.params["probe"], mean, batch
+            )
+        if phase:
+            (figures["critic"], figures["rank"]), gradients["critics"] = jax.value_and_grad(
+                self._critic_loss, has_aux=True
+            )(state.params["critics"], batch["samples"], made, key)
+        figures["gradient_norm"] = optax.tree.norm(gradients)
+        healthy = jnp.isfinite(sum(figures.values())) & (figures["loss"] < RUN_AWAY)
+        params, optimizer = dict(state.params), dict(state.optimizer)
+        for name, own in gradients.items():
+            updates, optimizer[name] = self._optimizers[name].update(own, state.optimizer[name], state.params[name])
+            params[name] = optax.apply_updates(state.params[name], updates)
+        ema = update_average(state.ema, {"coder": params["coder"]}, state.step, self.training.ema)
+        stepped = TrainState(state.step + 1, params, ema, optimizer)
+        kept = jax.tree.map(lambda new, old: jnp.where(healthy, new, old), stepped, state)
+        return kept, figures | {"healthy": healthy}
+
+    def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
+        """Of sounds decoded from the means of their codes, with the same noise every time."""
+        sounds = batch["samples"]
+        codes, _ = self.encode(params["coder"], sounds)
+        made = self.decode(params["coder"], codes, batch["pitch"], self._keys(jax.random.key(0), len(sounds)))
+        figure, weight = distance(made, batch, self.sample_rate)
+        return {"distance": figure}, weight
+
+    def _coder_loss(
+        self, coder: Params, others: Params, batch: Batch, key: jax.Array, phase: int
+    ) -> tuple[jax.Array, tuple[Metrics, jax.Array, jax.Array]]:
+        training, sounds = self.training, batch["samples"]
+        own, noise, chance = jax.random.split(key, 3)
+        mean, log_variance = self.encode(coder, sounds)
+        codes = mean + jnp.exp(log_variance / 2) * jax.random.normal(own, mean.shape)
+        made = self.decode(coder, codes, batch["pitch"], self._keys(noise, len(sounds)))
+        figures = {"distance": distance(made, batch, self.sample_rate)[0]}
+        figures["spectral"] = self._spectral(made, sounds)
+        figures["nats"] = nats(mean, log_variance).mean()
+        loss = figures["spectral"] + training.kl_weight * jax.nn.relu(figures["nats"] - training.kl_target)
+        if self.probing:
+            loss -= training.pitch_adversary * self._surprise(others["probe"], mean, batch, hiding=True)
+        if phase:
+            real, heard = self.listen(others["critics"], self.views(sounds), chance)
+            fake, made_heard = self.listen(others["critics"], self.views(made), chance)
+            figures["adversary"] = (
+                jax.nn.softplus(real - fake).mean() if training.loss == "relativistic" else -fake.mean()
+            )
+            figures["features"] = _apart(heard, made_heard)
+            loss += training.adversarial_weight * figures["adversary"] + training.feature_weight * figures["features"]
+        return loss, (figures | {"loss": loss}, made, mean)
+
+    def _probe_loss(self, probe: Params, mean: jax.Array, batch: Batch) -> jax.Array:
+        return self._surprise(probe, mean, batch)
+
+    def _critic_loss(
+        self, critics: Params, sounds: jax.Array, made: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        chance = jax.random.split(key, 3)[2]
+        real, fake = (self.listen(critics, self.views(both), chance)[0] for both in (sounds, made))
+        rank = (real > fake).mean() + (real == fake).mean() / 2
+        if self.training.loss == "relativistic":
+            return jax.nn.softplus(fake - real).mean(), rank
+        return (jax.nn.relu(1 - real) + jax.nn.relu(1 + fake)).mean(), rank
+
+    def _surprise(self, probe: Params, mean: jax.Array, batch: Batch, hiding: bool = False) -> jax.Array:
+        """Nats that the pitch costs the probe, the mean over frames of real sound that has one.
+
+        hiding: at most those that it costs who knows nothing, which is all that the coder has to reach.
+        """
+        assert self.guess is not None
+        chances = jax.nn.log_softmax(self.guess(probe, mean), axis=-1)
+        cost = -jnp.sum(one_hot(batch["pitch"], chances.shape[-1])[:, None] * chances, axis=-1)
+        if hiding:
+            cost = jnp.minimum(cost, math.log(chances.shape[-1]))
+        counted = batch["real"][:, :: batch["real"].shape[1] // mean.shape[1]] & ~jnp.isnan(batch["pitch"])[:, None]
+        return jnp.sum(jnp.where(counted, cost, 0.0)) / jnp.maximum(counted.sum(), 1)
+
+    def _spectral(self, made: jax.Array, sounds: jax.Array) -> jax.Array:
+        """Mel and multi-resolution distance of all frames, dB."""
+        mel = jnp.abs(log_mel(made, self.sample_rate) - log_mel(sounds, self.sample_rate)).mean()
+        return mel + multi_resolution_distance(made, sounds).mean()
+
+    @staticmethod
+    def _keys(key: jax.Array, rows: int) -> jax.Array:
+        return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(rows))
+
+
+def nats(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """Divergence of Gaussians [..., D] from the standard one: [...]."""
+    return 0.5 * jnp.sum(jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance, axis=-1)
+
+
+def distance(made: jax.Array, batch: Batch, sample_rate: int) -> tuple[jax.Array, jax.Array]:
+    """Mean absolute difference of log-mel spectra over the frames of real sound, dB, and how many those are."""
+    apart = jnp.abs(log_mel(made, sample_rate) - log_mel(batch["samples"], sample_rate)).mean(axis=-1)
+    counted = real_frames(batch["real"])
+    return jnp.sum(jnp.where(counted, apart, 0.0)) / jnp.maximum(counted.sum(), 1), counted.sum()
+
+
+def real_frames(real: jax.Array | np.ndarray) -> Any:
+    """Which frames of a log-mel spectrogram count, bool [B, frames], of which samples do, [B, T]: where their middles lie."""
+    places = np.arange(num_frames(real.shape[1])) * DEFAULT_MEL.hop
+    return real[:, np.minimum(places, real.shape[1] - 1)]
+
+
+def _apart(real: list[list[jax.Array]], made: list[list[jax.Array]]) -> jax.Array:
+    """Mean absolute difference of activations, in units of their mean size, over all layers of all critics."""
+    parts = []
+    for layers, others in zip(real, made, strict=True):
+        for layer, other in zip(layers, others, strict=True):
+            layer, other = layer.astype(jnp.float32), other.astype(jnp.float32)
+            parts.append(jnp.abs(layer - other).mean() / (jnp.abs(layer).mean() + 1e-6))
+    return sum(parts) / len(parts)  # type: ignore[return-value]
