@@ -172,13 +172,39 @@ def test_score(trained: Path, tmp_path: Path, start):
 def test_morph(trained: Path, tmp_path: Path, start, fails):
     child = start("morph", trained / "run", "flute", "cello", tmp_path, "--steps", 3, "--seconds", 0.05, "--pitch", 60)
     assert child.status == 0, child.stderr
-    assert child.stdout == f"wrote {tmp_path / '000.wav'} to 002.wav\n"
+    first, *table = child.stdout.splitlines()
+    assert first == f"wrote {tmp_path / '000.wav'} to 002.wav, and morph.wav, which plays them in turn"
+    assert [line.split()[0] for line in table] == ["evenness", "morph", "crossfade", "gate"]
+    assert (tmp_path / "morph.png").stat().st_size > 0
+    assert set(json.loads((tmp_path / "figures.json").read_text())) == {"morph", "crossfade"}
     assert [soundfile.info(tmp_path / f"{i:03d}.wav").frames for i in range(3)] == [800] * 3
     before = (tmp_path / "000.wav").read_bytes()
     assert "--force" in fails("morph", trained / "run", "flute", "cello", tmp_path, "--steps", 3, "--seconds", 0.05)
     assert (tmp_path / "000.wav").read_bytes() == before
     assert "label is 'gong'" in fails("morph", trained / "run", "flute", "gong", tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_timbre_is_encoded_and_played(trained: Path, sounds: Path, tmp_path: Path, start, fails):
+    flute = sorted((sounds / "flute").glob("*_060_*.flac"))[0]
+    child = start("encode", trained / "run", flute, tmp_path / "flute.json")
+    assert child.status == 0, child.stderr
+    assert child.stdout == f"wrote {tmp_path / 'flute.json'}: 4 numbers of {soundfile.info(flute).duration:.2f} s\n"
+    assert "flute.json is there already" in fails("encode", trained / "run", flute, tmp_path / "flute.json")
+    child = start("decode", trained / "run", tmp_path / "flute.json", tmp_path / "flute.wav", "--seconds", 0.05)
+    assert child.status == 0, child.stderr
+    assert soundfile.info(tmp_path / "flute.wav").frames == 800
+    assert "flute.wav exists" in fails("decode", trained / "run", tmp_path / "flute.json", tmp_path / "flute.wav")
+    child = start("glide", trained / "run", tmp_path / "flute.json", "cello", tmp_path / "glide.wav", "--seconds", 0.1)
+    assert child.status == 0, child.stderr
+    assert soundfile.info(tmp_path / "glide.wav").frames == 1_600
+    corners = (tmp_path / "flute.json", "cello", "kick")
+    child = start("grid", trained / "run", tmp_path / "grid", *corners, "--size", 2, "--seconds", 0.05)
+    assert child.status == 0, child.stderr
+    assert {path.name for path in (tmp_path / "grid").iterdir()} == {
+        "0-0.wav", "0-1.wav", "1-0.wav", "1-1.wav", "grid.png",
+    }  # fmt: skip
+    assert "corners has 1 members" in fails("grid", trained / "run", tmp_path / "other", "flute")
 
 
 def test_evaluate(trained: Path, tmp_path: Path, start, fails):

@@ -183,7 +183,7 @@ def _play(blocks: Iterator[Any], sample_rate: int) -> None:
 
 
 def encode(arguments: list[str]) -> None:
-    """RUN SOUND OUT.json: write the timbre that sounds most like a sound; --pitch 60 --label flute."""
+    """RUN SOUND OUT: write the timbre that sounds most like a sound; --pitch 60 --label flute."""
     from tyro.conf import arg
 
     import wavesynth
@@ -204,6 +204,9 @@ def encode(arguments: list[str]) -> None:
             seed: of a search.
             force: overwrite the timbre that is there.
         """
+        from wavesynth.timbre.timbre import files_of
+
+        files_of(out, force)  # which fails before anything is searched
         timbre = wavesynth.load(run).encode(sound, pitch=pitch, label=label, seed=seed, progress=True)
         timbre.save(out, force=force)
         print(f"wrote {out}: {'x'.join(map(str, timbre.latent.shape))} numbers of {timbre.seconds:.2f} s")
@@ -212,7 +215,7 @@ def encode(arguments: list[str]) -> None:
 
 
 def decode(arguments: list[str]) -> None:
-    """RUN TIMBRE.json OUT.wav: the sound of a timbre; --seconds 2 --fill hold|loop|stretch --pitch 60."""
+    """RUN TIMBRE OUT: write the sound of a timbre as a wav; --seconds 2 --fill hold|loop|stretch --pitch 60."""
     from tyro.conf import arg
 
     import wavesynth
@@ -237,8 +240,8 @@ def decode(arguments: list[str]) -> None:
         from wavesynth.audio import files
 
         synth = wavesynth.load(run)
-        sound = synth.decode(wavesynth.Timbre.load(timbre), seconds, pitch=pitch, fill=fill, seed=seed)
-        files.write(out, sound, synth.sample_rate, force=force)
+        with files.WavWriter(out, synth.sample_rate, force) as wav:
+            wav.append(synth.decode(wavesynth.Timbre.load(timbre), seconds, pitch=pitch, fill=fill, seed=seed))
         print(f"wrote {out}")
 
     _run(decode, arguments)
@@ -292,14 +295,14 @@ def morph(arguments: list[str]) -> None:
 
 
 def grid(arguments: list[str]) -> None:
-    """RUN OUT A B [C D]: the sounds between two to four corners; labels, wavs or timbres; --size 5."""
+    """RUN OUT CORNERS: the sounds between two to four corners; labels, wavs or timbres; --size 5."""
     from tyro.conf import arg
 
     import wavesynth
 
     def grid(
         run: Annotated[Path, arg(metavar="RUN")], out: Annotated[Path, arg(metavar="OUT")],
-        corners: Annotated[tuple[str, ...], arg(metavar="A B [C D]")], /, size: int = 5, seconds: float | None = None,
+        corners: Annotated[tuple[str, ...], arg(metavar="CORNERS")], /, size: int = 5, seconds: float | None = None,
         seed: int = 0, pitch: float | None = None, force: bool = False,
     ) -> None:  # fmt: skip
         """Write the sounds between two to four corners: the first row goes from A to B, the last from C to D.
@@ -324,7 +327,7 @@ def grid(arguments: list[str]) -> None:
 
 
 def glide(arguments: list[str]) -> None:
-    """RUN A B OUT.wav: one sound that moves from A to B; labels, wavs or timbres; --seconds 4."""
+    """RUN A B OUT: write one sound that moves from A to B; labels, wavs or timbres; --seconds 4."""
     from tyro.conf import arg
 
     import wavesynth
@@ -351,8 +354,8 @@ def glide(arguments: list[str]) -> None:
         from wavesynth.audio import files
 
         synth = wavesynth.load(run)
-        sound = synth.glide(a, b, seconds, pitch=pitch, fill=fill, seed=seed)
-        files.write(out, sound, synth.sample_rate, force=force)
+        with files.WavWriter(out, synth.sample_rate, force) as wav:
+            wav.append(synth.glide(a, b, seconds, pitch=pitch, fill=fill, seed=seed))
         print(f"wrote {out}")
 
     _run(glide, arguments)

@@ -189,7 +189,8 @@ def test_a_drawn_timbre_is_what_is_sampled(synth: Synth, label: str | None):
     np.testing.assert_array_equal(several[0].latent, timbre.latent)
     assert len({timbre.latent.tobytes() for timbre in several}) == 3
     size = CONFIG.model.latent
-    weights = several[0].latent[size:]
+    weights, offsets = np.split(several[0].latent[size:], [len(synth.labels)])
+    assert not offsets.any()
     assert sorted(weights) == [0.0] * (len(synth.labels) - 1) + [1.0]
     if label is not None:
         assert weights[synth.labels.index(label)] == 1
@@ -233,9 +234,13 @@ def test_an_encoded_sound_is_nearer_than_any_random_one(synth: Synth, click: np.
     randomly = multi_resolution_distance(synth.sample(16), click[None])
     assert float(multi_resolution_distance(synth.decode(found)[None], click[None])[0]) < float(randomly.min())
     size = CONFIG.model.latent
-    assert found.latent.shape == (size + len(synth.labels),)
-    assert np.linalg.norm(found.latent[:size]) == pytest.approx(math.sqrt(size), rel=8 * EPS)
-    assert found.latent[size:].sum() == pytest.approx(1, rel=8 * EPS)
+    values, weights, offsets = np.split(found.latent, [size, size + len(synth.labels)])
+    assert np.linalg.norm(values) == pytest.approx(math.sqrt(size), rel=8 * EPS)
+    assert weights.sum() == pytest.approx(1, rel=8 * EPS)
+    assert offsets.shape == (2 * CONFIG.model.style_channels,)  # at the front, and at the one stage
+    assert offsets.any()
+    bare = dataclasses.replace(found, latent=np.concatenate([values, weights, 0 * offsets]))
+    assert not np.array_equal(synth.decode(bare), synth.decode(found))
     # The same each time, from a file, and whatever comes behind the model's length.
     soundfile.write(tmp_path / "click.wav", np.append(click, np.tile([1.0, -1.0], 150)), RATE, subtype="FLOAT")
     morph = synth.morph(tmp_path / "click.wav", "kick", steps=2)
@@ -265,7 +270,7 @@ def test_another_sound_is_encoded_without_compiling(synth: Synth, click: np.ndar
 
 
 def test_a_label_that_is_known_is_kept(synth: Synth, click: np.ndarray, brief: None):
-    weights = synth.encode(click[:300], label="snare").latent[CONFIG.model.latent :]
+    weights = synth.encode(click[:300], label="snare").latent[CONFIG.model.latent :][: len(synth.labels)]
     np.testing.assert_array_equal(weights, np.eye(len(synth.labels))[synth.labels.index("snare")])
 
 
@@ -420,7 +425,7 @@ def test_sounds_without_labels_and_pitches():
         jax.tree.map(lambda leaf: 0.3 * random.standard_normal(leaf.shape, np.float32), family.published(shapes)),
     )
     (timbre,) = synth.latents(seed=5)
-    assert timbre.latent.shape == (CONFIG.model.latent,)
+    assert timbre.latent.shape == (CONFIG.model.latent + 2 * CONFIG.model.style_channels,)
     np.testing.assert_array_equal(synth.decode(timbre, seed=5), synth.sample(seed=5)[0])
     for ask, message in (
         (lambda: synth.sample(pitch=60), "cannot follow a pitch: no clip that it was trained on had one"),

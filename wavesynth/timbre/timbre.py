@@ -56,15 +56,7 @@ class Timbre:
         """Writes PATH (JSON, `.json`) and beside it the numbers (`.safetensors`). Nothing is overwritten unless `force`."""
         from safetensors.numpy import save_file
 
-        path = Path(path)
-        if path.suffix != ".json":
-            raise UserError(f"path is {display(str(path))!r}: name a file that ends in .json")
-        numbers = path.with_suffix(".safetensors")
-        there = next((file for file in (path, numbers) if file.exists()), None)
-        if there is not None and not force:
-            raise UserError(
-                f"{display(str(there))} is there already: choose another name, or overwrite it (force=True)"
-            )
+        path, numbers = files_of(path, force)
         told = {name: getattr(self, name) for name in ("synth", "frame_rate", "pitch", "seconds", "onset")}
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.partial"), path.with_name(f".{numbers.name}.partial")
@@ -110,6 +102,20 @@ class Timbre:
 
     def _with(self, latent: np.ndarray) -> "Timbre":
         return replace(self, latent=latent)
+
+
+def files_of(path: str | PathLike[str], force: bool) -> tuple[Path, Path]:
+    """The two files that a timbre is saved to; a UserError where one is there already, unless `force`."""
+    path = Path(path)
+    if path.suffix != ".json":
+        raise UserError(f"path is {display(str(path))!r}: name a file that ends in .json")
+    both = path, path.with_suffix(".safetensors")
+    there = next((file for file in both if file.exists()), None)
+    if there is not None and not force:
+        raise UserError(
+            f"{display(str(there))} is there already: choose another name, or overwrite it by --force (force=True)"
+        )
+    return both
 
 
 def lerp(a: Timbre, b: Timbre, t: float, *, extrapolate: bool = False) -> Timbre:
