@@ -10,6 +10,9 @@
   batch, at the rate of as many programs.
 * command_buffer: the plain loop in a process of its own with and without XLA_FLAGS=--xla_gpu_enable_command_buffer=+WHILE.
 * train_step: as in train_wavenet.py, but share_of_limit is of the bfloat16 product, whatever the network computes in.
+* whole_sounds: the presets `wavegan` and `autoencoder`: a training step (of an autoencoder, that with critics too), and how
+  many seconds of sound are made in one. share_of_limit: the longer of the program's multiply-adds at the rate of `multiply`
+  and its bytes (both as XLA counts them) at that of `copy`, which adds 1 to a gigabyte of float32; over the time measured.
 * tuning: the kernel with other numbers of warps and stages than its own.
 
 A part that fails is a row with an `error`, and the others still run; so does a part for which no time is left.
@@ -34,14 +37,17 @@ from decode import packed, preset_model, weight_bytes
 from harness import Row, Timing, arguments, interleaved, machine, multiply_adds, print_table, shrunk, write_json
 from jax.experimental import pallas as pl
 from train_wavenet import wavesynth_step
+from trainees import bound
 
-from wavesynth.config import Config, TrainingConfig
-from wavesynth.families import preset
+from wavesynth.config import Config, Material, TrainingConfig
+from wavesynth.families import Family, Request, preset
+from wavesynth.families.coding import CodingFamily
 from wavesynth.kernels.wavenet_decode import IMPLEMENTATIONS, DecodeSpec, DecodeWeights, pack, pallas, silent_cache
 from wavesynth.kernels.wavenet_decode.arg_specs import NV, TESTED, ArgSpec
 from wavesynth.models.functional import initialize
 from wavesynth.models.likelihoods import quantize
 from wavesynth.models.wavenet import WaveNet, WaveNetConfig
+from wavesynth.training.objective import Objective, Phased
 
 MINUTES = 6.0  # after so many, no further part begins
 FLAG = "--xla_gpu_enable_command_buffer=+WHILE"
@@ -52,6 +58,7 @@ PLAIN: dict[str, Any] = dict(
 BATCHES = (1, 16, 128, 2_048)
 READ_BLOCK, READ_BLOCKS = 8_192, 512  # float32 numbers a block; 16 MB in all, which a cache of 40 MB or more holds
 PEAK = 8_192  # rows and columns
+NOTES = Material(sample_rate=16_000, labels=("bright", "dark"), pitched=True, clip_seconds=1.0)
 Decode = Callable[..., Any]
 
 
@@ -328,19 +335,101 @@ def training(quick: bool, multiply_rate: float) -> list[Row]:
     return rows
 
 
+def copying(quick: bool) -> float:
+    """Bytes of device memory that are read and written in a second."""
+    numbers = jnp.ones(2**16 if quick else 2**28)
+    add = jax.jit(lambda x: x + 1)
+    timing = interleaved({"copy": lambda: add(numbers).block_until_ready()}, 5)["copy"]
+    return 2 * numbers.nbytes / timing.median
+
+
+def whole_sounds(quick: bool, multiply_rate: float) -> list[Row]:
+    """Families that make whole sounds: steps of training, and sounds made."""
+    copy_rate = copying(quick)
+    rows: list[Row] = [{"what": "copy", "bytes_per_second": copy_rate}]
+    for name in ("wavegan", "autoencoder"):
+        config = preset(f"{name}-tiny" if quick else name)
+        training = replace(config.training, batch_size=4 if quick else config.training.batch_size)
+        family = bound(replace(config, training=training), NOTES)
+        batch = notes(training.batch_size, training.crop or family.length or 0)
+        params = family.init(jax.random.key(0), {key: np.asarray(leaf) for key, leaf in batch.items()})
+        case = {"what": "whole_sounds", "implementation": "wavesynth", "model": name, "dtype": config.model.dtype}
+        measured = stepping(family.objective(training), params, batch, multiply_rate, copy_rate, 2 if quick else 7)
+        measured.append(making(family, family.published(params), 8 if quick else 64, 2 if quick else 7))
+        rows += [case | row for row in measured]
+    return rows
+
+
+def notes(rows: int, length: int) -> dict[str, jax.Array]:
+    """A batch of noise, said to be of one label and pitch."""
+    return {
+        "samples": 0.1 * jax.random.normal(jax.random.key(0), (rows, length)),
+        "real": jnp.ones((rows, length), bool),
+        "label": jnp.zeros(rows, jnp.int32),
+        "pitch": jnp.full(rows, 60.0),
+        "start": jnp.zeros(rows, jnp.int32),
+    }
+
+
+def stepping(
+    objective: Objective, params: Any, batch: dict[str, jax.Array], multiply_rate: float, copy_rate: float, repeats: int
+) -> list[Row]:
+    """A training step, of each phase if it has phases."""
+    rows = []
+    rest = [(0,), (1,)] if isinstance(objective, Phased) else [()]
+    for phase in rest:
+        state = objective.init(jax.tree.map(jnp.copy, params))
+        step = jax.jit(objective.step, static_argnums=2 if phase else ())
+        program = step.lower(state, batch, *phase).compile()
+        cost: Any = program.cost_analysis()
+        cost = cost[0] if isinstance(cost, list) else cost
+        run = partial(lambda program, *given: jax.block_until_ready(program(*given)), program, state, batch)
+        timing = interleaved({"step": run}, repeats)["step"]
+        bounds = {"arithmetic": cost["flops"] / 2 / multiply_rate, "memory": cost["bytes accessed"] / copy_rate}
+        bound_by = max(bounds, key=bounds.__getitem__)
+        rows.append({
+            "part": " ".join(["train step", *(f"of phase {number}" for number in phase)]),
+            "batch": len(batch["label"]), "seconds": timing.median, "seconds_low": timing.low, "seconds_high": timing.high,
+            "samples_per_second": batch["samples"].size / timing.median,
+            "share_of_limit": bounds[bound_by] / timing.median, "bound_by": bound_by,
+        })  # fmt: skip
+    return rows
+
+
+def making(family: Family, params: Any, n: int, repeats: int) -> Row:
+    """Sounds of one second, or of the model's length."""
+    paths = None
+    if isinstance(family, CodingFamily):
+        paths = (
+            np.random.default_rng(0)
+            .normal(0, 1, (n, round(family.frame_rate), family.code_channels))
+            .astype(np.float32)
+        )
+    request = Request(n=n, pitch=60.0, latent=paths)
+    timing = interleaved({"make": lambda: list(family.stream(params, request))}, repeats)["make"]
+    seconds = n * (family.length or NOTES.sample_rate) / NOTES.sample_rate
+    return {
+        "part": "making", "batch": n, "seconds": timing.median, "seconds_low": timing.low, "seconds_high": timing.high,
+        "real_time_16": seconds / timing.median,
+    }  # fmt: skip
+
+
 def report(rows: list[Row]) -> None:
     """A table for each part, and the errors."""
     columns = {
         "check": ("model", "dtype", "batch", "error_nats", "error_state", "same_samples", "same_samples_cut", "ok"),
         "read": ("programs", "bytes_per_second"),
         "multiply": ("dtype", "multiply_adds_per_second"),
+        "copy": ("bytes_per_second",),
         "train_step": ("model", "dtype", "batch", "crop", "seconds", "samples_per_second", "share_of_limit"),
     }
     speed = ("implementation", "model", "dtype", "batch", "steps", "seconds", "seconds_low", "seconds_high")
     speed += ("samples_per_second", "real_time_16", "real_time_48", "share_of_limit", "bound_by", "share_of_own_limit")
     for what in dict.fromkeys(row["what"] for row in rows):
         these = [row for row in rows if row["what"] == what]
-        extra = {"tuning": ("warps", "stages"), "command_buffer": ("xla_flags",)}.get(what, ())
+        extra = {"tuning": ("warps", "stages"), "whole_sounds": ("part",), "command_buffer": ("xla_flags",)}.get(
+            what, ()
+        )
         print(f"\n{what}")
         print_table([row for row in these if "error" not in row], columns.get(what, (*speed, *extra)))
         for row in these:
@@ -355,6 +444,7 @@ def parts(options: argparse.Namespace, rows: list[Row]) -> None:
     rows += measured
     todo: dict[str, Callable[[], list[Row]]] = {
         "train_step": lambda: training(quick, multiply_rate),  # first: a wrong access to memory would end all others
+        "whole_sounds": lambda: whole_sounds(quick, multiply_rate),
         "check": lambda: checks(IMPLEMENTATIONS["pallas"].decode, quick),
         "decode": lambda: decoding(quick, rates, multiply_rate),
         "command_buffer": lambda: command_buffers(quick),

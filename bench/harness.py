@@ -36,7 +36,7 @@ class Timing(NamedTuple):
     high: float
 
 
-def arguments(description: str) -> argparse.ArgumentParser:
+def arguments(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small shapes, to see that it runs; no figures")
     parser.add_argument("--json", type=Path, metavar="PATH", help="where to write the rows, the machine first")

@@ -140,7 +140,7 @@ def encode_rows(synth: Synth, shards: Shards, count: int) -> list[Row]:
 
 
 def main() -> None:
-    parser = arguments(__doc__ or "")
+    parser = arguments(__doc__)
     parser.add_argument("run", metavar="RUN", help="the model")
     parser.add_argument("shards", metavar="SHARDS", help="what it was trained on")
     parser.add_argument("--pairs", type=int, default=20, help="to morph between")

@@ -34,17 +34,8 @@ LAYERS = (
 )
 # Slow to import, or not always installed: imported in the function that uses them.
 IMPORTED_WHERE_USED = {
-    "soundfile",
-    "soxr",
-    "tyro",
-    "matplotlib",
-    "tensorboardX",
-    "torch",
-    "grain",
-    "av",
-    "swift_f0",
-    "mido",
-}
+    "soundfile", "soxr", "tyro", "matplotlib", "tensorboardX", "torch", "grain", "av", "swift_f0", "mido",
+}  # fmt: skip
 MACHINE_PATH = re.compile(r"(?<![\w.:$}])/(?:work|home|root|Users|opt|tmp/w)/\w")
 
 

@@ -1,0 +1,136 @@
+"""How well and how fast a trained autoencoder makes held-out sounds again, and whether pitch and timbre come apart in it.
+
+    python bench/timbre.py RUN SHARDS [--classifier JUDGE] [--sounds 90]
+    taskset -c 0 python bench/timbre.py RUN SHARDS --sounds 0       (speed on one core)
+
+Reconstruction, of held-out sounds of at most 2 seconds, by what is decoded of what they are encoded to, told their pitch:
+
+- distance: `log_mel_distance` (80 bands from 40 Hz to 8 kHz, window 1,024, hop 256, floor -60 dB) over each sound's own length
+  in dB, the median over sounds; beside it that of the nearest training sound of the same label, cut or padded to it.
+- in_tune_percent: the sounds that a pitch tracker hears within 50 cents of what it hears in the recording, of those of which it
+  hears a pitch (extra `pitch`).
+- kept_percent: of sounds decoded 12 semitones up and down, those that a classifier (--classifier, of the same labels) takes
+  for their label; beside it the same of the recordings, and of sounds decoded at their own pitch.
+
+Speed: encode and decode of ten seconds by the synth's own methods, once each compiled; and of a morph of 9 steps between two
+one-second sounds.
+"""
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from harness import Row, arguments, interleaved, machine, print_table, write_json
+from tqdm import tqdm
+
+import wavesynth
+from wavesynth import Synth
+from wavesynth.audio import pitch as pitches
+from wavesynth.audio.pcm import to_float
+from wavesynth.audio.spectral import log_mel_distance
+from wavesynth.data.shards import Shards
+from wavesynth.evaluation.neighbours import nearest
+
+LONGEST = 2.0  # seconds
+CENTS = 50
+OCTAVE = 12
+
+
+def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth | None) -> list[Row]:
+    held_out = [*shards.split("valid"), *shards.split("test")]
+    chosen = [held_out[i] for i in np.linspace(0, len(held_out) - 1, min(count, len(held_out))).round().astype(int)]
+    rate, longest = synth.sample_rate, round(LONGEST * synth.sample_rate)
+    library: dict[str | None, list[tuple[str, np.ndarray]]] = {}
+    for clip in shards.split("train"):
+        record = shards.clips[clip]
+        library.setdefault(record.label, []).append((record.file, to_float(shards.samples(clip)[:longest])))
+    distances, neighbours, strays = [], [], []
+    kept: dict[str, list[bool]] = {"recording": [], "own pitch": [], "12 semitones away": []}
+    for clip in tqdm(chosen, unit="sound"):
+        record = shards.clips[clip]
+        sound = to_float(shards.samples(clip)[:longest])
+        timbre = synth.encode(sound, pitch=record.pitch)
+        made = synth.decode(timbre)
+        distances.append(float(log_mel_distance(made, sound, rate)))
+        if record.label in library:
+            neighbours.append(float(nearest(sound[None], library[record.label], rate).distances[0, 0]))
+        if pitches.available() and synth.family.material.pitched:
+            wanted, heard = (pitches.median_pitch(one, rate) for one in (sound, made))
+            if wanted is not None:
+                strays.append(np.inf if heard is None else 100 * abs(heard - wanted))
+        if judge is not None and record.pitch is not None:
+            moved = [synth.decode(timbre, pitch=record.pitch + by) for by in (-OCTAVE, OCTAVE)]
+            for name, sounds in (("recording", [sound]), ("own pitch", [made]), ("12 semitones away", moved)):
+                likely = judge.family.probabilities(judge.params, np.stack(sounds)).argmax(axis=1)
+                kept[name] += [judge.labels[index] == record.label for index in likely]
+    rows: list[Row] = [
+        {"what": "distance", "of": "reconstruction", "median": statistics.median(distances), "sounds": len(distances)},
+        {
+            "what": "distance",
+            "of": "nearest training sound",
+            "median": statistics.median(neighbours),
+            "sounds": len(neighbours),
+        },
+    ]
+    if strays:
+        rows.append({
+            "what": "in_tune_percent", "of": "reconstruction", "median": 100 * float(np.mean(np.array(strays) <= CENTS)),
+            "sounds": len(strays),
+        })  # fmt: skip
+    for name, hits in kept.items():
+        if hits:
+            rows.append({"what": "kept_percent", "of": name, "median": 100 * float(np.mean(hits)), "sounds": len(hits)})
+    return rows
+
+
+def speed_rows(synth: Synth, shards: Shards, repeats: int) -> list[Row]:
+    sounds = [to_float(shards.samples(clip)) for clip in shards.split("train")[:200]]
+    joined = np.concatenate(sounds)
+    ten = np.resize(joined, 10 * synth.sample_rate)
+    pitch = 60.0 if synth.family.material.pitched else None
+    timbre = synth.encode(ten, pitch=pitch)
+    ends = [
+        synth.encode(joined[first : first + synth.sample_rate], pitch=pitch) for first in (0, 5 * synth.sample_rate)
+    ]
+    jobs: dict[str, tuple[float, Callable[[], Any]]] = {
+        "encode": (10.0, lambda: synth.encode(ten, pitch=pitch)),
+        "decode": (10.0, lambda: synth.decode(timbre)),
+        "morph": (9.0, lambda: synth.morph(*ends, steps=9)),
+    }
+    timings = interleaved({name: job for name, (_, job) in jobs.items()}, repeats)
+    rows: list[Row] = []
+    for name, timing in timings.items():
+        rows.append({
+            "what": name, "seconds": timing.median, "low": timing.low, "high": timing.high,
+            "real_time_factor": jobs[name][0] / timing.median,
+        })  # fmt: skip
+    both = timings["encode"].median + timings["decode"].median
+    return [*rows, {"what": "encode and decode", "seconds": both, "real_time_factor": 10 / both}]
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("run", metavar="RUN", help="the model")
+    parser.add_argument("shards", metavar="SHARDS", help="what it was trained on")
+    parser.add_argument("--classifier", type=Path, metavar="JUDGE", help="a classifier of the same labels")
+    parser.add_argument("--sounds", type=int, default=90, help="held-out sounds to make again")
+    parser.add_argument("--repeats", type=int, default=5, help="of what is timed")
+    options = parser.parse_args()
+    synth = wavesynth.load(options.run)
+    judge = None if options.classifier is None else wavesynth.load(options.classifier)
+    shards = Shards.open(options.shards)
+    sounds, repeats = (min(options.sounds, 3), 1) if options.quick else (options.sounds, options.repeats)
+    case: dict[str, Any] = {"implementation": "wavesynth", "model": synth.family.name, "quick": options.quick}
+    rows: list[Row] = [machine()]
+    made = [case | row for row in reconstruction_rows(synth, shards, sounds, judge)] if sounds else []
+    if made:
+        print_table(made, ("what", "of", "median", "sounds"))
+    timed = [case | row for row in speed_rows(synth, shards, repeats)]
+    print_table(timed, ("what", "seconds", "low", "high", "real_time_factor"))
+    write_json(options.json, rows + made + timed)
+
+
+if __name__ == "__main__":
+    main()
