@@ -48,14 +48,9 @@ def pairs_of_sounds(synth: Synth, shards: Shards, count: int) -> list[tuple[str,
         if a[1].label != b[1].label and a[1].pitch == b[1].pitch
     ]  # fmt: skip
     np.random.default_rng(0).shuffle(found)  # type: ignore[arg-type]
-    seen: dict[tuple[str | None, str | None], int] = {}
-    for a, b in found:
-        key = (a[1].label, b[1].label)
-        seen[key] = seen.get(key, 0) + 1
-    found.sort(key=lambda pair: seen[(pair[0][1].label, pair[1][1].label)])
     chosen, used = [], set()
     for a, b in found:
-        labels = (a[1].label, b[1].label)
+        labels = frozenset((a[1].label, b[1].label))
         if labels not in used and len(chosen) < count:
             used.add(labels)
             chosen.append((a, b))
@@ -149,6 +144,8 @@ def main() -> None:
     options = parser.parse_args()
     synth: Synth = wavesynth.load(options.run)
     shards = Shards.open(options.shards)
+    if options.encode and synth.family.length is None:
+        parser.error("--encode: the model does not search for latents of whole sounds; leave it out")
     pairs, encoded = (2, min(options.encode, 1)) if options.quick else (options.pairs, options.encode)
     case: dict[str, Any] = {"implementation": "wavesynth", "model": synth.family.name, "quick": options.quick}
     rows: list[Row] = [machine()]

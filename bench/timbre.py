@@ -55,7 +55,8 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
         made = synth.decode(timbre)
         distances.append(float(log_mel_distance(made, sound, rate)))
         if record.label in library:
-            neighbours.append(float(nearest(sound[None], library[record.label], rate).distances[0, 0]))
+            others = [(name, other[: len(sound)]) for name, other in library[record.label]]
+            neighbours.append(float(nearest(sound[None], others, rate).distances[0, 0]))
         if pitches.available() and synth.family.material.pitched:
             wanted, heard = (pitches.median_pitch(one, rate) for one in (sound, made))
             if wanted is not None:
@@ -66,13 +67,9 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
                 likely = judge.family.probabilities(judge.params, np.stack(sounds)).argmax(axis=1)
                 kept[name] += [judge.labels[index] == record.label for index in likely]
     rows: list[Row] = [
-        {"what": "distance", "of": "reconstruction", "median": statistics.median(distances), "sounds": len(distances)},
-        {
-            "what": "distance",
-            "of": "nearest training sound",
-            "median": statistics.median(neighbours),
-            "sounds": len(neighbours),
-        },
+        {"what": "distance", "of": name, "median": statistics.median(values), "sounds": len(values)}
+        for name, values in (("reconstruction", distances), ("nearest training sound", neighbours))
+        if values
     ]
     if strays:
         rows.append({

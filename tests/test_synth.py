@@ -136,7 +136,7 @@ def test_what_is_written_is_what_is_sampled(tiny_synth: Synth, tmp_path: Path):
 
 def test_nothing_is_overwritten_unasked(tiny_synth: Synth, tmp_path: Path):
     (tmp_path / "001.wav").write_bytes(b"mine")
-    with pytest.raises(UserError, match=r"001.wav is there already: choose another folder, or overwrite it by --force"):
+    with pytest.raises(UserError, match=r"001.wav is there already: choose another name, or overwrite it by --force"):
         tiny_synth.write(tmp_path, n=2, seconds=0.01)
     assert [path.name for path in tmp_path.iterdir()] == ["001.wav"]
     assert (tmp_path / "001.wav").read_bytes() == b"mine"

@@ -57,6 +57,9 @@ class Levels(Family):
         while request.endless:
             yield np.repeat(request.latent[:, -1:, 0], HOP, axis=1).astype(np.float32)
 
+    def usual_pitch(self, params: Any, label: int) -> float | None:
+        return 55.0 + label if self.material.pitched else None
+
     adapt = init = shapes = objective = baselines = None  # type: ignore[assignment]
 
 
@@ -136,9 +139,33 @@ def test_arrays_of_any_rate_and_channel_count(synth: Synth):
         synth.encode(np.zeros((2, 100)))
 
 
+def test_a_label_is_played_at_its_usual_pitch(synth: Synth):
+    synth.sample(2, 0.1, label="loud")
+    assert Levels.requests[-1].pitch == 56
+    assert synth.timbre("soft").pitch == 55
+    assert [timbre.pitch for timbre in synth.latents(0, 2)] == [54, 54]
+    synth.sample(1, 0.1, label="loud", pitch=60)
+    assert Levels.requests[-1].pitch == 60
+
+
+def test_a_sound_that_cancels_in_the_mean_is_heard(synth: Synth):
+    opposite = np.stack([tone(0.3), -tone(0.3)], axis=1)
+    np.testing.assert_array_equal(synth.encode(opposite, pitch=60).latent, synth.encode(tone(0.3), pitch=60).latent)
+
+
+def test_a_timbre_cannot_be_written_into(synth: Synth):
+    timbre = synth.encode(tone(0.2), pitch=np.int64(60))
+    with pytest.raises(ValueError, match="read-only"):
+        timbre.latent[:] = 0
+    assert type(timbre.pitch) is float
+
+
 def test_silence_and_what_is_shorter_than_a_frame(synth: Synth):
-    with pytest.raises(UserError, match="sound is silence"):
-        synth.encode(np.zeros(1_000))
+    for nothing in (np.zeros(1_000), np.append(np.full(100, 1e-3), np.zeros(160_000))):
+        with pytest.raises(UserError, match="sound is silence"):
+            synth.encode(nothing)
+    with pytest.raises(UserError, match="sound has 1 samples at 48,000 Hz, none at 16,000 Hz"):
+        synth.encode(np.ones(1), 48_000)
     with pytest.warns(UserWarning, match="sound has 100 samples, and one frame of a timbre takes 160: it is padded"):
         assert len(synth.encode(tone(0.1)[1:101], pitch=60).latent) == 1
 
@@ -172,7 +199,9 @@ def test_a_morph_of_two_pitches_passes_those_between(synth: Synth):
     assert [request.pitch for request in Levels.requests] == pytest.approx([60, 62, 64, 66])
     Levels.requests.clear()
     synth.morph(a, b, 4, even=False, pitch=50)
-    assert {request.pitch for request in Levels.requests} == {50}
+    assert [(request.n, request.pitch) for request in Levels.requests] == [(4, 50)]
+    with pytest.raises(UserError, match="timbre has members of several pitches: give pitch"):
+        synth.sample(2, 0.1, timbre=[a, b])
 
 
 def test_a_morph_of_one_pitch_is_made_at_once_of_one_chance(synth: Synth):
@@ -189,6 +218,18 @@ def test_a_glide_moves_from_one_to_the_other(synth: Synth):
     assert made.shape == (100,)
     assert (np.diff(made[1:-1]) > -0.02).all()
     assert made[-2] > 3 * made[1]
+    with pytest.raises(UserError, match="seconds is inf: a glide arrives"):
+        synth.glide("soft", "loud", math.inf)
+    with pytest.raises(UserError, match="fill is 'mirror'"):
+        synth.glide("soft", "loud", fill="mirror")
+
+
+def test_beyond_the_ends_only_when_asked(synth: Synth):
+    a, b = synth.encode(tone(0.2), pitch=60), synth.encode(tone(0.4), pitch=66)
+    with pytest.raises(UserError, match=r"t is 1.5"):
+        synth.between(a, b, 1.5)
+    beyond = synth.between(a, b, -1.5, extrapolate=True)
+    assert (beyond.pitch, beyond.seconds) == (51, 0)
 
 
 def test_a_grid_lies_between_its_corners(synth: Synth):
@@ -232,6 +273,7 @@ def test_the_nearest_training_sounds(tiny_shards: Path, sounds: Path, synth: Syn
     distances = [distance for _, distance in found]
     assert distances == sorted(distances)
     assert "kick" in found[0][0]
+    assert len(synth.nearest("loud", tiny_shards, 1)) == 1
 
 
 def test_a_timbre_of_a_file_is_an_end(synth: Synth, tmp_path: Path):
@@ -246,3 +288,8 @@ def test_a_timbre_of_a_file_is_an_end(synth: Synth, tmp_path: Path):
 def test_as_many_timbres_as_sounds(synth: Synth):
     with pytest.raises(UserError, match="timbre has 2 members for n = 3 sounds"):
         synth.sample(3, 0.1, timbre=[synth.timbre("soft"), synth.timbre("loud")])
+    kinds = [synth.timbre("soft"), Timbre(np.zeros(2, np.float32), synth.fingerprint, None, 55.0)]
+    with pytest.raises(UserError, match="timbre has members of several kinds"):
+        synth.sample(2, 0.1, timbre=kinds)
+    with pytest.raises(UserError, match="n is 0: ask for at least 1 timbre"):
+        synth.latents(n=0)

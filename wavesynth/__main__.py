@@ -278,11 +278,10 @@ def morph(arguments: list[str]) -> None:
             force: overwrite what is there.
         """
         from wavesynth.evaluation.morphing import table
-        from wavesynth.exports import write_morph
-        from wavesynth.sampler import numbered
+        from wavesynth.exports import morph_files, write_morph
 
         synth = wavesynth.load(run)
-        numbered(out, steps, force)  # which fails before anything is made
+        morph_files(out, steps, force)  # which fails before anything is made
         sounds = synth.morph(
             a, b, steps, seconds, even=even, as_loud=as_loud, seed=seed, pitch=pitch, temperature=temperature
         )
@@ -317,9 +316,10 @@ def grid(arguments: list[str]) -> None:
             pitch: MIDI number of all; 60 is middle C.
             force: overwrite what is there.
         """
-        from wavesynth.exports import write_grid
+        from wavesynth.exports import grid_files, write_grid
 
         synth = wavesynth.load(run)
+        grid_files(out, size if len(corners) > 2 else 1, size, force)  # which fails before anything is made
         paths = write_grid(synth, synth.grid(corners, size, seconds, seed=seed, pitch=pitch), out, force=force)
         print(f"wrote {paths[0]} to {paths[-1].name}")
 

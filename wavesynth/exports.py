@@ -10,13 +10,13 @@ import numpy as np
 
 from wavesynth.audio import files, pictures
 from wavesynth.audio import pitch as pitches
-from wavesynth.errors import UserError
 from wavesynth.evaluation import descriptors
 from wavesynth.evaluation.morphing import MorphFigures, crossfade, judge
 from wavesynth.sampler import numbered
 from wavesynth.synth import Synth
 
 PAUSE_SECONDS = 0.1  # between sounds that are played in turn
+MOST_PANELS = 64  # side by side in a picture; none is drawn of more
 
 
 def write_morph(
@@ -28,8 +28,7 @@ def write_morph(
     same two ends (see `wavesynth.evaluation.morphing`); none for a morph of two steps.
     """
     folder = Path(folder)
-    paths = numbered(folder, len(sounds), force)
-    whole, picture, numbers = (_free(folder / name, force) for name in ("morph.wav", "morph.png", "figures.json"))
+    *paths, whole, picture, numbers = morph_files(folder, len(sounds), force)
     folder.mkdir(parents=True, exist_ok=True)
     _write_all(paths, sounds, synth.sample_rate, whole)
     figures: dict[str, MorphFigures] = {}
@@ -39,7 +38,7 @@ def write_morph(
         rows = {"morph": sounds, "crossfade": faded}
         figures = {name: judge(path, synth.sample_rate, track_pitch=tracked) for name, path in rows.items()}
         numbers.write_text(json.dumps({name: asdict(row) for name, row in figures.items()}, indent=2) + "\n")
-    if pictures.available():
+    if pictures.available() and len(sounds) <= MOST_PANELS:
         curves = {
             "centroid, Hz": descriptors.spectral_centroid(sounds, synth.sample_rate),
             "attack, ms": descriptors.attack_time(sounds, synth.sample_rate) * 1_000,
@@ -55,15 +54,29 @@ def write_morph(
 def write_grid(synth: Synth, sounds: np.ndarray, folder: str | PathLike[str], *, force: bool = False) -> list[Path]:
     """Writes FOLDER/ROW-COLUMN.wav of a grid [rows, size, T], and grid.png (with the extra `viz`); returns the wavs' paths."""
     folder, (rows, size) = Path(folder), sounds.shape[:2]
-    titles = [f"{row}-{column}" for row in range(rows) for column in range(size)]
-    paths = [_free(folder / f"{title}.wav", force) for title in titles]
-    picture = _free(folder / "grid.png", force)
+    *paths, picture = grid_files(folder, rows, size, force)
+    titles = [path.stem for path in paths]
     folder.mkdir(parents=True, exist_ok=True)
     flat = sounds.reshape(rows * size, -1)
     _write_all(paths, flat, synth.sample_rate)
-    if pictures.available():
+    if pictures.available() and size <= MOST_PANELS:
         pictures.spectrogram(picture, dict(zip(titles, flat, strict=True)), synth.sample_rate, columns=size)
     return paths
+
+
+def morph_files(folder: Path, steps: int, force: bool) -> list[Path]:
+    """What `write_morph` writes: the steps' wavs, morph.wav, morph.png, figures.json. One that is there is an error."""
+    paths = numbered(folder, steps, force)
+    others = [folder / name for name in ("morph.wav", "morph.png", "figures.json")]
+    files.check_free(others, force)
+    return [*paths, *others]
+
+
+def grid_files(folder: Path, rows: int, size: int, force: bool) -> list[Path]:
+    """What `write_grid` writes: the wavs row by row, grid.png. One that is there is an error."""
+    paths = [folder / f"{row}-{column}.wav" for row in range(rows) for column in range(size)]
+    files.check_free([*paths, folder / "grid.png"], force)
+    return [*paths, folder / "grid.png"]
 
 
 def _write_all(paths: Sequence[Path], sounds: np.ndarray, sample_rate: int, in_turn: Path | None = None) -> None:
@@ -72,9 +85,3 @@ def _write_all(paths: Sequence[Path], sounds: np.ndarray, sample_rate: int, in_t
     if in_turn is not None:
         pause = np.zeros((len(sounds), round(PAUSE_SECONDS * sample_rate)), np.float32)
         files.write(in_turn, np.concatenate([sounds, pause], axis=1).ravel(), sample_rate, force=True)
-
-
-def _free(path: Path, force: bool) -> Path:
-    if path.exists() and not force:
-        raise UserError(f"{path} is there already: choose another folder, or overwrite it by --force (force=True)")
-    return path

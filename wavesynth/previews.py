@@ -44,7 +44,7 @@ def _reconstructed(
         request = Request(seed=training.seed, pitch=record.pitch)
         latent = synth.family.encode(synth.params, samples, request, False)
         blocks = synth.family.stream(synth.params, dataclasses.replace(request, latent=latent[None]))
-        name = display(Path(record.file).stem)
+        name = display(record.file)
         sounds[name], sounds[f"{name}, made"] = samples, np.concatenate(list(blocks), axis=1)[0, : len(samples)]
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{index:03d}.wav" for index in range(len(sounds))]

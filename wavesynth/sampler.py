@@ -20,6 +20,7 @@ from wavesynth.audio.sounds import Sound, samples_of
 from wavesynth.config import check_seed
 from wavesynth.errors import UserError
 from wavesynth.families import Dtype, Family, Request
+from wavesynth.sampling.blocks import recut, until
 from wavesynth.sampling.strategies import Strategy
 from wavesynth.timbre.timbre import FILLS, Fill, Timbre, alike
 
@@ -64,15 +65,14 @@ class Sampler:
     def sample(self, n: int = 1, seconds: float | None = None, **wishes: Any) -> np.ndarray:
         """`n` sounds of `seconds`, float32 [n, T]. `wishes`: see `blocks`.
 
-        seconds: None for as long as the model's sounds are, or one second where they may have any length.
+        seconds: None for as long as the model's sounds are, or what the timbre was made of, or a usual clip, or one second.
         All are in memory at once; to write long ones to disk as they are made, see `write`.
         """
         if seconds == math.inf:
             raise UserError(
                 "seconds is inf: an endless sound does not fit into memory; take it from stream, or write it"
             )
-        timbre = wishes.get("timbre") or ()
-        seconds = self._or_usual(seconds, [timbre] if isinstance(timbre, Timbre) else timbre)
+        seconds = self._or_usual(seconds, wishes.get("timbre"))
         return np.concatenate(list(self.blocks(n, seconds, **wishes)), axis=1)
 
     def blocks(
@@ -112,9 +112,8 @@ class Sampler:
         each = [timbre] * n if isinstance(timbre, Timbre) else list(timbre or ())
         if timbre is not None and len(each) != n:
             raise UserError(f"timbre has {len(each)} members for n = {n} sounds: give one, or one for each")
-        if pitch is None and each and self.family.material.pitched:
-            pitch = each[0].pitch
         number, left = self.family.material.label_index(label), self._num_samples(seconds)
+        pitch = self._own_pitch(each, number) if pitch is None else pitch
         request = Request(
             n=n, seed=seed, label=number, pitch=self._pitch(pitch),
             latent=self._latents(each, number, n, seed, seconds, fill),
@@ -123,7 +122,16 @@ class Sampler:
             strategy=Strategy(temperature, top_k, top_p), truncation=truncation, implementation=implementation,
             dtype=dtype,
         )  # fmt: skip
-        return self._cut(self.family.stream(self.params, request), left)
+        return until(self.family.stream(self.params, request), left)
+
+    def _own_pitch(self, timbres: Sequence[Timbre], label: int) -> float | None:
+        """The pitch to play where none is wished: that of the timbres, or what the model knows to be usual for a label."""
+        if not self.family.material.pitched:
+            return None
+        known = {timbre.pitch for timbre in timbres}
+        if len(known) > 1:
+            raise UserError("timbre has members of several pitches: give pitch, at which to play all of them")
+        return known.pop() if known else self.family.usual_pitch(self.params, label)
 
     def _latents(
         self, timbres: Sequence[Timbre], label: int, n: int, seed: int, seconds: float, fill: Fill
@@ -133,6 +141,8 @@ class Sampler:
         if not timbres and rate is None:
             return None
         latents = [self._own(timbre) for timbre in timbres] or list(self.family.latents(self.params, n, seed, label))
+        if len({(latent.ndim, latent.shape[-1]) for latent in latents}) > 1:
+            raise UserError("timbre has members of several kinds, points and paths: give all of one kind")
         if rate is None:
             return np.stack(latents)
         if seconds == math.inf:
@@ -147,7 +157,7 @@ class Sampler:
             raise UserError(f"block is {block}: it must be at least 1 sample")
         if self.family.length:
             self.family.cannot("stream", f"its sounds end after {self.longest:g} seconds")
-        return _recut((made[0] for made in self.blocks(1, seed=seed, **wishes)), block)
+        return recut((made[0] for made in self.blocks(1, seed=seed, **wishes)), block)
 
     def write(
         self, folder: str | PathLike[str], n: int = 1, seconds: float | None = None, *, force: bool = False,
@@ -159,7 +169,7 @@ class Sampler:
         """
         from tqdm import tqdm
 
-        seconds = self._or_usual(seconds)
+        seconds = self._or_usual(seconds, wishes.get("timbre"))
         total = self._num_samples(seconds)
         blocks = self.blocks(n, seconds, **wishes)
         paths = numbered(folder, n, force)
@@ -217,12 +227,13 @@ class Sampler:
             )
         return pitch
 
-    def _or_usual(self, seconds: float | None, timbres: Sequence[Timbre] = ()) -> float:
-        """Seconds as wished; or the model's own, the longest of what the timbres were made of, or those of a usual clip."""
+    def _or_usual(self, seconds: float | None, timbre: Timbre | Sequence[Timbre] | None) -> float:
+        """Seconds as wished; or the model's own, the longest of what timbres were made of, or those of a usual clip."""
         if seconds is not None:
             return seconds
         if self.family.length:
             return self.longest
+        timbres = [timbre] if isinstance(timbre, Timbre) else timbre or ()
         known = [timbre.seconds for timbre in timbres if timbre.seconds]
         known += [len(t.latent) / t.frame_rate for t in timbres if t.frame_rate and not t.seconds]
         if known:
@@ -236,32 +247,12 @@ class Sampler:
             raise UserError(f"seconds is {seconds}: this model's sounds last {self.longest:g} seconds, and no longer")
         return math.inf if math.isinf(seconds) else max(1, round(seconds * self.sample_rate))
 
-    @staticmethod
-    def _cut(blocks: Iterator[np.ndarray], left: float) -> Iterator[np.ndarray]:
-        for block in blocks:
-            yield block[:, : int(min(left, block.shape[1]))]
-            left -= block.shape[1]
-            if left <= 0:
-                return
-
 
 def numbered(folder: str | PathLike[str], n: int, force: bool) -> list[Path]:
     """FOLDER/000.wav, 001.wav ...; a UserError where one of them is there already, unless `force`."""
     folder = Path(folder)
     paths = [folder / f"{index:03d}.wav" for index in range(n)]
-    there = next((path for path in paths if path.exists()), None)
-    if there is not None and not force:
-        raise UserError(f"{there} is there already: choose another folder, or overwrite it by --force (force=True)")
+    files.check_free(paths, force)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: name a folder to write")
     return paths
-
-
-def _recut(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """Blocks [any length] to blocks [size]."""
-    kept = np.zeros(0, np.float32)
-    for block in blocks:
-        kept = np.concatenate([kept, block])
-        while len(kept) >= size:
-            yield kept[:size]
-            kept = kept[size:]

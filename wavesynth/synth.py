@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from wavesynth.audio import pitch as pitches
+from wavesynth.audio.names import display
 from wavesynth.audio.pcm import to_float
 from wavesynth.audio.sounds import Sound, samples_of
 from wavesynth.config import check_seed
@@ -23,9 +24,7 @@ from wavesynth.families import Request
 from wavesynth.sampler import Sampler
 from wavesynth.timbre import morph as ways
 from wavesynth.timbre.directions import Direction, following, principal
-from wavesynth.timbre.timbre import FILLS, Fill, Timbre, alike, lerp, mean, onset_at
-
-SILENCE = 1e-4  # the highest sample of what is taken for silence: 80 dB below full scale
+from wavesynth.timbre.timbre import FILLS, Fill, Timbre, alike, check_share, lerp, mean, onset_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +40,20 @@ class Synth(Sampler):
 
     def timbre(self, label: str) -> Timbre:
         """The timbre that stands for a label."""
-        return self._timbre(self.family.latent(self.params, self.family.material.label_index(label)))
+        number = self.family.material.label_index(label)
+        timbre = self._timbre(self.family.latent(self.params, number))
+        return replace(timbre, pitch=self.family.usual_pitch(self.params, number))
 
     def latents(self, seed: int = 0, n: int = 1, label: str | None = None) -> list[Timbre]:
         """`n` timbres drawn by chance, of one label or any: those of what `sample` plays with that seed."""
         check_seed(seed)
-        drawn = self.family.latents(self.params, n, seed, self.family.material.label_index(label))
-        return [self._timbre(latent) for latent in drawn]
+        if n < 1:
+            raise UserError(f"n is {n}: ask for at least 1 timbre")
+        number = self.family.material.label_index(label)
+        pitch = self.family.usual_pitch(self.params, number)
+        return [
+            replace(self._timbre(latent), pitch=pitch) for latent in self.family.latents(self.params, n, seed, number)
+        ]
 
     @overload
     def encode(
@@ -75,8 +81,10 @@ class Synth(Sampler):
             ]
         check_seed(seed)
         samples = samples_of(sound, "sound", self.sample_rate, sample_rate)
-        if np.abs(samples).max() < SILENCE:
-            raise UserError("sound is silence: there is no timbre in it; give a sound that can be heard")
+        onset = float(descriptors.onset_time(samples, self.sample_rate))
+        if not math.isfinite(onset):
+            name = f" ({display(str(sound))})" if isinstance(sound, str | PathLike) else ""
+            raise UserError(f"sound{name} is silence: there is no timbre in it; give a sound that can be heard")
         rate = self.family.frame_rate
         if rate is not None and len(samples) < self.sample_rate / rate:
             warnings.warn(
@@ -87,7 +95,6 @@ class Synth(Sampler):
         pitch = self._heard_pitch(sound, samples) if pitch is None else pitch
         request = Request(seed=seed, label=self.family.material.label_index(label), pitch=self._pitch(pitch))
         latent = self.family.encode(self.params, samples, request, progress)
-        onset = float(descriptors.onset_time(samples, self.sample_rate))
         return replace(self._timbre(latent), pitch=pitch, seconds=len(samples) / self.sample_rate, onset=onset)
 
     def decode(self, timbre: Timbre, seconds: float | None = None, **wishes: Any) -> np.ndarray:
@@ -126,8 +133,12 @@ class Synth(Sampler):
         """
         rate = self.family.glide_rate
         if rate is None:
-            self.family.cannot("glide", "it makes a whole sound of one point; use morph")
+            self.family.cannot("glide", "its timbres stay as they are while a sound goes on; use morph")
         fill = wishes.pop("fill", "hold")
+        if fill not in FILLS:
+            raise UserError(f"fill is {fill!r}: choose one of {', '.join(FILLS)}")
+        if seconds == math.inf:
+            raise UserError("seconds is inf: a glide arrives; say after how many seconds")
         frames = max(1, math.ceil(self._num_samples(seconds) / self.sample_rate * rate - 1e-6))
         first, last = self._points((a, b))
         begin, end = (self._frames(timbre, frames, fill) for timbre in (first, last))
@@ -158,8 +169,9 @@ class Synth(Sampler):
         return sounds.reshape(-1, size, sounds.shape[1])
 
     def directions(
-        self, sounds: str | PathLike[str] | Sequence[Timbre | Sound], n: int = 4, *, pitch: float | None = None
-    ) -> list[Direction]:
+        self, sounds: str | PathLike[str] | Sequence[Timbre | Sound], n: int = 4, *, pitch: float | None = None,
+        progress: bool = False,
+    ) -> list[Direction]:  # fmt: skip
         """Where timbres can be moved to: the `n` principal directions of some sounds, and those along which brightness,
         attack and noisiness grow; with what one step changes, measured on the sounds that are decoded.
 
@@ -172,12 +184,14 @@ class Synth(Sampler):
             sounds = [Path(sounds) / source.file for source in scan(Path(sounds)).files]
         if isinstance(sounds, str | PathLike) or len(sounds) < 3:
             raise UserError("sounds holds fewer than 3 sounds: directions lie between more")
-        timbres = self._points(sounds)
+        from tqdm import tqdm
+
+        timbres = self._points(tqdm(sounds, unit="sound", disable=not progress))
         middle = mean(timbres)
         pitch = middle.pitch if pitch is None else pitch
         seconds = self._or_usual(None, timbres)
         points = np.stack([timbre.latent.reshape(-1, timbre.latent.shape[-1]).mean(axis=0) for timbre in timbres])
-        described = _described(self._render(timbres, seconds), self.sample_rate)
+        described = _described(self._render(timbres, seconds, pitch=pitch), self.sample_rate)
         found = {f"principal {index + 1}": part for index, part in enumerate(principal(points, n))}
         found |= {name: following(points, values) for name, values in described.items()}
         directions = []
@@ -190,7 +204,10 @@ class Synth(Sampler):
         return directions
 
     def nearest(self, sound: Timbre | Sound, shards: str | PathLike[str], k: int = 5) -> list[tuple[str, float]]:
-        """The k training sounds that a sound, or a timbre's, is nearest to: file names and log-mel distances in decibels."""
+        """The k training sounds that a sound is nearest to, or that of a timbre or label: file names and log-mel distances in
+        decibels."""
+        if not isinstance(sound, Timbre):
+            sound = self._named(sound) or sound
         samples = self.decode(sound) if isinstance(sound, Timbre) else samples_of(sound, "sound", self.sample_rate)
         source = Shards.open(shards)
         if source.sample_rate != self.sample_rate:
@@ -201,24 +218,26 @@ class Synth(Sampler):
         found = nearest(samples[None], library, self.sample_rate, k)
         return [(name, float(distance)) for name, distance in zip(found.names[0], found.distances[0], strict=True)]
 
-    def between(self, a: Timbre | Sound, b: Timbre | Sound, t: float) -> Timbre:
+    def between(self, a: Timbre | Sound, b: Timbre | Sound, t: float, *, extrapolate: bool = False) -> Timbre:
         """The timbre a share t of the way from a to b, as the family goes it; paths with their onsets in line.
 
-        a, b: timbres, labels or sounds. t: 0 to 1; beyond, the way goes on.
+        a, b: timbres, labels or sounds. t: 0 to 1, or with `extrapolate` any number.
         """
+        check_share(t, extrapolate)
         first, last = self._points((a, b))
         return self._between(first, last, t)
 
     def _render(self, points: Sequence[Timbre], seconds: float, **wishes: Any) -> np.ndarray:
         """The sounds of some timbres, float32 [N, T], of one chance: at once where they are of one pitch and made whole."""
-        if not self.family.autoregressive and len({point.pitch for point in points}) == 1:
+        alike = wishes.get("pitch") is not None or len({point.pitch for point in points}) == 1
+        if alike and not self.family.autoregressive:
             return self.sample(len(points), seconds, timbre=points, **wishes)
         return np.stack([self.decode(point, seconds, **wishes) for point in points])
 
     def _timbre(self, latent: np.ndarray) -> Timbre:
         return Timbre(latent, self.fingerprint, self.family.frame_rate)
 
-    def _points(self, ends: Sequence[Timbre | Sound]) -> list[Timbre]:
+    def _points(self, ends: Iterable[Timbre | Sound]) -> list[Timbre]:
         """Timbres, also of files, labels and sounds; where they are paths, with their onsets in line."""
         points = [self._point(end) for end in ends]
         known = [point.onset for point in points if point.onset is not None]
@@ -227,11 +246,16 @@ class Synth(Sampler):
     def _point(self, end: Timbre | Sound) -> Timbre:
         if isinstance(end, Timbre):
             return end
-        if isinstance(end, str | PathLike) and Path(end).suffix == ".json":
-            return Timbre.load(end)
-        if isinstance(end, str) and (end in self.labels or not Path(end).exists()):
-            return self.timbre(end)  # which names the labels where it is neither
-        return self.encode(end)
+        named = self._named(end)
+        return self.encode(end) if named is None else named
+
+    def _named(self, sound: Sound) -> Timbre | None:
+        """The timbre of a file or a label; None for a sound."""
+        if isinstance(sound, str | PathLike) and Path(sound).suffix == ".json":
+            return Timbre.load(sound)
+        if isinstance(sound, str) and (sound in self.labels or not Path(sound).exists()):
+            return self.timbre(sound)  # which names the labels where it is neither
+        return None
 
     def _between(self, a: Timbre, b: Timbre, t: float) -> Timbre:
         first, last = alike(self._own(a), self._own(b))
@@ -261,10 +285,15 @@ class Synth(Sampler):
 
 
 def _described(sounds: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
-    """Brightness, attack and noisiness of sounds [N, T], each [N], in the units of `Direction.effect`; 0 for silence."""
+    """Brightness, attack and noisiness of sounds [N, T], each [N], in the units of `Direction.effect`; silence has the mean of
+    the others."""
     values = {
         "brightness": np.log2(descriptors.spectral_centroid(sounds, sample_rate)),
         "attack": np.log2(descriptors.attack_time(sounds, sample_rate)),
         "noisiness": np.asarray(descriptors.spectral_flatness(sounds)),
     }
-    return {name: np.nan_to_num(np.asarray(value, np.float64)) for name, value in values.items()}
+    told = {}
+    for name, value in values.items():
+        known = np.isfinite(value)
+        told[name] = np.where(known, value, np.mean(value, where=known) if known.any() else 0.0).astype(np.float64)
+    return told

@@ -428,7 +428,7 @@ def test_sounds_without_labels_and_pitches():
     assert timbre.latent.shape == (CONFIG.model.latent + 2 * CONFIG.model.style_channels,)
     np.testing.assert_array_equal(synth.decode(timbre, seed=5), synth.sample(seed=5)[0])
     for ask, message in (
-        (lambda: synth.sample(pitch=60), "cannot follow a pitch: no clip that it was trained on had one"),
+        (lambda: synth.sample(pitch=60), "cannot play a pitch: it was trained on sounds without pitches"),
         (lambda: synth.sample(label="kick"), "trained without labels"),
         (lambda: synth.timbre("kick"), "trained without labels"),
     ):

@@ -283,3 +283,11 @@ def test_presets_have_the_decoders_of_plain_wavenets():
         assert coded.training == plain.training
         for field in dataclasses.fields(plain.model):
             assert getattr(coded.model, field.name) == getattr(plain.model, field.name)
+
+
+def test_it_glides_and_a_label_has_its_usual_pitch(synth: Synth):
+    made = synth.glide("flute", "cello", 0.1, seed=1)
+    assert made.shape == (1_600,)
+    assert synth.timbre("flute").pitch in {48, 60, 72}
+    with pytest.raises(UserError, match="cannot draw with truncation"):
+        synth.sample(seconds=0.05, truncation=0.5)

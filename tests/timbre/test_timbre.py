@@ -159,7 +159,9 @@ def test_a_timbre_is_not_overwritten_unasked(tmp_path):
         A.save(tmp_path / "a.wav")
 
 
-@pytest.mark.parametrize("damage", ["missing", "no json", "another json", "no numbers", "cut numbers", "unknown field"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "no json", "another json", "no numbers", "cut numbers", "unknown field", "odd pitch"]
+)
 def test_a_file_that_is_no_timbre_is_named(damage: str, tmp_path):
     path, numbers = tmp_path / "a.json", tmp_path / "a.safetensors"
     A.save(path)
@@ -173,6 +175,8 @@ def test_a_file_that_is_no_timbre_is_named(damage: str, tmp_path):
         numbers.unlink()
     elif damage == "cut numbers":
         numbers.write_bytes(numbers.read_bytes()[:-3])
+    elif damage == "odd pitch":
+        path.write_text(path.read_text().replace('"pitch": null', '"pitch": "C4"'))
     else:
         path.write_text(path.read_text().replace('"synth"', '"sinth"'))
     with pytest.raises(UserError, match=r"a\.json"):

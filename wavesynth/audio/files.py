@@ -15,8 +15,9 @@ What is done to a file, and said of it, is decided here for training and for use
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -28,7 +29,7 @@ from wavesynth.audio.pcm import FULL_SCALE
 from wavesynth.audio.wav import WavWriter, write
 from wavesynth.errors import UserError
 
-__all__ = ["Refused", "Sink", "WavWriter", "check_sample_rate", "decode", "read", "write"]
+__all__ = ["Refused", "Sink", "WavWriter", "check_free", "check_sample_rate", "decode", "read", "write"]
 
 _STEP = 1 / FULL_SCALE
 _MEAN = -1
@@ -59,6 +60,15 @@ def decode(path: str | os.PathLike[str], sample_rate: int, sink: Sink) -> tuple[
         sink.restart()
         _pass(path, sample_rate, sink, row, gain)
     return (*notes, *remarks)
+
+
+def check_free(paths: Iterable[Path], force: bool) -> None:
+    """Raises UserError where one of the files is there already, unless `force`."""
+    there = next((path for path in paths if path.exists()), None)
+    if there is not None and not force:
+        raise UserError(
+            f"{display(str(there))} is there already: choose another name, or overwrite it by --force (force=True)"
+        )
 
 
 def _pass(

@@ -21,8 +21,8 @@ def samples_of(sound: Sound, argument: str, sample_rate: int, own_rate: int | No
     if isinstance(sound, str | PathLike):
         return files.read(sound, sample_rate)
     samples = np.asarray(sound, np.float32)
-    if samples.ndim == 2 and 0 < samples.shape[1] <= MOST_CHANNELS:
-        samples = samples.mean(axis=1)
+    if samples.ndim == 2 and 0 < samples.shape[1] <= MOST_CHANNELS and len(samples):
+        samples = _mixed(samples)
     if samples.ndim != 1 or not samples.size:
         raise UserError(f"{argument} has the shape {samples.shape}: give one sound as samples [T]")
     if not np.isfinite(samples).all():
@@ -34,4 +34,16 @@ def samples_of(sound: Sound, argument: str, sample_rate: int, own_rate: int | No
     import soxr
 
     files.check_sample_rate(own_rate)
-    return np.clip(soxr.resample(samples, own_rate, sample_rate, quality="HQ"), -1.0, 1.0)
+    resampled = np.clip(soxr.resample(samples, own_rate, sample_rate, quality="HQ"), -1.0, 1.0)
+    if not len(resampled):
+        raise UserError(
+            f"{argument} has {len(samples)} samples at {own_rate:,} Hz, none at {sample_rate:,} Hz: give more"
+        )
+    return resampled
+
+
+def _mixed(samples: np.ndarray) -> np.ndarray:
+    """Samples [T, channels] to [T]: their mean, or the loudest channel where that cancels, as of files."""
+    mean = samples.mean(axis=1)
+    energy = np.square(samples).sum(axis=0)
+    return samples[:, energy.argmax()] if np.square(mean).sum() < 1e-4 * energy.max() else mean

@@ -24,7 +24,7 @@ from wavesynth.training.objective import Batch
 from wavesynth.training.reconstruction import Reconstruction, ReconstructionTraining, real_frames
 from wavesynth.training.state import Params
 
-ROWS = 8  # sounds encoded or decoded at once
+ROWS = 8  # sounds encoded or decoded at once, where there are several
 BLOCK = 16  # frames of the code at once: half a second
 CRITIC_LENGTH = 16_384  # samples; critics of periods are as deep as such sounds ask for
 NEIGHBOURS = 200  # training clips among which the nearest is looked for
@@ -129,35 +129,36 @@ class AutoencoderFamily(CodingFamily):
         return {"silence": float(means[0]), "nearest training sound": float(means[1])}
 
     def codes(self, params: Params, sounds: np.ndarray) -> np.ndarray:
-        parts = []
-        for first in range(0, len(sounds), ROWS):
-            rows = np.asarray(sounds[first : first + ROWS], np.float32)
-            padded = np.pad(rows, ((0, ROWS - len(rows)), (0, 0)))
+        parts, size = [], _rows_at_once(len(sounds))
+        for first in range(0, len(sounds), size):
+            rows = np.asarray(sounds[first : first + size], np.float32)
+            padded = np.pad(rows, ((0, size - len(rows)), (0, 0)))
             encode = self._encoded_in_blocks if self.model.causal else self._encoded_at_once
             parts.append(encode(params["coder"], padded)[: len(rows)])
         return np.concatenate(parts)
 
     def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
         """Blocks as they are decoded; one with all of the sounds where convolutions look ahead."""
-        if request.prime is not None:
-            self.cannot("go on from a prime", "it makes sounds of timbres: encode the prime, and go on from that")
-        if request.pitch is not None and not self.material.pitched:
-            self.cannot("follow a pitch", "no clip that it was trained on had one")
+        self.check_whole(
+            request, "it makes sounds of timbres: encode the prime, and go on from that", "encode a sound of your own"
+        )
+        self.check_truncation(request, "encode a sound of your own")
         if request.endless and not self.model.causal:
             self.cannot("go on for ever", "its convolutions look ahead: train one with causal=True")
         paths = request.latent
         if paths is None:
             paths = self.latents(params, request.n, request.seed, request.label)
-        pitch = jnp.full(ROWS, np.nan if request.pitch is None else request.pitch)
+        size = _rows_at_once(request.n)
+        pitch = jnp.full(size, np.nan if request.pitch is None else request.pitch)
         groups = []
-        for first in range(0, request.n, ROWS):
-            rows = np.arange(first, first + ROWS) * (not request.alike)
+        for first in range(0, request.n, size):
+            rows = np.arange(first, first + size) * (not request.alike)
             keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(request.seed)))(rows)
-            chosen = np.minimum(np.arange(first, first + ROWS), request.n - 1)
+            chosen = np.minimum(np.arange(first, first + size), request.n - 1)
             decode = self._decoded_in_blocks if self.model.causal else self._decoded_at_once
             groups.append(decode(params["coder"], paths[chosen], pitch, keys, request.endless))
         for blocks in zip(*groups, strict=True):
-            yield np.concatenate(blocks)[: request.n]
+            yield np.clip(np.concatenate(blocks)[: request.n], -1.0, 1.0)  # as a wav would
 
     def _encoded_in_blocks(self, coder: Params, sounds: np.ndarray) -> np.ndarray:
         frames, size, ahead = sounds.shape[1] // self.code_hop, BLOCK * self.code_hop, self.model.lookahead
@@ -178,7 +179,7 @@ class AutoencoderFamily(CodingFamily):
         self, coder: Params, paths: np.ndarray, pitch: jax.Array, keys: jax.Array, endless: bool
     ) -> Iterator[np.ndarray]:
         before, frames = self.model.held, paths.shape[1]
-        state = self._bind["coder"](coder).decoder.init_cache(ROWS)
+        state = self._bind["coder"](coder).decoder.init_cache(len(paths))
         first = -before
         while endless or first < frames:
             places = np.clip(np.arange(first, first + BLOCK), 0, frames - 1)
@@ -221,6 +222,11 @@ class AutoencoderFamily(CodingFamily):
             "decode": jax.jit(lambda params, *rest: self._bind["coder"](params).decoder(*rest)),
             "decode block": jax.jit(lambda params, *rest: self._bind["coder"](params).decoder.step(*rest)),
         }
+
+
+def _rows_at_once(n: int) -> int:
+    """How many sounds a program takes: one alone, or as many as are wanted in groups; two programs to compile."""
+    return 1 if n == 1 else ROWS
 
 
 def _power_of_two(frames: int) -> int:

@@ -166,6 +166,10 @@ class Family(ABC):
         """The timbre, float32 [D] or [F, D], that stands for a label."""
         self.cannot("turn a label into a timbre")
 
+    def usual_pitch(self, params: Params, label: int) -> float | None:
+        """The pitch to play where none is wished for a label (-1 for any); None where the model can do without."""
+        return None
+
     def latents(self, params: Params, n: int, seed: int, label: int) -> np.ndarray:
         """Timbres drawn by chance, float32 [n, D] or [n, F, D]."""
         self.cannot("draw timbres by chance", "its latent space holds the labels alone")
@@ -185,6 +189,43 @@ class Family(ABC):
     def probabilities(self, params: Params, sounds: np.ndarray) -> np.ndarray:
         """How likely each label is for sounds [N, T], float32 [N, labels]; rows sum to 1."""
         self.cannot("judge sounds", "it is no classifier")
+
+    def check_whole(self, request: Request, prime: str, less: str) -> None:
+        """Raises UserError where something is wanted that means nothing to a model which makes sounds without drawing samples.
+
+        prime: why it cannot go on from one. less: what makes its sounds less various.
+        """
+        if request.prime is not None:
+            self.cannot("go on from a prime", prime)
+        self.check_pitch(request)
+        for name in ("temperature", "top_k", "top_p"):
+            wished = getattr(request.strategy, name)
+            if wished != getattr(Strategy(), name):
+                self.cannot(
+                    f"sample with {name} {wished}",
+                    f"it draws no samples; leave {name} out, and for less variety {less}",
+                )
+        if request.implementation is not None:
+            self.cannot(
+                f"sample by the implementation {request.implementation!r}",
+                "it has one alone, no loop over samples; leave implementation out",
+            )
+        if request.dtype not in (None, self.model.dtype):
+            self.cannot(
+                f"sample in {request.dtype}", f"it was trained to compute in {self.model.dtype}; leave dtype out"
+            )
+
+    def check_pitch(self, request: Request) -> None:
+        """Raises UserError where a pitch is wanted of a model that has learned none."""
+        if request.pitch is not None and not self.material.pitched:
+            self.cannot("play a pitch", "it was trained on sounds without pitches; leave pitch out")
+
+    def check_truncation(self, request: Request, less: str) -> None:
+        """Raises UserError where a truncation is wanted of a model that knows no middle of its timbres."""
+        if request.truncation != 1:
+            self.cannot(
+                f"draw with truncation {request.truncation:g}", f"its timbres have no middle; for less variety {less}"
+            )
 
     def cannot(self, what: str, why: str = "the family has no such ability") -> NoReturn:
         raise UserError(f"a model of the family {self.name!r} cannot {what}: {why}")

@@ -13,14 +13,15 @@ from wavesynth.families.base import Family, Request
 from wavesynth.training.state import Params
 
 MEMORY_SECONDS = 2.0  # of the paths that are remembered
-MEMORY_CLIPS = 128  # that they are made of, spread over the labels
+MEMORY_CLIPS, LEAST_CLIPS = 128, 4  # that they are made of, spread over the labels; and of each label, if it has them
 
 
 class CodingFamily(Family):
     """A family with an encoder, whose timbres are paths of codes, float32 [F, D]; its decoder may be anything.
 
-    The memory that is published with the weights holds the mean path of each label's sounds, and how far single sounds lie
-    from it; no sound can be made of it but the typical one. It is what `sample` plays where no timbre is given.
+    The memory that is published with the weights holds the mean path of each label's sounds, how far single sounds lie from
+    it, and their usual pitch. It is what `sample` plays where no timbre is given. Of a label with a single sound, the mean is
+    that sound's path.
     """
 
     reconstructs: ClassVar[bool] = True
@@ -43,11 +44,21 @@ class CodingFamily(Family):
     def frame_rate(self) -> float:
         return self.material.sample_rate / self.code_hop
 
+    @property
+    def glide_rate(self) -> float:
+        return self.frame_rate
+
     def encode(self, params: Params, samples: np.ndarray, request: Request, progress: bool) -> np.ndarray:
         return self.codes(params, np.pad(samples, (0, -len(samples) % self.code_hop))[None])[0]
 
     def latent(self, params: Params, label: int) -> np.ndarray:
         return np.asarray(params["memory"]["mean"][label])
+
+    def usual_pitch(self, params: Params, label: int) -> float | None:
+        if not self.material.pitched or "memory" not in params:
+            return None
+        pitch = float(params["memory"]["pitch"][label])  # of the label -1, that of all sounds
+        return None if np.isnan(pitch) else pitch
 
     def latents(self, params: Params, n: int, seed: int, label: int) -> np.ndarray:
         """Paths as those of a label, each shifted as a whole as far as sounds of it usually are."""
@@ -59,14 +70,23 @@ class CodingFamily(Family):
         return np.asarray(mean[labels] + shifts[:, None])
 
     def memory(self, params: Params, learned: Batches) -> Params:
-        shards, labels = learned.shards, self.material.labels
-        groups = [[clip for clip in learned.clips if shards.clips[clip].label == label] for label in labels]
-        groups = groups if labels else [list(learned.clips)]
-        each = max(1, MEMORY_CLIPS // len(groups))
-        overall = self._usual_of(params, learned, list(learned.clips), MEMORY_CLIPS)
-        usual = [self._usual_of(params, learned, group, each) if group else overall for group in groups]
-        mean, spread = (np.stack(part) for part in zip(*usual, strict=True))
-        return {"memory": {"mean": mean, "spread": spread}}
+        groups: dict[str | None, list[int]] = {label: [] for label in self.material.labels}
+        for clip in learned.clips:
+            groups.setdefault(learned.shards.clips[clip].label, []).append(clip)
+        known = [groups[label] for label in self.material.labels] or [list(learned.clips)]
+        each = max(LEAST_CLIPS, MEMORY_CLIPS // len(known))
+        mean, spread = self._usual_of(params, learned, list(learned.clips), MEMORY_CLIPS)
+        usual = [self._usual_of(params, learned, group, each) if group else (mean, spread) for group in known]
+        pitches = [[learned.shards.clips[clip].pitch for clip in group] for group in [*known, learned.clips]]
+        return {
+            "memory": {
+                "mean": np.stack([path for path, _ in usual]),
+                "spread": np.stack(
+                    [own if len(group) > 1 else spread for (_, own), group in zip(usual, known, strict=True)]
+                ),
+                "pitch": np.array([_middle(group) for group in pitches], np.float32),
+            }
+        }
 
     def memory_shapes(self) -> Params:
         groups = max(1, len(self.material.labels))
@@ -74,6 +94,7 @@ class CodingFamily(Family):
             "memory": {
                 "mean": jax.ShapeDtypeStruct((groups, self._memory_frames, self.code_channels), jnp.float32),
                 "spread": jax.ShapeDtypeStruct((groups, self.code_channels), jnp.float32),
+                "pitch": jax.ShapeDtypeStruct((groups + 1,), jnp.float32),
             }
         }
 
@@ -94,6 +115,12 @@ class CodingFamily(Family):
     @property
     def _memory_frames(self) -> int:
         return max(1, round(MEMORY_SECONDS * self.frame_rate))
+
+
+def _middle(pitches: list[float | None]) -> float:
+    """The one in the middle of those that are known, NaN for none: a pitch that was learned."""
+    known = sorted(pitch for pitch in pitches if pitch is not None)
+    return known[len(known) // 2] if known else np.nan
 
 
 def _usual(codes: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,6 @@ from wavesynth.models.critics import Critics, views
 from wavesynth.models.functional import initialize, pure
 from wavesynth.models.layers import one_hot
 from wavesynth.models.wavegan import Generator, WaveGANConfig
-from wavesynth.sampling.strategies import Strategy
 from wavesynth.timbre.refine import refine
 from wavesynth.timbre.timbre import arc, straight
 from wavesynth.training.adversarial import Adversarial, AdversarialTraining
@@ -32,6 +31,7 @@ from wavesynth.training.state import Params
 ROWS = 8  # sounds made at once
 CROWD = 128  # sounds whose distance from as many others is measured
 ALONE = 1e-3  # weight of a crowd of one sound among others, which weigh as much as they have sounds
+NOISE = 2**31  # in the place of a row, for the keys of noise: a latent and its noise are drawn apart
 MIDDLE = 256  # latents whose mean style is the middle that truncation draws to
 CANDIDATES, STARTS = 256, 4  # of a search for a sound's latent
 SEARCH_STEPS, SEARCH_RATE = 500, 0.05
@@ -198,28 +198,7 @@ class WaveGANFamily(Family):
         return multi_resolution_distance(self._play(params, _place(points, weights), rows, pitch, key, None), target)
 
     def _check(self, request: Request) -> None:
-        """Raises UserError where something is wanted that means nothing to a model that makes whole sounds."""
-        strategy = request.strategy
-        if request.prime is not None:
-            self.cannot("go on from a prime", "it makes whole sounds")
-        if request.pitch is not None and not self.material.pitched:
-            self.cannot("follow a pitch", "no clip that it was trained on had one")
-        for name in ("temperature", "top_k", "top_p"):
-            if getattr(strategy, name) != getattr(Strategy(), name):
-                self.cannot(
-                    f"sample with {name} {getattr(strategy, name)}",
-                    f"it makes whole sounds of a latent and draws no samples; leave {name} out, and for less variety set "
-                    "truncation below 1",
-                )
-        if request.implementation is not None:
-            self.cannot(
-                f"sample by the implementation {request.implementation!r}",
-                "it has one alone, no loop over samples; leave implementation out",
-            )
-        if request.dtype not in (None, self.model.dtype):
-            self.cannot(
-                f"sample in {request.dtype}", f"it was trained to compute in {self.model.dtype}; leave dtype out"
-            )
+        self.check_whole(request, "it makes whole sounds", "set truncation below 1")
 
     @property
     def _makers(self) -> dict[str, Callable]:
@@ -321,7 +300,8 @@ class WaveGANFamily(Family):
                 style = middle + truncation * (style - middle)
             if self.model.style_channels:
                 style = style[:, None] + offsets.reshape(-1, *self._offsets)
-            return generator(style, pitches, jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows))
+            noise = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, NOISE), rows)
+            return generator(style, pitches, noise)
 
         return jax.jit(play)
 

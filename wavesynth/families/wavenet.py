@@ -116,24 +116,28 @@ class WaveNetFamily(Family):
 
     def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
         model = self.model
-        self._check_pitch(request)
+        self.check_pitch(request)
+        self.check_truncation(request, "set temperature below 1")
         vector = frames = None
         if model.labels:
             vector = _rows(params["label_table"], jnp.full(request.n, request.label))
             vector = vector if request.latent is None else jnp.asarray(request.latent)
         if model.frame_channels:
             frames = self._frames(*pitch_and_start(request), self._frames_until_held)
-        if (
-            vector is not None and vector.ndim == 3
-        ):  # a timbre that moves: what comes first is held before, and the last after
-            vector = jnp.pad(vector, ((0, 0), (self._frames_before, 0), (0, 0)), mode="edge")
-            if frames is not None and frames.shape[1] > 1:
-                longest = max(vector.shape[1], frames.shape[1])
-                vector, frames = (
-                    jnp.pad(part, ((0, 0), (0, longest - part.shape[1]), (0, 0)), mode="edge")
-                    for part in (vector, frames)
-                )
+        if vector is not None and vector.ndim == 3:
+            vector, frames = self._moving(vector, frames)
         return self._decode(params, request, vector, frames)
+
+    def _moving(self, vector: jax.Array, frames: jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
+        """A vector that moves [B, F, D], and local conditions, as long as the longer of them; what they end with is held."""
+        vector = jnp.pad(vector, ((0, 0), (self._frames_before, 0), (0, 0)), mode="edge")
+        if frames is None or frames.shape[1] == 1:
+            return vector, frames
+        longest = max(vector.shape[1], frames.shape[1])
+        vector, frames = (
+            jnp.pad(part, ((0, 0), (0, longest - part.shape[1]), (0, 0)), mode="edge") for part in (vector, frames)
+        )
+        return vector, frames
 
     def _decode(
         self, params: Params, request: Request, vector: jax.Array | None, frames: jax.Array | None
@@ -151,7 +155,7 @@ class WaveNetFamily(Family):
 
     def log_prob(self, params: Params, samples: np.ndarray, request: Request, quantization: str | None) -> np.ndarray:
         likelihood = self._likelihood(quantization)
-        self._check_pitch(request)
+        self.check_pitch(request)
         nats = [self._score(likelihood, params, batch)[0] for batch in self._pieces(params, samples, request)]
         return np.concatenate(nats)[: len(samples)]
 
@@ -180,7 +184,7 @@ class WaveNetFamily(Family):
         """The embedding under which the sound is likeliest, searched by gradients from those of the likeliest labels."""
         if not self.model.labels:
             self.cannot("turn a sound into a timbre", "it was trained without labels, and has no timbres")
-        self._check_pitch(request)
+        self.check_pitch(request)
         table = np.asarray(params["label_table"])
         onset = int(float(onset_time(samples, self.material.sample_rate)) * self.material.sample_rate)
         start = onset - onset % self.align
@@ -236,10 +240,6 @@ class WaveNetFamily(Family):
         period = jnp.round(self.material.sample_rate / (440.0 * 2.0 ** ((pitch - 69) / 12)))
         seen = (period > self.model.taps_ago // 2) & (period <= self.model.longest_period)
         return jnp.where(seen, period, 0).astype(jnp.int32)
-
-    def _check_pitch(self, request: Request) -> None:
-        if request.pitch is not None and not self.material.pitched:
-            self.cannot("play a pitch", "it was trained on sounds without pitches; leave pitch out")
 
     def _frames(self, pitch: jax.Array, start: jax.Array, num_frames: int) -> jax.Array:
         """Local conditioning [B, F, frame_channels] of windows of `num_frames` frames that begin at sample `start` [B].

@@ -17,6 +17,7 @@ from wavesynth.families.wavenet import WaveNetFamily, pitch_and_start
 from wavesynth.models.functional import initialize, pure
 from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax
 from wavesynth.models.wavenet_autoencoder import Encoder, WaveNetAutoencoderConfig
+from wavesynth.sampling.blocks import until
 from wavesynth.training.likelihood import Likelihood
 from wavesynth.training.objective import Batch, Metrics
 from wavesynth.training.state import Params, TrainState
@@ -105,7 +106,8 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
         return joined[: rows * each].reshape(rows, each, -1)[:, : length // self.code_hop]
 
     def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
-        self._check_pitch(request)
+        self.check_pitch(request)
+        self.check_truncation(request, "set temperature below 1")
         paths = request.latent
         if paths is None:
             paths = self.latents(params, request.n, request.seed, request.label)
@@ -116,7 +118,7 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
         before = np.broadcast_to(self._codes_of_prime(params, request.prime), (request.n, *self._codes_before))
         frames = self._told(jnp.concatenate([before, paths], axis=1), *pitch_and_start(request))
         made = self._decode(params["decoder"], request, None, frames)
-        return made if request.endless else _until(made, ends)
+        return made if request.endless else until(made, ends)
 
     def _codes_of_prime(self, params: Params, prime: np.ndarray | None) -> np.ndarray:
         """The codes [K, D] that the left context has where a sound goes on from `prime`; it ends where a code does."""
@@ -183,12 +185,3 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
     @cached_property
     def _encode(self):
         return jax.jit(lambda params, samples: self._bind_encoder(params)(samples))
-
-
-def _until(blocks: Iterator[np.ndarray], left: int) -> Iterator[np.ndarray]:
-    """Blocks [n, t] until there are `left` samples."""
-    for block in blocks:
-        yield block[:, :left]
-        left -= block.shape[1]
-        if left <= 0:
-            return

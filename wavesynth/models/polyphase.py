@@ -47,9 +47,10 @@ def transposed(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     width, _, outputs = kernel.shape
     before = width - 1 if stride > width - 1 else -(-(width + stride - 2) // 2)
     # Place n = stride q + p of the output meets place q + m of the input in tap stride m - p + before. With zeros in
-    # front, that is tap stride u + (stride - 1 - p) with u = m + left: a fold of the kernel, its phases reversed.
-    front = -before % stride + stride - 1
-    left = (before + -before % stride) // stride
+    # front, that is tap stride u + (stride - 1 - p) with u = m + left: a fold of the kernel, its phases reversed. No fewer
+    # zeros would do, and more would be multiplied.
+    front = stride - 1 - before % stride
+    left = before // stride
     taps = -(-(front + width) // stride)
     kernel = jnp.pad(kernel, ((front, taps * stride - front - width), (0, 0), (0, 0)))
     phases = kernel.reshape(taps, stride, channels, outputs)[:, ::-1]

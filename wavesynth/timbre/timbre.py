@@ -11,11 +11,13 @@ from typing import Literal
 
 import numpy as np
 
+from wavesynth.audio.files import check_free
 from wavesynth.audio.names import display
 from wavesynth.errors import UserError
 
 SMALL_ANGLE = 1e-4  # radians; float32 knows no arc below
 FORMAT = 1  # of a timbre's file
+KNOWN = ("frame_rate", "pitch", "seconds", "onset")  # what a timbre may know of its sound
 Fill = Literal["hold", "loop", "stretch"]
 """How a path is made to last as long as is wanted: its last frame is held, it begins again, or all of it goes slower."""
 
@@ -39,6 +41,16 @@ class Timbre:
     seconds: float | None = None
     onset: float | None = None
 
+    def __post_init__(self) -> None:
+        latent = np.array(self.latent, np.float32)
+        latent.flags.writeable = False
+        object.__setattr__(self, "latent", latent)
+        for name in KNOWN:
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name} is {value}")
+            object.__setattr__(self, name, None if value is None else float(value))
+
     def __add__(self, other: "Timbre") -> "Timbre":
         a, b = alike(self.latent, self._matching(other))
         return self._with(a + b)
@@ -57,7 +69,7 @@ class Timbre:
         from safetensors.numpy import save_file
 
         path, numbers = files_of(path, force)
-        told = {name: getattr(self, name) for name in ("synth", "frame_rate", "pitch", "seconds", "onset")}
+        told = {name: getattr(self, name) for name in ("synth", *KNOWN)}
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.partial"), path.with_name(f".{numbers.name}.partial")
         try:
@@ -110,11 +122,7 @@ def files_of(path: str | PathLike[str], force: bool) -> tuple[Path, Path]:
     if path.suffix != ".json":
         raise UserError(f"path is {display(str(path))!r}: name a file that ends in .json")
     both = path, path.with_suffix(".safetensors")
-    there = next((file for file in both if file.exists()), None)
-    if there is not None and not force:
-        raise UserError(
-            f"{display(str(there))} is there already: choose another name, or overwrite it by --force (force=True)"
-        )
+    check_free(both, force)
     return both
 
 
@@ -125,7 +133,7 @@ def lerp(a: Timbre, b: Timbre, t: float, *, extrapolate: bool = False) -> Timbre
 
     >>> halfway = lerp(a, b, 0.5)
     """
-    _check_share(t, extrapolate)
+    check_share(t, extrapolate)
     first, last = alike(a.latent, a._matching(b))
     return _way(a, b, t, straight(first, last, t))
 
@@ -138,7 +146,7 @@ def slerp(a: Timbre, b: Timbre, t: float, *, extrapolate: bool = False) -> Timbr
 
     >>> halfway = slerp(a, b, 0.5)
     """
-    _check_share(t, extrapolate)
+    check_share(t, extrapolate)
     first, last = alike(a.latent, a._matching(b))
     if first.ndim == 1:
         return _way(a, b, t, arc(first, last, t))
@@ -223,7 +231,7 @@ def _way(a: Timbre, b: Timbre, t: float, latent: np.ndarray) -> Timbre:
     known = {}
     for name in ("pitch", "seconds", "onset"):
         first, last = getattr(a, name), getattr(b, name)
-        known[name] = first if last is None else last if first is None else first * (1 - t) + last * t
+        known[name] = first if last is None else last if first is None else max(0.0, first * (1 - t) + last * t)
     return replace(a, latent=latent, **known)
 
 
@@ -232,7 +240,8 @@ def _mean_known(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _check_share(t: float, extrapolate: bool) -> None:
+def check_share(t: float, extrapolate: bool) -> None:
+    """Raises UserError where a share of a way does not lie on it, or with `extrapolate` is no number."""
     if not math.isfinite(t) or not (extrapolate or 0 <= t <= 1):
         raise UserError(
             f"t is {t}: it must lie between 0 (the first timbre) and 1 (the second); to go on beyond them say extrapolate=True"

@@ -50,7 +50,8 @@ def train(
 ) -> TrainState:
     """Runs from `state.step` to `training.steps`; validates, saves, publishes and previews on the way.
 
-    best: the best validation so far; `publish(ema, step, figure)` is called whenever it is beaten.
+    best: the best validation so far; `publish(ema, step, figure)` is called whenever it is beaten. A new phase begins anew:
+    critics are let in for what the figure does not hear.
     Raises Stopped after SIGINT or SIGTERM, and UserError after a step without a finite loss; both after saving.
     """
     from tqdm import tqdm
@@ -82,6 +83,8 @@ def train(
             stopping = bool(received) or step == training.steps or not healthy
             if stopping or step % 10 == 0:
                 journal.write(step, clock.total, **figures)
+            if isinstance(objective, Phased) and objective.phase(step - 1) != objective.phase(max(step - 2, 0)):
+                best = math.inf  # figures of another phase are those of another aim
             due = step % training.validate_every == 0 or step == training.steps
             good = step if healthy else step - 1
             if (healthy and due) or (stopping and best == math.inf and good):  # whatever was saved can be listened to
