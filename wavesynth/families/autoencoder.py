@@ -55,18 +55,6 @@ class AutoencoderFamily(CodingFamily):
     def adapt(cls, model: AutoencoderConfig, material: Material) -> AutoencoderConfig:
         return replace(model, pitches=PITCHES * material.pitched, sample_rate=material.sample_rate)
 
-    @property
-    def align(self) -> int:
-        return self.code_hop
-
-    @property
-    def code_hop(self) -> int:
-        return self.model.code_hop
-
-    @property
-    def code_channels(self) -> int:
-        return self.model.code_channels
-
     def init(self, key: jax.Array, windows: Batch) -> Params:
         if not np.any(windows["samples"]):
             raise UserError("the sounds to learn are silence: prepare a folder with sounds that can be heard")

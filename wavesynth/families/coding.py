@@ -27,14 +27,18 @@ class CodingFamily(Family):
     reconstructs: ClassVar[bool] = True
 
     @property
-    @abstractmethod
     def code_hop(self) -> int:
         """Samples that one frame of a path lasts."""
+        return self.model.code_hop
 
     @property
-    @abstractmethod
     def code_channels(self) -> int:
         """D."""
+        return self.model.code_channels
+
+    @property
+    def align(self) -> int:
+        return self.code_hop
 
     @abstractmethod
     def codes(self, params: Params, sounds: np.ndarray) -> np.ndarray:

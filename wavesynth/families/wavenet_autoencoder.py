@@ -62,21 +62,9 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
         )
 
     @property
-    def code_hop(self) -> int:
-        return self.model.code_hop
-
-    @property
-    def code_channels(self) -> int:
-        return self.model.code_channels
-
-    @property
     def context(self) -> int:
         """The receptive field of the decoder, in whole codes."""
         return -(-self.model.receptive_field // self.code_hop) * self.code_hop
-
-    @property
-    def align(self) -> int:
-        return self.code_hop
 
     @property
     def clocked(self) -> bool:
