@@ -21,8 +21,12 @@ std::vector<const Loop*> supported() {
   std::vector<const Loop*> loops;
 #ifdef WAVESYNTH_X86
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq"))
+      __builtin_cpu_supports("avx512dq")) {
+#ifdef WAVESYNTH_BF16
+    if (__builtin_cpu_supports("avx512bf16")) loops.push_back(&avx512bf16_loop);
+#endif
     loops.push_back(&avx512_loop);
+  }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) loops.push_back(&avx2_loop);
 #endif
   loops.push_back(&generic_loop);

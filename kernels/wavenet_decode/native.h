@@ -10,7 +10,8 @@
 namespace wavesynth {
 
 // A stack of matrices [rows, columns] in float32 or bfloat16 (the upper half of a float32), each cut into panels of 32
-// columns [panels, rows, 32], the last one filled up by zeros: so that weights are read in the order of memory.
+// columns [panels, rows, 32], the last one filled up by zeros: so that weights are read in the order of memory. Two rows of
+// bfloat16 lie side by side, [panels, rows / 2, 32, 2]; an odd last row lies beside zeros. Taps have a matrix each.
 constexpr int kPanelColumns = 32;
 struct Matrix {
   const void* data;
@@ -103,6 +104,9 @@ struct Loop {
 extern const Loop generic_loop;
 #ifdef WAVESYNTH_X86
 extern const Loop avx2_loop, avx512_loop;
+#endif
+#ifdef WAVESYNTH_BF16
+extern const Loop avx512bf16_loop;
 #endif
 
 }  // namespace wavesynth

@@ -4,7 +4,9 @@
 // keep one copy of it for the whole library, and that copy could be the one for a processor that this machine is not.
 #include <cstdint>
 #include <cstring>
-#include <utility>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 #include "native.h"
 
@@ -67,22 +69,6 @@ void copy(const float* from, int size, float* to) { std::memcpy(to, from, size *
 
 // ---- products ------------------------------------------------------------------------------------------------------
 
-#ifdef __clang__
-#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Ints{__VA_ARGS__})
-#endif
-
-template <int... I>
-inline Floats interleaved_low(Floats even, Floats odd, std::integer_sequence<int, I...>) {
-  return SHUFFLE(even, odd, (I / 2 + I % 2 * kLanes)...);
-}
-
-template <int... I>
-inline Floats interleaved_high(Floats even, Floats odd, std::integer_sequence<int, I...>) {
-  return SHUFFLE(even, odd, (kLanes / 2 + I / 2 + I % 2 * kLanes)...);
-}
-
 constexpr int kPanel = kPanelColumns, kPanelRegisters = kPanel / kLanes;
 // The tile of sums that many streams are worked on by: as large as the registers allow.
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -100,49 +86,106 @@ inline void keep_in_register(Ints& value) {
 #endif
 }
 
-// The next V registers of a row. Two registers of bfloat16 are filled with the even and the odd columns, which takes no
-// shuffling; `ordered` mends that once, when the sums are done.
-template <int V>
-inline void read_weights(const float* m, Floats (&weights)[V]) {
+// How many rows of weights lie side by side.
+template <class Weight>
+constexpr int kAbreast = 1;
+template <>
+constexpr int kAbreast<Half> = 2;
+
+// The inputs of a product, [streams][stride], in the form that its weights want them in.
+template <class Weight>
+struct Inputs {
+  const float* x;
+  int64_t stride;
+
+  Inputs from(int s, int row) const { return {x + s * stride + row, stride}; }
+};
+
+// sums[s] += the first N rows of weights, which lie side by side at m, by the first N inputs of S streams.
+template <int N, int S, int V>
+inline void add_rows(const float* m, Inputs<float> in, Floats (&sums)[S][V]) {
+  Floats weights[V];
   for (int v = 0; v < V; ++v) weights[v] = load(m + v * kLanes);
+  for (int s = 0; s < S; ++s)
+    for (int v = 0; v < V; ++v) sums[s][v] += weights[v] * in.x[s * in.stride];
 }
 
-template <int V>
-inline void read_weights(const Half* m, Floats (&weights)[V]) {
-  static_assert(V % 2 == 0, "bfloat16 comes in pairs of registers");
-  for (int v = 0; v < V; v += 2) {
-    Ints pairs = *reinterpret_cast<const Ints*>(m + v * kLanes);
-    keep_in_register(pairs);
-    weights[v] = reinterpret_cast<Floats>(pairs << 16);
-    weights[v + 1] = reinterpret_cast<Floats>(pairs & static_cast<int32_t>(0xffff0000));
+#ifdef __AVX512BF16__
+// Inputs as two bfloat16 each, high + low, which leaves out less than 2^-16 of them, in pairs. A processor that multiplies
+// pairs and adds them up in float32 needs no more time for both parts than for inputs in float32, and none to make float32 of
+// the weights.
+template <>
+struct Inputs<Half> {
+  const int32_t *high, *low;
+  int64_t stride;
+
+  Inputs from(int s, int row) const { return {high + s * stride + row / 2, low + s * stride + row / 2, stride}; }
+};
+
+inline __m512 upper_halves(__m256i halves) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16)); }
+
+void split(const float* x, int rows, int32_t* high, int32_t* low) {
+  const auto some = [](int count) { return static_cast<__mmask16>(count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1); };
+  for (int i = 0; i < rows; i += 32) {
+    const __m512 first = _mm512_maskz_loadu_ps(some(rows - i), x + i);
+    const __m512 second = _mm512_maskz_loadu_ps(some(rows - i - 16), x + i + 16);
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(second, first);
+    _mm512_storeu_si512(high + i / 2, both);
+    const __m512 rest = first - upper_halves(_mm512_castsi512_si256(both));
+    const __m512 second_rest = second - upper_halves(_mm512_extracti64x4_epi64(both, 1));
+    _mm512_storeu_si512(low + i / 2, (__m512i)_mm512_cvtne2ps_pbh(second_rest, rest));
   }
 }
 
-template <int V>
-inline void ordered(const float*, Floats (&)[V]) {}
-
-template <int V>
-inline void ordered(const Half*, Floats (&sums)[V]) {
-  constexpr auto lanes = std::make_integer_sequence<int, kLanes>{};
-  for (int v = 0; v < V; v += 2) {
-    const Floats even = sums[v], odd = sums[v + 1];
-    sums[v] = interleaved_low(even, odd, lanes);
-    sums[v + 1] = interleaved_high(even, odd, lanes);
+inline Inputs<Half> inputs_of(const Half*, const float* x, int stride, int rows, int streams, int32_t* pairs) {
+  const int pairs_stride = (rows + 31) / 32 * 32;
+  for (int s = 0; s < streams; ++s) {
+    int32_t* high = pairs + s * pairs_stride;
+    split(x + s * stride, rows, high, high + pairs_stride / 2);
   }
+  return {pairs, pairs + pairs_stride / 2, pairs_stride};
+}
+
+template <int N, int S, int V>
+inline void add_rows(const Half* m, Inputs<Half> in, Floats (&sums)[S][V]) {
+  __m512bh weights[V];
+  for (int v = 0; v < V; ++v) weights[v] = (__m512bh)_mm512_loadu_si512(m + 2 * v * kLanes);
+  for (int part = 0; part < 2; ++part)
+    for (int s = 0; s < S; ++s) {
+      const __m512bh pair = (__m512bh)_mm512_set1_epi32((part ? in.low : in.high)[s * in.stride]);
+      for (int v = 0; v < V; ++v) sums[s][v] = (Floats)_mm512_dpbf16_ps((__m512)sums[s][v], weights[v], pair);
+    }
+}
+#else
+template <int N, int S, int V>
+inline void add_rows(const Half* m, Inputs<Half> in, Floats (&sums)[S][V]) {
+  Ints pairs[V];
+  for (int v = 0; v < V; ++v) {
+    pairs[v] = *reinterpret_cast<const Ints*>(m + 2 * v * kLanes);
+    if (S == 1) keep_in_register(pairs[v]);
+  }
+  for (int n = 0; n < N; ++n)
+    for (int s = 0; s < S; ++s)
+      for (int v = 0; v < V; ++v) {
+        const Ints bits = n ? pairs[v] & static_cast<int32_t>(0xffff0000) : pairs[v] << 16;
+        sums[s][v] += reinterpret_cast<const Floats&>(bits) * in.x[s * in.stride + n];
+      }
+}
+#endif
+
+template <class Weight>
+inline Inputs<Weight> inputs_of(const Weight*, const float* x, int stride, int, int, int32_t*) {
+  return {x, stride};
 }
 
 // One tile of registers: y[s] += x[s] @ m for S streams and the first V registers of a panel.
 template <int S, int V, class Weight>
-inline void add_tile(const Weight* m, int rows, const float* x, int x_stride, float* y, int y_stride) {
+inline void add_tile(const Weight* m, int rows, Inputs<Weight> in, float* y, int y_stride) {
+  constexpr int N = kAbreast<Weight>;
   Floats sums[S][V] = {};
-  for (int i = 0; i < rows; ++i, m += kPanel) {
-    Floats weights[V];
-    read_weights<V>(m, weights);
-    for (int s = 0; s < S; ++s)
-      for (int v = 0; v < V; ++v) sums[s][v] += weights[v] * x[s * x_stride + i];
-  }
+  for (; rows >= N; rows -= N, m += N * kPanel, in = in.from(0, N)) add_rows<N>(m, in, sums);
+  if (rows) add_rows<1>(m, in, sums);
   for (int s = 0; s < S; ++s) {
-    ordered<V>(m, sums[s]);
     float* to = y + s * y_stride;
     for (int v = 0; v < V; ++v) store(to + v * kLanes, load(to + v * kLanes) + sums[s][v]);
   }
@@ -151,58 +194,48 @@ inline void add_tile(const Weight* m, int rows, const float* x, int x_stride, fl
 // y += x @ m for one stream and one panel: in the order of memory, and in several sums side by side, since a multiply-add
 // takes as long as eight of them take to begin.
 template <class Weight>
-inline void add_panel(const Weight* m, int rows, const float* x, float* y) {
-  constexpr int V = kPanelRegisters, R = V >= 8 ? 1 : 8 / V;
-  Floats sums[R][V] = {};
-  int i = 0;
-  for (; i + R <= rows; i += R, m += R * kPanel) {
-    for (int r = 0; r < R; ++r) {
-      Floats weights[V];
-      read_weights<V>(m + r * kPanel, weights);
-      for (int v = 0; v < V; ++v) sums[r][v] += weights[v] * x[i + r];
-    }
-  }
-  for (; i < rows; ++i, m += kPanel) {
-    Floats weights[V];
-    read_weights<V>(m, weights);
-    for (int v = 0; v < V; ++v) sums[0][v] += weights[v] * x[i];
-  }
+inline void add_panel(const Weight* m, int rows, Inputs<Weight> in, float* y) {
+  constexpr int V = kPanelRegisters, R = V >= 8 ? 1 : 8 / V, N = kAbreast<Weight>;
+  Floats sums[R][1][V] = {};
+  for (; rows >= R * N; rows -= R * N, m += R * N * kPanel, in = in.from(0, R * N))
+    for (int r = 0; r < R; ++r) add_rows<N>(m + r * N * kPanel, in.from(0, r * N), sums[r]);
+  for (; rows >= N; rows -= N, m += N * kPanel, in = in.from(0, N)) add_rows<N>(m, in, sums[0]);
+  if (rows) add_rows<1>(m, in, sums[0]);
   for (int r = 1; r < R; ++r)
-    for (int v = 0; v < V; ++v) sums[0][v] += sums[r][v];
-  ordered<V>(m, sums[0]);
-  for (int v = 0; v < V; ++v) store(y + v * kLanes, load(y + v * kLanes) + sums[0][v]);
+    for (int v = 0; v < V; ++v) sums[0][0][v] += sums[r][0][v];
+  for (int v = 0; v < V; ++v) store(y + v * kLanes, load(y + v * kLanes) + sums[0][0][v]);
 }
 
-// y[s] += x[s] @ m[row : row + rows] for each stream, in whole panels of columns [first, last); m has `height` rows.
 template <class Weight>
-void add_product(const Weight* m, int height, int row, int rows, int first, int last, const float* x, int x_stride, float* y,
-                 int y_stride, int streams) {
-  constexpr int V = kTileRegisters, S = kTileStreams;
+void add_product_of(const void* data, int index, int rows, int columns, int first, int last, const float* x, int x_stride, float* y,
+                    int y_stride, int streams, int32_t* pairs) {
+  constexpr int V = kTileRegisters, S = kTileStreams, N = kAbreast<Weight>;
+  const int64_t apart = (rows + N - 1) / N * N * kPanel;  // one panel from the next
+  const Weight* m = static_cast<const Weight*>(data) + index * apart * ((columns + kPanel - 1) / kPanel);
+  const Inputs<Weight> in = inputs_of(m, x, x_stride, rows, streams, pairs);
   for (int column = first; column < last; column += kPanel) {
-    const Weight* panel = m + static_cast<int64_t>(column / kPanel) * height * kPanel + row * kPanel;
+    const Weight* panel = m + column / kPanel * apart;
     if (streams == 1) {
-      add_panel(panel, rows, x, y + column);
+      add_panel(panel, rows, in, y + column);
       continue;
     }
     for (int part = 0; part < kPanel; part += V * kLanes) {
+      const Weight* from = panel + part * N;
       float* to = y + column + part;
       int s = 0;
-      for (; s + S <= streams; s += S) add_tile<S, V>(panel + part, rows, x + s * x_stride, x_stride, to + s * y_stride, y_stride);
-      for (; s + 2 <= streams; s += 2) add_tile<2, V>(panel + part, rows, x + s * x_stride, x_stride, to + s * y_stride, y_stride);
-      for (; s < streams; ++s) add_tile<1, V>(panel + part, rows, x + s * x_stride, x_stride, to + s * y_stride, y_stride);
+      for (; s + S <= streams; s += S) add_tile<S, V>(from, rows, in.from(s, 0), to + s * y_stride, y_stride);
+      for (; s + 2 <= streams; s += 2) add_tile<2, V>(from, rows, in.from(s, 0), to + s * y_stride, y_stride);
+      for (; s < streams; ++s) add_tile<1, V>(from, rows, in.from(s, 0), to + s * y_stride, y_stride);
     }
   }
 }
 
-// The same for matrix number `index` of a stack of `height` by `columns`, of either type.
-void add_product(const Matrix& m, int index, int height, int columns, int row, int rows, int first, int last, const float* x,
-                 int x_stride, float* y, int y_stride, int streams) {
-  const int64_t start = static_cast<int64_t>(index) * height * ((columns + kPanel - 1) / kPanel * kPanel);
-  if (m.bf16) {
-    add_product(static_cast<const Half*>(m.data) + start, height, row, rows, first, last, x, x_stride, y, y_stride, streams);
-  } else {
-    add_product(static_cast<const float*>(m.data) + start, height, row, rows, first, last, x, x_stride, y, y_stride, streams);
-  }
+// y[s] += x[s] @ m for each stream, in whole panels of columns [first, last) of matrix number `index` of a stack of `rows` by
+// `columns`, of either type. `pairs` is room for [streams][the next multiple of 32 rows].
+void add_product(const Matrix& m, int index, int rows, int columns, int first, int last, const float* x, int x_stride, float* y,
+                 int y_stride, int streams, int32_t* pairs) {
+  const auto add = m.bf16 ? add_product_of<Half> : add_product_of<float>;
+  add(m.data, index, rows, columns, first, last, x, x_stride, y, y_stride, streams, pairs);
 }
 
 // ---- one sample ----------------------------------------------------------------------------------------------------
@@ -213,6 +246,7 @@ int padded(int size) { return (size + kPanel + 15) / 16 * 16; }  // whole panels
 struct Scratch {
   int history_stride, past_stride, white_stride, x_stride, z_stride, gated_stride, skip_stride, head_stride, out_stride;
   float *history, *past, *white, *x, *z, *gated, *skip, *head, *out;
+  int32_t* pairs;  // see `add_product`
 
   static int64_t floats(const Call& call, int streams) {
     Scratch scratch;
@@ -236,6 +270,10 @@ struct Scratch {
     skip = place(call.skip_channels, skip_stride);
     head = place(call.head_channels, head_stride);
     out = place(call.outputs, out_stride);
+    int widest = call.width * call.channels, unused;
+    if (call.skip_channels > widest) widest = call.skip_channels;
+    if (call.head_channels > widest) widest = call.head_channels;
+    pairs = reinterpret_cast<int32_t*>(place(widest, unused));
     return used;
   }
 };
@@ -271,8 +309,10 @@ void read_past(const Call& call, int step, int first, int streams, const Scratch
     std::memset(white, 0, inputs * sizeof(float));
   }
   if (call.softmax) return;
-  add_product(call.whitening, 0, inputs, inputs, 0, inputs, 0, inputs, w.past, w.past_stride, w.white, w.white_stride, streams);
-  add_product(call.front, 0, inputs, channels, 0, inputs, 0, channels, w.white, w.white_stride, x, w.x_stride, streams);
+  add_product(call.whitening, 0, inputs, inputs, 0, inputs, w.past, w.past_stride, w.white, w.white_stride, streams,
+              w.pairs);
+  add_product(call.front, 0, inputs, channels, 0, channels, w.white, w.white_stride, x, w.x_stride, streams,
+              w.pairs);
 }
 
 // What the network says of one stream to the parameters of its mixture, in place; see `mixture_outputs` in wavenet.py.
@@ -359,30 +399,28 @@ void run_streams(const Call& call, int first, int last, float* memory) {
           for (int c = 0; c < 2 * channels; ++c) z[c] += told[c];
         }
       }
-      // Of one stream tap by tap, as several threads add them up: the same samples, whether they had the time or not.
-      const int inputs = call.width * channels, parts = streams == 1 ? call.width : 1, rows = inputs / parts;
-      for (int part = 0; part < parts; ++part)
-        add_product(call.dilated, layer, inputs, 2 * channels, part * rows, rows, 0, 2 * channels, w.x + part * rows, w.x_stride, w.z,
-                    w.z_stride, streams);
+      for (int tap = 0; tap < call.width; ++tap)
+        add_product(call.dilated, layer * call.width + tap, channels, 2 * channels, 0, 2 * channels, w.x + tap * channels, w.x_stride,
+                    w.z, w.z_stride, streams, w.pairs);
       for (int s = 0; s < streams; ++s) {
         gate(w.z + s * w.z_stride, channels, w.gated + s * w.gated_stride);
         for (int c = 0; c < channels; ++c) newest[s * w.x_stride + c] += call.residual_bias[layer * channels + c];
       }
-      add_product(call.residual, layer, channels, channels, 0, channels, 0, channels, w.gated, w.gated_stride, newest, w.x_stride,
-                  streams);
-      add_product(call.skip, layer, channels, call.skip_channels, 0, channels, 0, call.skip_channels, w.gated, w.gated_stride, w.skip,
-                  w.skip_stride, streams);
+      add_product(call.residual, layer, channels, channels, 0, channels, w.gated, w.gated_stride, newest, w.x_stride,
+                  streams, w.pairs);
+      add_product(call.skip, layer, channels, call.skip_channels, 0, call.skip_channels, w.gated, w.gated_stride, w.skip,
+                  w.skip_stride, streams, w.pairs);
     }
     for (int s = 0; s < streams; ++s) {
       relu(w.skip + s * w.skip_stride, call.skip_channels);
       copy(call.head_bias, call.head_channels, w.head + s * w.head_stride);
       copy(call.out_bias, call.outputs, w.out + s * w.out_stride);
     }
-    add_product(call.head, 0, call.skip_channels, call.head_channels, 0, call.skip_channels, 0, call.head_channels, w.skip,
-                w.skip_stride, w.head, w.head_stride, streams);
+    add_product(call.head, 0, call.skip_channels, call.head_channels, 0, call.head_channels, w.skip,
+                w.skip_stride, w.head, w.head_stride, streams, w.pairs);
     for (int s = 0; s < streams; ++s) relu(w.head + s * w.head_stride, call.head_channels);
-    add_product(call.out, 0, call.head_channels, call.outputs, 0, call.head_channels, 0, call.outputs, w.head, w.head_stride, w.out,
-                w.out_stride, streams);
+    add_product(call.out, 0, call.head_channels, call.outputs, 0, call.outputs, w.head, w.head_stride, w.out,
+                w.out_stride, streams, w.pairs);
     float work[kCodes];
     for (int s = 0; s < streams; ++s)
       w.history[s * w.history_stride + call.history + step] =
@@ -466,7 +504,6 @@ struct Columns {
 
 int run_one(const Call& call, int thread, int threads, Progress* progress, float* shared_memory, float* memory) {
   const int channels = call.channels, layers = call.layers;
-  const int inputs = call.width * channels;
   Progress *chain = progress, *ahead = progress + threads, *met = progress + 2 * threads;
   Shared shared;
   shared.lay_out(call, shared_memory);
@@ -499,12 +536,12 @@ int run_one(const Call& call, int thread, int threads, Progress* progress, float
       for (int c = 0; c < 2 * channels; ++c) pre[c] += told[c];
     }
     for (int slot = 0; slot < call.width - 1; ++slot)
-      add_product(call.dilated, layer, inputs, 2 * channels, slot * channels, channels, 0, 2 * channels,
-                  call.ring(layer, step, slot, 0), 0, pre, 0, 1);
+      add_product(call.dilated, layer * call.width + slot, channels, 2 * channels, 0, 2 * channels,
+                  call.ring(layer, step, slot, 0), 0, pre, 0, 1, w.pairs);
   };
   const auto add_skip = [&](int layer) {
-    add_product(call.skip, layer, channels, call.skip_channels, 0, channels, skip.first, skip.last,
-                shared.gated + layer * shared.gated_stride, 0, shared.skip, 0, 1);
+    add_product(call.skip, layer, channels, call.skip_channels, skip.first, skip.last,
+                shared.gated + layer * shared.gated_stride, 0, shared.skip, 0, 1, w.pairs);
   };
 
   if (thread == 0) read_history(call, 0, 1, w);
@@ -519,13 +556,12 @@ int run_one(const Call& call, int thread, int threads, Progress* progress, float
         alone |= wait_for(ahead + 1 + layer % (threads - 1), before + layer + 1).long_;
         copy(w.x, channels, call.ring(layer, step, 0, 0));
         copy(shared.pre + layer * shared.pre_stride, 2 * channels, w.z);
-        add_product(call.dilated, layer, inputs, 2 * channels, (call.width - 1) * channels, channels, 0, 2 * channels, w.x, 0, w.z, 0,
-                    1);
+        add_product(call.dilated, (layer + 1) * call.width - 1, channels, 2 * channels, 0, 2 * channels, w.x, 0, w.z, 0, 1, w.pairs);
         gate(w.z, channels, w.gated);
         copy(w.gated, channels, gated);
         publish(chain, before + layer + 1);
         for (int c = 0; c < channels; ++c) w.x[c] += call.residual_bias[layer * channels + c];
-        add_product(call.residual, layer, channels, channels, 0, channels, 0, channels, w.gated, 0, w.x, 0, 1);
+        add_product(call.residual, layer, channels, channels, 0, channels, w.gated, 0, w.x, 0, 1, w.pairs);
       }
       for (int layer = 0; layer < layers; ++layer) add_skip(layer);
     } else {
@@ -543,12 +579,12 @@ int run_one(const Call& call, int thread, int threads, Progress* progress, float
     copy(call.head_bias + head.first, head.last - head.first, shared.head + head.first);
     copy(call.out_bias + out.first, out.last - out.first, shared.out + out.first);
     meet(true);
-    add_product(call.head, 0, call.skip_channels, call.head_channels, 0, call.skip_channels, head.first, head.last, shared.skip, 0,
-                shared.head, 0, 1);
+    add_product(call.head, 0, call.skip_channels, call.head_channels, head.first, head.last, shared.skip, 0,
+                shared.head, 0, 1, w.pairs);
     relu(shared.head + head.first, head.last - head.first);
     meet(true);
-    add_product(call.out, 0, call.head_channels, call.outputs, 0, call.head_channels, out.first, out.last, shared.head, 0, shared.out,
-                0, 1);
+    add_product(call.out, 0, call.head_channels, call.outputs, out.first, out.last, shared.head, 0, shared.out,
+                0, 1, w.pairs);
     meet(thread == 0);
     if (thread == 0) {
       float work[kCodes];

@@ -65,7 +65,9 @@ class DecodeWeights:
 
     Matrices are cut into panels of 32 columns, [columns / 32, rows, 32], so that whoever goes through a panel of columns
     reads memory in its order; the last panel is filled up by zeros. Below are the shapes before that, which `unpack`
-    gives. Time runs oldest first wherever taps are stacked. All is float32, but the last five may be bfloat16.
+    gives. Time runs oldest first wherever taps are stacked. All is float32, but the last five may be bfloat16: two rows of
+    those lie side by side, [columns / 32, rows / 2, 32, 2], as processors want them that multiply pairs; an odd last row lies
+    beside zeros. The matrices of `dilated`'s taps are cut one by one.
     """
 
     spec: DecodeSpec
@@ -113,6 +115,7 @@ def pack(params: dict[str, Any], spec: DecodeSpec, dtype: Literal["float32", "bf
     """
     layers = [params["layers"][str(index)] for index in range(len(spec.dilations))]
     arrays = params | {name: jnp.stack([layer[name] for layer in layers]) for name in layers[0]}
+    arrays["dilated"] = arrays["dilated"].reshape(len(layers), spec.kernel_width, -1, arrays["dilated"].shape[-1])
     arrays["skip"] = params["skip"].reshape(len(layers), -1, params["skip"].shape[-1])
     softmax = spec.output == "softmax"
     return DecodeWeights(
@@ -128,27 +131,37 @@ def pack(params: dict[str, Any], spec: DecodeSpec, dtype: Literal["float32", "bf
 
 def unpack(weights: DecodeWeights) -> Matrices:
     """The matrices as they were before they were cut into panels, and float32."""
-    channels = weights.front_bias.size
-    columns = dict(
-        whitening=weights.spec.inputs, front=channels, dilated=2 * channels, residual=channels,
-        skip=weights.skip_bias.size, head=weights.head_bias.size, out=weights.out_bias.size,
-    )  # fmt: skip
-    natural = {name: _natural(getattr(weights, name), columns[name]) for name in MATRICES if name != "front"}
+    channels, inputs = weights.front_bias.size, weights.spec.inputs
+    skip, head, outputs = weights.skip_bias.size, weights.head_bias.size, weights.out_bias.size
+    dilated = _natural(weights.dilated, channels, 2 * channels)
     softmax = weights.spec.output == "softmax"
-    return Matrices(front=weights.front if softmax else _natural(weights.front, channels), **natural)
+    return Matrices(
+        whitening=_natural(weights.whitening, inputs, inputs),
+        front=weights.front if softmax else _natural(weights.front, inputs, channels),
+        dilated=dilated.reshape(len(dilated), -1, 2 * channels),
+        residual=_natural(weights.residual, channels, channels),
+        skip=_natural(weights.skip, channels, skip),
+        head=_natural(weights.head, skip, head),
+        out=_natural(weights.out, head, outputs),
+    )
 
 
 def _panels(matrix: jax.Array) -> jax.Array:
-    """[..., rows, columns] to [..., panels, rows, PANEL]."""
+    """[..., rows, columns] to [..., panels, rows, PANEL], or of bfloat16 to [..., panels, rows / 2, PANEL, 2]."""
+    abreast = 2 if matrix.dtype == jnp.bfloat16 else 1
     *outer, rows, columns = matrix.shape
-    padded = jnp.pad(matrix, [(0, 0)] * (len(outer) + 1) + [(0, -columns % PANEL)])
-    return jnp.moveaxis(padded.reshape(*outer, rows, -1, PANEL), -2, -3)
+    padded = jnp.pad(matrix, [(0, 0)] * len(outer) + [(0, -rows % abreast), (0, -columns % PANEL)])
+    cut = padded.reshape(*outer, -1, abreast, padded.shape[-1] // PANEL, PANEL)
+    panels = jnp.moveaxis(cut, (-4, -3, -2, -1), (-3, -1, -4, -2))
+    return panels if abreast > 1 else panels[..., 0]
 
 
-def _natural(panels: jax.Array, columns: int) -> jax.Array:
+def _natural(panels: jax.Array, rows: int, columns: int) -> jax.Array:
     """The inverse of `_panels`, float32."""
-    *outer, _, rows, _ = panels.shape
-    return jnp.moveaxis(panels, -3, -2).reshape(*outer, rows, -1)[..., :columns].astype(jnp.float32)
+    abreast = panels if panels.dtype == jnp.bfloat16 else panels[..., None]
+    cut = jnp.moveaxis(abreast, (-3, -1, -4, -2), (-4, -3, -2, -1))
+    natural = cut.reshape(*cut.shape[:-4], cut.shape[-4] * cut.shape[-3], -1)
+    return natural[..., :rows, :columns].astype(jnp.float32)
 
 
 def condition_table(

@@ -43,6 +43,7 @@ struct Random {
   }
 
   Matrix matrix(int stack, int rows, int columns, bool bf16) {
+    if (bf16) rows += rows % 2;
     const int64_t count = static_cast<int64_t>(stack) * rows * ((columns + 31) / 32 * 32);
     float* values = floats(count, 0.1f);
     if (!bf16) return {values, false};
@@ -72,7 +73,7 @@ struct Random {
     call.whitening = matrix(1, call.inputs, call.inputs, false);
     call.front = matrix(1, call.inputs, C, false);
     call.embedding = floats(static_cast<int64_t>(call.taps) * 256 * C, 0.1f);
-    call.dilated = matrix(call.layers, call.width * C, 2 * C, bf16);
+    call.dilated = matrix(call.layers * call.width, C, 2 * C, bf16);
     call.residual = matrix(call.layers, C, C, bf16);
     call.skip = matrix(call.layers, C, call.skip_channels, bf16);
     call.head = matrix(1, call.skip_channels, call.head_channels, bf16);
@@ -186,6 +187,9 @@ int main() {
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq"))
     loops.push_back(&wavesynth::avx512_loop);
+#endif
+#ifdef WAVESYNTH_BF16
+  if (__builtin_cpu_supports("avx512bf16")) loops.push_back(&wavesynth::avx512bf16_loop);
 #endif
   for (const Loop* loop : loops) {
     for (int shape = 0; shape < 150; ++shape)
