@@ -15,7 +15,8 @@ import pytest
 import soundfile
 
 import wavesynth
-from wavesynth.__main__ import COMMANDS, main
+from wavesynth.__main__ import main
+from wavesynth.commands import COMMANDS
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

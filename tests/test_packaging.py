@@ -30,7 +30,9 @@ LAYERS = (
     {"runs", "previews", "exports"},
     {"api"},
     {"__init__"},
-    {"__main__", "demo"},
+    {"demo"},
+    {"commands"},
+    {"__main__"},
 )
 # Slow to import, or not always installed: imported in the function that uses them.
 IMPORTED_WHERE_USED = {
@@ -153,8 +155,9 @@ def test_no_file_is_called_utils() -> None:
     assert not [path for path in texts() if path.name in {"utils.py", "util.py", "helpers.py"}]
 
 
-def test_the_link_to_the_kernels_is_relative() -> None:
-    assert os.readlink(ROOT / "wavesynth" / "kernels") == os.path.join("..", "kernels")
+@pytest.mark.parametrize("name", ["kernels", "checkpoints"])
+def test_links_are_relative(name: str) -> None:
+    assert os.readlink(ROOT / "wavesynth" / name) == os.path.join("..", name)
 
 
 def test_what_is_tested_is_whole() -> None:

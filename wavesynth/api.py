@@ -112,12 +112,13 @@ def train(
 def load(run: PathName) -> Synth:
     """The synth that a run (or a published folder of config.json and model.safetensors) holds.
 
-    Nothing in the folder is executed. A file that is missing, damaged or of another version is a UserError.
+    run: the folder, or the name of one that comes with wavesynth, such as "checkpoints/notes". Nothing in it is executed. A
+    file that is missing, damaged or of another version is a UserError.
 
     >>> synth = load("runs/drums")
     """
     enable_compile_cache()
-    run = Path(run)
+    run = runs.located(Path(run))
     family, _ = runs.read(run)
     shapes = family.published(family.shapes()) | family.memory_shapes()
     return Synth(family, checkpoints.read_weights(run, shapes))
@@ -210,13 +211,13 @@ def evaluate(
 
 def config_of(run: PathName) -> Config:
     """The config that a run was begun with."""
-    family, training = runs.read(Path(run))
+    family, training = runs.read(runs.located(Path(run)))
     return Config(family.name, family.model, training)
 
 
 def describe(run: PathName) -> str:
     """What a run holds, in a few lines."""
-    run = Path(run)
+    run = runs.located(Path(run))
     family, training = runs.read(run)
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(family.published(family.shapes())))
     material = family.material

@@ -15,6 +15,7 @@ from wavesynth.families import Family, family_type
 from wavesynth.training import checkpoints
 
 CONFIG, SOURCE = "config.json", "source.json"
+PUBLISHED = Path(__file__).parent / "checkpoints"
 _BEGINNING = ("shards", "shards.partial", "shards.report.json", "source.json", "source.json.tmp", "config.json.tmp")
 
 
@@ -46,11 +47,26 @@ def write(run: Path, family: Family, training: TrainingConfig) -> None:
     checkpoints.replace(run / CONFIG, text.encode())
 
 
+def located(run: Path) -> Path:
+    """The folder of a run; of a published one, "checkpoints/NAME", the one that comes with wavesynth."""
+    if run.parts[:1] == (PUBLISHED.name,) and not run.exists():
+        return PUBLISHED.joinpath(*run.parts[1:])
+    return run
+
+
+def published() -> list[str]:
+    """The runs that come with wavesynth, "checkpoints/NAME" each."""
+    return sorted(f"{PUBLISHED.name}/{path.parent.name}" for path in PUBLISHED.glob(f"*/{CONFIG}"))
+
+
 def read(run: Path) -> tuple[Family, TrainingConfig]:
     """The family that a run is of, and how it is trained; a UserError says what is wrong with config.json."""
     path = run / CONFIG
     if not path.exists():
-        raise UserError(f"run is {str(run)!r}, which holds no {CONFIG}: name the folder that training wrote")
+        raise UserError(
+            f"run is {str(run)!r}, which holds no {CONFIG}: name the folder that training wrote, or one that comes with "
+            f"wavesynth ({', '.join(published())})"
+        )
     try:
         content = json.loads(path.read_text())
     except ValueError as error:

@@ -65,6 +65,31 @@ def test_the_report_tells_everything(sounds: Path, tmp_path: Path):
         assert line in str(report)
 
 
+def test_pitches_are_heard_where_names_tell_none(tmp_path: Path):
+    notes = Path(prepare_module.__file__).parents[1] / "demo" / "sounds"
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    for name, label, pitch in (("one", "flute", 60), ("two", "cello", 60), ("cello_C2", "flute", 63)):
+        shutil.copy(next(notes.glob(f"{label}/*_{pitch:03d}_*.flac")), folder / f"{name}.flac")
+    shutil.copy(next(notes.glob("kick/*.flac")), folder / "dull.flac")
+    report = prepare(folder, tmp_path / "shards", track_pitch=True, progress=False)
+    found = {clip.file: clip.pitch for clip in Shards.open(tmp_path / "shards").clips}
+    assert found["one.flac"] == pytest.approx(60, abs=0.3)
+    assert found["two.flac"] == pytest.approx(60, abs=0.3)
+    assert found["cello_C2.flac"] == 36  # what a name tells counts
+    assert report.remarks[-1].startswith("pitches were heard in 2 of the 3 clips")
+    assert found["dull.flac"] is None
+    with pytest.raises(UserError, match="track_pitch True"):
+        prepare(folder, tmp_path / "shards", progress=False)
+
+
+def test_tracking_without_its_extra_says_so(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prepare_module.pitches, "available", lambda: False)
+    with pytest.raises(UserError, match=r"wavesynth-jax\[pitch\]"):
+        prepare(sounds, tmp_path / "shards", track_pitch=True, progress=False)
+    assert not (tmp_path / "shards").exists()
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 def test_workers_change_nothing(sounds: Path, tmp_path: Path, expected: dict[str, bytes], workers: int):
     prepare(sounds, tmp_path / "shards", workers=workers, progress=False)

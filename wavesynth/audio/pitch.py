@@ -17,6 +17,12 @@ def available() -> bool:
     return importlib.util.find_spec("swift_f0") is not None
 
 
+def check_available() -> None:
+    """A UserError where pitches cannot be tracked."""
+    if not available():
+        raise UserError("tracking pitches needs swift-f0: pip install 'wavesynth-jax[pitch]'")
+
+
 def median_pitch(samples: np.ndarray, sample_rate: int) -> float | None:
     """The median over time of a sound's pitch, a MIDI number with fractions (69 is 440 Hz); None where it has none.
 
@@ -26,8 +32,7 @@ def median_pitch(samples: np.ndarray, sample_rate: int) -> float | None:
     >>> round(median_pitch(tone, 16_000), 1)                                # doctest: +SKIP
     69.0
     """
-    if not available():
-        raise UserError("tracking pitches needs swift-f0: pip install 'wavesynth-jax[pitch]'")
+    check_available()
     tracked = _detector().detect(np.asarray(samples, np.float32), sample_rate)
     sure = tracked.confidence >= SURE
     if sure.sum() < LEAST_FRAMES:

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from wavesynth.audio.names import display
 from wavesynth.data.corpus import SourceFile
 from wavesynth.data.report import Report
@@ -123,6 +125,10 @@ class Partial:
                 digest.update(block)
                 rest -= len(block)
         return digest.hexdigest()
+
+    def samples(self, shard: int, offset: int, length: int) -> np.ndarray:
+        """`length` samples of a data file, from sample `offset` on, int16."""
+        return np.fromfile(self.folder / shard_name(shard), "<i2", length, offset=2 * offset)
 
     def finish(self, manifest: Manifest, report: Report) -> None:
         """Writes manifest and report, and gives the folder its name, in place of the shards that were there."""

@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wavesynth.audio import pitch as pitches
 from wavesynth.audio.files import check_sample_rate
 from wavesynth.audio.names import display
+from wavesynth.audio.pcm import to_float
 from wavesynth.data.corpus import Corpus, scan
 from wavesynth.data.decoding import decode_all
 from wavesynth.data.partial import JOURNAL, Outcome, Partial, partial_folder
@@ -24,6 +26,7 @@ from wavesynth.errors import UserError
 __all__ = ["Report", "prepare"]
 
 _OWN = (MANIFEST, REPORT, JOURNAL, ".DS_Store", "Thumbs.db", "desktop.ini")
+TRACKED_SECONDS = 4.0  # of a clip in which its pitch is looked for
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -34,6 +37,7 @@ def prepare(
     sample_rate: int = 16_000,
     valid: float = 0.1,
     test: float = 0.1,
+    track_pitch: bool = False,
     workers: int | None = None,
     force: bool = False,
     progress: bool = True,
@@ -51,6 +55,7 @@ def prepare(
         sample_rate: Hz, 1,000 to 768,000.
         valid: share of the clips kept for validation, in [0, 1).
         test: share of the clips kept for testing, in [0, 1).
+        track_pitch: for single notes whose names tell no pitch: it is heard in their first seconds (extra `pitch`).
         workers: files decoded at the same time; None means one per processor.
         force: replaces shards that are there, once the new ones are complete.
         progress: shows a bar and what is going on, on stderr.
@@ -68,6 +73,8 @@ def prepare(
     _check_shares(valid, test)
     if workers is not None and workers < 1:
         raise UserError(f"workers={workers}: give 1 or more, or nothing for one per processor")
+    if track_pitch:
+        pitches.check_available()
     target = Path(shards)
     if target.is_symlink() or target.name in ("", ".."):
         target = target.resolve()  # the work is done beside the real folder
@@ -81,6 +88,7 @@ def prepare(
     # PyAV decides which formats are read: once it is there, what was refused for the lack of it is worth another try.
     formats = importlib.util.find_spec("av") is not None
     settings = {"sample_rate": int(sample_rate), "valid": float(valid), "test": float(test), "formats": formats}
+    settings |= {"track_pitch": bool(track_pitch)}
     if target.exists() and (force or not (target / MANIFEST).exists()):
         _check_replaceable(target)
     if target.exists() and any(target.iterdir()) and not force:
@@ -119,7 +127,7 @@ def _up_to_date(target: Path, settings: dict[str, Any], corpus: Corpus) -> Repor
     if not (target / MANIFEST).exists():
         raise UserError(f"{display(target)} holds no whole shards: give --force (force=True) to replace it")
     manifest = Shards.open(target).manifest
-    then = manifest.settings
+    then = {"track_pitch": False} | manifest.settings
     if other := [f"{name} {then.get(name)}" for name in settings if then.get(name) != settings[name]]:
         why = f"was made with {', '.join(other)}"
     elif manifest.source != corpus.fingerprint:
@@ -144,6 +152,9 @@ def _make(corpus: Corpus, target: Path, settings: dict[str, Any], workers: int, 
                 _say(progress, f"continuing an interrupted run: {done:,} of {len(corpus.files):,} files are done")
             _decode_all(corpus, partial, settings["sample_rate"], workers, progress)
             clips, remarks = _clips(corpus, partial, settings)
+            if settings["track_pitch"]:
+                clips, remark = _tracked(clips, partial, settings["sample_rate"], progress)
+                remarks = [*remarks, remark]
             report = _report(corpus, partial, clips, remarks, settings["sample_rate"])
             _check_refusals(report, corpus, partial, target)
             labels = tuple(sorted({clip.label for clip in clips if clip.label is not None}))
@@ -199,6 +210,22 @@ def _clips(corpus: Corpus, partial: Partial, settings: dict[str, Any]) -> tuple[
         clips = [replace(part, sha256=partial.digest(part.shard, part.offset, part.length)) for part in clips]
         remarks = ["there is one clip only: its last tenth is for validation"]
     return clips, remarks
+
+
+def _tracked(
+    clips: list[ClipRecord], partial: Partial, sample_rate: int, progress: bool
+) -> tuple[list[ClipRecord], str]:
+    """The clips with the pitches that are heard in those of unknown pitch, and a remark on how many those are."""
+    from tqdm import tqdm
+
+    unknown = [index for index, clip in enumerate(clips) if clip.pitch is None]
+    clips = list(clips)
+    for index in tqdm(unknown, unit="clip", desc="pitch", disable=not progress):
+        clip = clips[index]
+        heard = partial.samples(clip.shard, clip.offset, min(clip.length, round(TRACKED_SECONDS * sample_rate)))
+        clips[index] = replace(clip, pitch=pitches.median_pitch(to_float(heard), sample_rate))
+    deaf = sum(clips[index].pitch is None for index in unknown)
+    return clips, f"pitches were heard in {len(unknown) - deaf} of the {len(unknown)} clips whose names tell none"
 
 
 def _report(corpus: Corpus, partial: Partial, clips: list[ClipRecord], remarks: list[str], sample_rate: int) -> Report:

@@ -1,4 +1,5 @@
-"""The demo: from the sounds that come with wavesynth to a trained instrument, a few wavs and a page to judge them by."""
+"""The demo: a morph by the published model, and from the sounds that come with wavesynth to trained instruments, a few wavs and
+a page to judge them by."""
 
 import shutil
 import time
@@ -18,6 +19,9 @@ from wavesynth.synth import Synth
 from wavesynth.timbre.timbre import Timbre
 
 SOUNDS = Path(__file__).parent / "sounds"
+PUBLISHED = "checkpoints/notes"
+ENDS = ("cello", "trumpet")  # neither of them is among what the published model learned
+BETWEEN = 9
 PRESET = "wavenet-tiny"
 NOTES = ("flute", "cello", "trumpet", "church-organ")
 DRUMS = ("kick", "snare")
@@ -33,7 +37,7 @@ GRID = 4  # rows and columns
 
 
 def run(out: Path, *, steps: int | None = None, force: bool = False) -> Path:
-    """Trains two models, samples, morphs, and leaves OUT/index.html; returns its path.
+    """Morphs, trains two models, samples, and leaves OUT/index.html; returns its path.
 
     steps: of either training, in place of its own. force: replace an earlier demo. About four minutes on two cores.
     """
@@ -44,24 +48,29 @@ def run(out: Path, *, steps: int | None = None, force: bool = False) -> Path:
             )
         shutil.rmtree(out)
     began = time.perf_counter()
-    _say(f"1 of 6  prepare: {SOUNDS}")
+    ends = [_note(label) for label in ENDS]
+    _say(f"1 of 7  morph: from {ends[0].name} to {ends[1].name}, by {PUBLISHED}")
+    published = api.load(PUBLISHED)
+    between = dict(zip(_steps(BETWEEN), published.morph(*ends, steps=BETWEEN), strict=True))
+    _say(f"2 of 7  prepare: {SOUNDS}")
     print(prepare(SOUNDS, out / "shards", sample_rate=SAMPLE_RATE, test=0.0, progress=False))
-    _say(f"2 of 6  train: the preset {PRESET}, on everything just prepared")
+    _say(f"3 of 7  train: the preset {PRESET}, on everything just prepared")
     synth = api.train(out / "shards", out / "run", preset(PRESET), steps=steps)
-    _say(f"3 of 6  sample: {', '.join(NOTES + DRUMS)}")
+    _say(f"4 of 7  sample: {', '.join(NOTES + DRUMS)}")
     sampled = {label: synth.sample(1, 1.0, label=label, pitch=PITCH, temperature=0.8)[0] for label in NOTES}
     sampled |= {label: synth.sample(1, 0.5, label=label, temperature=0.8)[0] for label in DRUMS}
-    _say(f"4 of 6  morph: from {MORPH[0]} to {MORPH[1]} in {STEPS} steps")
+    _say(f"5 of 7  morph: from {MORPH[0]} to {MORPH[1]} in {STEPS} steps")
     morph = synth.morph(*MORPH, steps=STEPS, seconds=1.0, pitch=PITCH, temperature=0.8)
-    steps_named = {f"{index} of {STEPS - 1}": sound for index, sound in enumerate(morph)}
+    steps_named = dict(zip(_steps(STEPS), morph, strict=True))
     drums = _train_drums(out, steps)
-    _say(f"6 of 6  sample: {', '.join(DRUM_KIT)}, and a grid between them")
+    _say(f"7 of 7  sample: {', '.join(DRUM_KIT)}, and a grid between them")
     made = [list(drums.sample(EACH, label=label)) for label in DRUM_KIT]
     grid = drums.grid(_corners(drums), size=GRID)
     page = write_page(
         out,
         "wavesynth: the demo",
         [
+            _section(out, published, "between", f"From {ends[0].name} to {ends[1].name}, by {PUBLISHED}", between),
             _section(out, synth, "sampled", "What the model makes, given a label and a pitch", sampled),
             _section(out, synth, "real", "What it was trained on: the same labels", _real(synth)),
             _section(out, synth, "morph", f"From {MORPH[0]} to {MORPH[1]}", steps_named),
@@ -81,9 +90,10 @@ def run(out: Path, *, steps: int | None = None, force: bool = False) -> Path:
             ),
         ],
         introduction=(
-            f"A WaveNet of {synth.num_parameters:,} parameters, trained from nothing on {len(list(SOUNDS.rglob('*.flac')))} "
-            f"sounds, and a WaveGAN of {drums.num_parameters:,} on the drums among them; all of this took "
-            f"{time.perf_counter() - began:.0f} seconds. They are small and young: expect much noise. "
+            f"The way between two sounds is by {PUBLISHED}, an autoencoder that has learned neither instrument. All "
+            f"else was made now: a WaveNet of {synth.num_parameters:,} parameters, trained from nothing on "
+            f"{len(list(SOUNDS.rglob('*.flac')))} sounds, and a WaveGAN of {drums.num_parameters:,} on the drums among them; "
+            f"all of this took {time.perf_counter() - began:.0f} seconds. They are small and young: expect much noise. "
             "Train longer, and on your own sounds: wavesynth train FOLDER RUN."
         ),
     )
@@ -93,7 +103,7 @@ def run(out: Path, *, steps: int | None = None, force: bool = False) -> Path:
 
 def _train_drums(out: Path, steps: int | None) -> Synth:
     """A WaveGAN of the drums, at the rate that they have: most of a hat lies above the 4 kHz that the WaveNet knows."""
-    _say(f"5 of 6  train: the preset {DRUM_PRESET}, on {', '.join(DRUM_KIT)}")
+    _say(f"6 of 7  train: the preset {DRUM_PRESET}, on {', '.join(DRUM_KIT)}")
     for label in DRUM_KIT:
         shutil.copytree(SOUNDS / label, out / "drum-sounds" / label)
     print(prepare(out / "drum-sounds", out / "drum-shards", test=0.0, progress=False))
@@ -104,6 +114,15 @@ def _train_drums(out: Path, steps: int | None) -> Synth:
         training=replace(config.training, batch_size=min(config.training.batch_size, DRUM_BATCH)),
     )
     return api.train(out / "drum-shards", out / "drum-run", config, steps=steps or DRUM_STEPS)
+
+
+def _steps(count: int) -> list[str]:
+    return [f"{index} of {count - 1}" for index in range(count)]
+
+
+def _note(label: str) -> Path:
+    """The first shipped sound of a label at the demo's pitch."""
+    return next(iter(sorted((SOUNDS / label).glob(f"*_{PITCH:03d}_*.flac"))))
 
 
 def _corners(drums: Synth) -> list[Timbre]:
@@ -144,7 +163,7 @@ def _section(
 
 def _real(synth: Synth) -> dict[str, np.ndarray]:
     """One shipped sound for each sampled one."""
-    named = {label: next(iter(sorted((SOUNDS / label).glob(f"*_{PITCH:03d}_*.flac")))) for label in NOTES}
+    named = {label: _note(label) for label in NOTES}
     named |= {label: next(iter(sorted((SOUNDS / label).glob("*.flac")))) for label in DRUMS}
     return {label: files.read(path, synth.sample_rate) for label, path in named.items()}
 
