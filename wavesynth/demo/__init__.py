@@ -20,7 +20,7 @@ from wavesynth.timbre.timbre import Timbre
 
 SOUNDS = Path(__file__).parent / "sounds"
 PUBLISHED = "checkpoints/notes"
-ENDS = ("cello", "trumpet")  # neither of them is among what the published model learned
+ENDS = ("cello", "trumpet")
 BETWEEN = 9
 PRESET = "wavenet-tiny"
 NOTES = ("flute", "cello", "trumpet", "church-organ")
@@ -90,8 +90,8 @@ def run(out: Path, *, steps: int | None = None, force: bool = False) -> Path:
             ),
         ],
         introduction=(
-            f"The way between two sounds is by {PUBLISHED}, an autoencoder that has learned neither instrument. All "
-            f"else was made now: a WaveNet of {synth.num_parameters:,} parameters, trained from nothing on "
+            f"The way between two sounds is by {PUBLISHED}, an autoencoder that comes with wavesynth. All else was made "
+            f"now: a WaveNet of {synth.num_parameters:,} parameters, trained from nothing on "
             f"{len(list(SOUNDS.rglob('*.flac')))} sounds, and a WaveGAN of {drums.num_parameters:,} on the drums among them; "
             f"all of this took {time.perf_counter() - began:.0f} seconds. They are small and young: expect much noise. "
             "Train longer, and on your own sounds: wavesynth train FOLDER RUN."

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from wavesynth.audio.spectral import stft_magnitude
-from wavesynth.config import check_at_least_one
+from wavesynth.config import check_at_least_one, check_choice
 from wavesynth.errors import UserError
 from wavesynth.models.layers import zeros
 from wavesynth.models.polyphase import strided
@@ -20,6 +20,7 @@ from wavesynth.models.polyphase import strided
 SPECTRAL_FLOOR = 1e-3  # of a magnitude, 60 dB below full scale: what is quieter looks alike to the spectral critics
 PERIOD_STRIDE, PERIOD_WIDTH = 3, 5  # of the convolutions of the critics of periods
 SPECTRAL_WIDTH = 5  # frames
+Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,24 @@ class CriticsConfig:
     period_channels: int = 16
     spectral_windows: tuple[int, ...] = (256, 1024)
     spectral_channels: int = 64
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         check_at_least_one(self, "widest", "kernel_width")
+        check_choice(self, "dtype", Dtype)
+        for name in ("critic_channels", "phase_shuffle"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must not be negative; 0 is for none")
         if not (self.critic_channels or self.periods or self.spectral_windows):
             raise UserError("critic_channels is 0 and there are no periods and no spectral_windows: give it one critic")
         if any(window % 4 or window < 16 for window in self.spectral_windows):
             raise UserError(f"spectral_windows is {self.spectral_windows}: each must be a multiple of 4, at least 16")
+        if self.periods and min(self.periods) < 2:
+            raise UserError(f"periods is {self.periods}: each must be at least 2; critic_channels is for period 1")
+        if self.periods:
+            check_at_least_one(self, "period_channels")
+        if self.spectral_windows:
+            check_at_least_one(self, "spectral_channels")
 
 
 def normal(rngs: nnx.Rngs, *shape: int, gain: float = 1.0) -> nnx.Param:

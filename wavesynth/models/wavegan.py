@@ -13,13 +13,12 @@ sample. With pitches, the wanted pitch's harmonics enter beside the noise (see `
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from wavesynth.config import check_at_least_one, check_choice
+from wavesynth.config import check_at_least_one
 from wavesynth.errors import UserError
 from wavesynth.models.critics import CriticsConfig, normal, plus
 from wavesynth.models.excitation import excitation, white
@@ -69,10 +68,9 @@ class WaveGANConfig(CriticsConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least_one(self, "latent", "channels")
-        check_choice(self, "dtype", Literal["float32", "bfloat16"])
         if self.length < 0:
             raise UserError(f"length is {self.length}: it must not be negative; 0 is for what `seconds` comes to")
-        for name in ("style_channels", "noise_channels", "output_filter", "critic_channels", "phase_shuffle"):
+        for name in ("style_channels", "noise_channels", "output_filter"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}: it must not be negative; 0 is for none")
         if not 0 < self.level < math.inf:
@@ -81,12 +79,6 @@ class WaveGANConfig(CriticsConfig):
             raise UserError(f"seconds is {self.seconds}: it must be above 0 and finite")
         if not self.strides or min(self.strides) < 2:
             raise UserError(f"strides is {self.strides}: give at least one, each at least 2")
-        if self.periods and min(self.periods) < 2:
-            raise UserError(f"periods is {self.periods}: each must be at least 2; critic_channels is for period 1")
-        if self.periods:
-            check_at_least_one(self, "period_channels")
-        if self.spectral_windows:
-            check_at_least_one(self, "spectral_channels")
         if self.length % self.hop:
             raise UserError(
                 f"length is {self.length}, which the strides' product {self.hop} does not divide: "
