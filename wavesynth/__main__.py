@@ -12,22 +12,16 @@ from wavesynth.errors import UserError
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit status. A user's error is one line on stderr and status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_overview())
-        return 0
-    name, *rest = arguments
-    if name == "--version":
-        import wavesynth
-
-        print(f"wavesynth {wavesynth.__version__}")
-        return 0
-    if name not in COMMANDS:
+    name, *rest = arguments or ["--help"]
+    commands = {"-h": _overview, "--help": _overview, "--version": _version} | COMMANDS
+    if name not in commands:
         print(f"wavesynth: {name!r} is not a command: see wavesynth --help", file=sys.stderr)
         return 2
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"wavesynth {name}: {message}", file=sys.stderr)
-            COMMANDS[name](rest)
+            commands[name](rest)
+            sys.stdout.flush()
     except UserError as error:
         print(f"wavesynth {name}: {error}", file=sys.stderr)
         return 2
@@ -44,15 +38,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _overview() -> str:
-    lines = [
-        "wavesynth: a folder of sounds becomes an instrument",
-        "",
-        "usage: wavesynth COMMAND ... (--help for each)",
-        "",
-    ]
-    lines += [f"  {name:8} {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
-    return "\n".join(lines)
+def _overview(_: list[str]) -> None:
+    print("wavesynth: a folder of sounds becomes an instrument\n\nusage: wavesynth COMMAND ... (--help for each)\n")
+    for name, command in COMMANDS.items():
+        print(f"  {name:8} {(command.__doc__ or '').splitlines()[0]}")
+
+
+def _version(_: list[str]) -> None:
+    import wavesynth
+
+    print(f"wavesynth {wavesynth.__version__}")
 
 
 if __name__ == "__main__":

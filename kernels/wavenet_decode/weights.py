@@ -164,6 +164,7 @@ def _natural(panels: jax.Array, rows: int, columns: int) -> jax.Array:
     return natural[..., :rows, :columns].astype(jnp.float32)
 
 
+@partial(jax.jit, static_argnames="spec")
 def condition_table(
     params: dict[str, Any], spec: DecodeSpec, vector: jax.Array | None, frames: jax.Array | None
 ) -> jax.Array | None:

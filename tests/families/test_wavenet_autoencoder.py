@@ -18,7 +18,7 @@ from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.families import Request, bind, preset, wavenet
 from wavesynth.families.wavenet_autoencoder import PIECE, NoisyLikelihood, WaveNetAutoencoderFamily
-from wavesynth.kernels.wavenet_decode import Conditioning, silent_cache, wavenet_decode
+from wavesynth.kernels.wavenet_decode import silent_cache, wavenet_decode
 from wavesynth.models.likelihoods import quantize
 from wavesynth.models.wavenet_autoencoder import WaveNetAutoencoderConfig
 from wavesynth.training import journal
@@ -89,13 +89,13 @@ class Forced:
     def log_prob(self, request: Request, samples: np.ndarray, implementation: str | None) -> np.ndarray:
         """Nats [T] of samples [T] under what `stream` would have decoded with."""
         self.family.stream(self.params, request)
-        asked, table = self.asked, self.asked["table"]
+        asked, told = self.asked, self.asked["told"]
         prime = np.zeros(0, np.float32) if asked["prime"] is None else asked["prime"]
         forced = np.concatenate([prime, samples])
         place = np.arange(len(forced)) - len(prime)
-        index = np.clip(place // asked["hop_length"] + asked["frames_before"], 0, len(table) - 1)
+        cache = silent_cache(asked["weights"], 1, told.table(np.zeros(1, int))[0])
         decoded = wavenet_decode(
-            asked["weights"], silent_cache(asked["weights"], 1, table[0]), Conditioning(table, jnp.asarray(index)),
+            asked["weights"], cache, told.at(place),
             jnp.zeros((len(forced), 2, 1)), periods=asked["periods"], forced=jnp.asarray(forced)[:, None], log_probs=True,
             implementation=implementation,
         )  # fmt: skip

@@ -21,7 +21,7 @@ from wavesynth.models.functional import initialize, pure
 from wavesynth.models.layers import one_hot
 from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax, quantize
 from wavesynth.models.wavenet import WaveNet, WaveNetConfig
-from wavesynth.sampling.autoregressive import stream
+from wavesynth.sampling.autoregressive import Told, stream
 from wavesynth.timbre.refine import refine
 from wavesynth.training.likelihood import Likelihood
 from wavesynth.training.objective import Batch
@@ -144,10 +144,18 @@ class WaveNetFamily(Family):
     ) -> Iterator[np.ndarray]:
         """Samples for ever by the decoder of these parameters, under conditions as its network takes them."""
         model, spec = self.model, DecodeSpec.of(self.model)
+        moving = [part for part in (vector, frames) if part is not None and part.ndim == 3 and part.shape[1] > 1]
+
+        def table(rows: np.ndarray) -> jax.Array:
+            own = (part[:, rows] if any(part is one for one in moving) else part for part in (vector, frames))
+            return condition_table(params, spec, *own)
+
+        told = None
+        if vector is not None or frames is not None:
+            told = Told(table, moving[0].shape[1] if moving else 1, self._frames_before, model.hop_length)
         return stream(
             pack(params, spec, request.dtype or model.dtype), request.n, request.seed, alike=request.alike,
-            strategy=request.strategy, table=condition_table(params, spec, vector, frames),
-            frames_before=self._frames_before, hop_length=model.hop_length,
+            strategy=request.strategy, told=told,
             periods=self._periods(pitch_and_start(request)[0]) if model.taps_ago else None,
             implementation=request.implementation,
             prime=None if request.prime is None else request.prime[-self.context :],

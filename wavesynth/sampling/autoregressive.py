@@ -1,7 +1,8 @@
 """Endless sampling from a WaveNet in chunks of constant size, over the op that decodes them."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,29 @@ from wavesynth.sampling.strategies import Strategy
 CHUNK = 1_024  # samples a call: long enough to hide its cost, short enough to stop, write and play in between
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a network is told in time, in frames of which the first and the last are held.
+
+    table: some frames, int [K], to what the layers are told in them, [K, L, batch, 2 C]; so a long sound's conditions are
+    projected as it goes on. num_frames: how many there are. before: how many of them lie before the first sample that is
+    made. hop_length: samples that each lasts.
+    """
+
+    table: Callable[[np.ndarray], jax.Array]
+    num_frames: int
+    before: int
+    hop_length: int
+
+    def at(self, place: np.ndarray) -> Conditioning:
+        """What is told in a run of samples, the first that is made being number 0; of as many frames for any such run."""
+        index = place // self.hop_length + self.before
+        count = min(self.num_frames, (len(place) - 1) // self.hop_length + 2)
+        first = int(np.clip(index[0], 0, self.num_frames - count))
+        table = self.table(first + np.arange(count))
+        return Conditioning(table, jnp.asarray(np.clip(index - first, 0, count - 1), jnp.int32))
+
+
 def stream(
     weights: DecodeWeights,
     batch: int,
@@ -20,10 +44,8 @@ def stream(
     *,
     alike: bool = False,
     strategy: Strategy = Strategy(),
-    table: jax.Array | None = None,
+    told: Told | None = None,
     periods: jax.Array | None = None,
-    frames_before: int = 0,
-    hop_length: int = 1,
     prime: np.ndarray | None = None,
     implementation: str | None = None,
 ) -> Iterator[np.ndarray]:
@@ -31,17 +53,12 @@ def stream(
 
     Row i depends on (seed, i) alone and not on how many rows there are: each has its own stream of uniforms. alike: all
     have that of row 0.
-    table: conditioning [F, L, batch, 2 C], a frame every `hop_length` samples, the first and last held; None for none.
-    frames_before: how many of its frames lie before the first sample that is made.
     prime: float32 [P]; every row goes on from it. It is not part of what is yielded.
     """
-    cache = silent_cache(weights, batch, None if table is None else table[0])
+    cache = silent_cache(weights, batch, None if told is None else told.table(np.zeros(1, int))[0])
 
     def conditioning(place: np.ndarray) -> Conditioning | None:
-        if table is None:
-            return None
-        index = np.clip(place // hop_length + frames_before, 0, len(table) - 1)
-        return Conditioning(table, jnp.asarray(index, jnp.int32))
+        return None if told is None else told.at(place)
 
     primer = np.zeros(0, np.float32) if prime is None else prime
     for start in range(0, len(primer), CHUNK):
