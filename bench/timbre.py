@@ -11,7 +11,7 @@ Reconstruction, of held-out sounds of at most 2 seconds, by what is decoded of w
   hardly be heard counts as much as a note.
 - in_tune_percent: the sounds that a pitch tracker hears within 50 cents of what it hears in the recording, of those of which it
   hears a pitch (extra `pitch`).
-- kept_percent: of sounds decoded 12 semitones up and down, those that a classifier (--classifier, of the same labels) takes
+- kept_percent: of sounds decoded 12 semitones down, and up, those that a classifier (--classifier, of the same labels) takes
   for their label; beside it the same of the recordings, and of sounds decoded at their own pitch. Those within the range of
   the label's training sounds are counted once more by themselves: the classifier has heard no others.
 
@@ -48,7 +48,7 @@ def spectrum(sound: jax.Array, rate: int, floor: float) -> jax.Array:
     return log_mel(sound, rate, MelSettings(floor_db=floor))
 
 
-def heard(sound: np.ndarray, length: int, rate: int, floor: float) -> np.ndarray:
+def spectrogram(sound: np.ndarray, length: int, rate: int, floor: float) -> np.ndarray:
     """The log-mel spectrogram of a sound with silence behind it, so that one program serves all."""
     return np.asarray(spectrum(np.pad(sound[:length], (0, length - len(sound[:length]))), rate, floor))
 
@@ -78,7 +78,7 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
         frames = num_frames(len(sound), DEFAULT_MEL.hop)
         for floor in FLOORS:
             wanted, *rest = (
-                heard(one, longest, rate, floor)[:frames] for one in (sound, made, *library.get(record.label, []))
+                spectrogram(one, longest, rate, floor)[:frames] for one in (sound, made, *library.get(record.label, []))
             )
             apart = [float(np.abs(one - wanted).mean()) for one in rest]
             distances.setdefault((floor, "reconstruction"), []).append(apart[0])

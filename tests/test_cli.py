@@ -274,13 +274,12 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr(demo, "DRUM_STEPS", 2)
     assert main(["demo", str(tmp_path / "demo")]) == 0
     said = capsys.readouterr()
-    assert all(f"{i} of 6" in said.out for i in range(1, 7))
+    assert all(f"{i} of 7" in said.out for i in range(1, 8))
     page = (tmp_path / "demo" / "index.html").read_text()
     wavs = list((tmp_path / "demo").glob("*/*.wav"))
-    assert {folder: sum(wav.parent.name == folder for wav in wavs) for folder in ("drums", "real-drums", "grid")} == {
-        "drums": 6, "real-drums": 6, "grid": 16,
-    }  # fmt: skip
-    assert len(wavs) >= 15 + 28
+    for folder, count in {"between": 9, "drums": 6, "real-drums": 6, "grid": 16}.items():
+        assert sum(wav.parent.name == folder for wav in wavs) == count
+    assert len(wavs) >= 15 + 28 + 9
     for wav in wavs:
         assert wav.name.replace(" ", "%20") in page or wav.name in page
     assert main(["demo", str(tmp_path / "demo")]) == 2

@@ -49,9 +49,9 @@ def write(run: Path, family: Family, training: TrainingConfig) -> None:
 
 def located(run: Path) -> Path:
     """The folder of a run; of a published one, "checkpoints/NAME", the one that comes with wavesynth."""
-    if run.parts[:1] == (PUBLISHED.name,) and not run.exists():
-        return PUBLISHED.joinpath(*run.parts[1:])
-    return run
+    ours = PUBLISHED.joinpath(*run.parts[1:])
+    known = run.parts[:1] == (PUBLISHED.name,) and (ours / CONFIG).exists()
+    return ours if known and not (run / CONFIG).exists() else run
 
 
 def published() -> list[str]:

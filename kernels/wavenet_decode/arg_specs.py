@@ -29,6 +29,7 @@ TESTED = {
     "mixture": ArgSpec(_small()),
     "mixture-batch-5": ArgSpec(_small(), batch=5),
     "mixture-width-3": ArgSpec(_small(kernel_width=3), batch=5),
+    "mixture-odd": ArgSpec(_small(kernel_width=3, channels=17, skip_channels=23, head_channels=33), batch=5),
     "mixture-mulaw": ArgSpec(_small(quantization="mulaw")),
     "mixture-conditioned": ArgSpec(_small(vector_channels=6, frame_channels=5, hop_length=10), batch=5, frames=7),
     "mixture-global": ArgSpec(_small(vector_channels=6), batch=5),

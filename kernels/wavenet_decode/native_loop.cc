@@ -270,7 +270,8 @@ struct Scratch {
     skip = place(call.skip_channels, skip_stride);
     head = place(call.head_channels, head_stride);
     out = place(call.outputs, out_stride);
-    int widest = call.width * call.channels, unused;
+    int widest = call.inputs, unused;
+    if (call.channels > widest) widest = call.channels;
     if (call.skip_channels > widest) widest = call.skip_channels;
     if (call.head_channels > widest) widest = call.head_channels;
     pairs = reinterpret_cast<int32_t*>(place(widest, unused));

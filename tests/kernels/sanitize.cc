@@ -185,11 +185,12 @@ int main() {
 #ifdef WAVESYNTH_X86
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) loops.push_back(&wavesynth::avx2_loop);
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq"))
+      __builtin_cpu_supports("avx512dq")) {
     loops.push_back(&wavesynth::avx512_loop);
-#endif
 #ifdef WAVESYNTH_BF16
-  if (__builtin_cpu_supports("avx512bf16")) loops.push_back(&wavesynth::avx512bf16_loop);
+    if (__builtin_cpu_supports("avx512bf16")) loops.push_back(&wavesynth::avx512bf16_loop);
+#endif
+  }
 #endif
   for (const Loop* loop : loops) {
     for (int shape = 0; shape < 150; ++shape)

@@ -64,7 +64,7 @@ def test_it_draws_as_the_plain_loop_does(make_case, name, how):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", ["mixture-conditioned", "softmax-width-3", "mixture-periods"])
+@pytest.mark.parametrize("name", ["mixture-conditioned", "softmax-width-3", "mixture-periods", "mixture-odd"])
 def test_bfloat16_weights_equal_the_plain_loop_on_the_same_weights(make_case, instruction_set, name, threads):
     check_scores(make_case(TESTED[name], "bfloat16"), threads)
 

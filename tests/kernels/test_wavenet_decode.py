@@ -16,6 +16,7 @@ from wavesynth.kernels.wavenet_decode import (
 )
 from wavesynth.kernels.wavenet_decode.arg_specs import TESTED
 from wavesynth.kernels.wavenet_decode.reference import pick, restrict
+from wavesynth.kernels.wavenet_decode.weights import unpack
 from wavesynth.models.likelihoods import LogisticMixture, quantize
 
 EPS = np.finfo(np.float32).eps
@@ -41,6 +42,22 @@ def test_log_probs_equal_the_parallel_network_from_sample_0(case, implementation
     terms = case.model.skip_channels + len(case.model.dilations) * case.model.channels
     np.testing.assert_allclose(decoded.log_probs.T, expected, rtol=0, atol=EPS * terms * np.abs(expected).max())
     np.testing.assert_array_equal(decoded.samples.T, case.samples)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["mixture", "mixture-odd", "softmax-width-3"])
+def test_packed_weights_unpack_to_the_parameters(make_case, name, dtype):
+    case = make_case(TESTED[name], dtype)
+    found, params = unpack(case.weights), case.params
+    layers = [params["layers"][str(index)] for index in range(len(case.decode_spec.dilations))]
+    for matrix, expected in (
+        (found.dilated, jnp.stack([layer["dilated"] for layer in layers])),
+        (found.residual, jnp.stack([layer["residual"] for layer in layers])),
+        (found.skip, params["skip"].reshape(found.skip.shape)),
+        (found.head, params["head"]),
+        (found.out, params["out"]),
+    ):
+        np.testing.assert_array_equal(matrix, expected.astype(dtype).astype(jnp.float32))
 
 
 def test_the_silent_cache_is_where_silence_leads(case, implementation):

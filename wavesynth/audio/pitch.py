@@ -9,7 +9,7 @@ import numpy as np
 from wavesynth.errors import UserError
 
 SURE = 0.5  # confidence from which on a frame is voiced (its own threshold)
-LEAST_FRAMES = 3  # of 16 ms each: shorter ones are clicks
+LEAST_FRAMES, FRAME_SECONDS = 3, 0.016  # shorter ones are clicks
 
 
 def available() -> bool:
@@ -33,6 +33,8 @@ def median_pitch(samples: np.ndarray, sample_rate: int) -> float | None:
     69.0
     """
     check_available()
+    if len(samples) < LEAST_FRAMES * FRAME_SECONDS * sample_rate:
+        return None
     tracked = _detector().detect(np.asarray(samples, np.float32), sample_rate)
     sure = tracked.confidence >= SURE
     if sure.sum() < LEAST_FRAMES:

@@ -144,17 +144,15 @@ def _up_to_date(target: Path, settings: dict[str, Any], corpus: Corpus) -> Repor
 def _make(corpus: Corpus, target: Path, settings: dict[str, Any], workers: int, progress: bool) -> Report:
     partial = None
     try:
-        with Partial(target, settings, corpus.files) as partial:
+        decoding = {name: value for name, value in settings.items() if name != "track_pitch"}
+        with Partial(target, decoding, corpus.files) as partial:
             done = len(partial.outcomes)
             if partial.discarded:
                 _say(progress, f"work of an interrupted run is done again: {partial.discarded}")
             if done:
                 _say(progress, f"continuing an interrupted run: {done:,} of {len(corpus.files):,} files are done")
             _decode_all(corpus, partial, settings["sample_rate"], workers, progress)
-            clips, remarks = _clips(corpus, partial, settings)
-            if settings["track_pitch"]:
-                clips, remark = _tracked(clips, partial, settings["sample_rate"], progress)
-                remarks = [*remarks, remark]
+            clips, remarks = _clips(corpus, partial, settings, progress)
             report = _report(corpus, partial, clips, remarks, settings["sample_rate"])
             _check_refusals(report, corpus, partial, target)
             labels = tuple(sorted({clip.label for clip in clips if clip.label is not None}))
@@ -193,8 +191,10 @@ def _decode_all(corpus: Corpus, partial: Partial, sample_rate: int, workers: int
             bar.update()
 
 
-def _clips(corpus: Corpus, partial: Partial, settings: dict[str, Any]) -> tuple[list[ClipRecord], list[str]]:
-    """The clips with their splits, and remarks on these."""
+def _clips(
+    corpus: Corpus, partial: Partial, settings: dict[str, Any], progress: bool
+) -> tuple[list[ClipRecord], list[str]]:
+    """The clips with their splits and pitches, and remarks on these."""
     taken = [(s, o) for s, o in zip(corpus.files, partial.outcomes) if o.length]
     hashes, wanted = [outcome.sha256 for _, outcome in taken], [source.split for source, _ in taken]
     splits, remarks = assign(hashes, wanted, settings["valid"], settings["test"]) if taken else ([], [])
@@ -202,30 +202,35 @@ def _clips(corpus: Corpus, partial: Partial, settings: dict[str, Any]) -> tuple[
         ClipRecord(s.file, s.label, s.pitch, split, o.shard, o.offset, o.length, o.sha256)
         for (s, o), split in zip(taken, splits)
     ]
+    if settings["track_pitch"]:
+        clips, remark = _tracked(clips, partial, settings["sample_rate"], progress)
+        remarks = [*remarks, *remark]
     if len(clips) == 1 and settings["valid"]:
         (clip,) = clips
         begin = clip.length - max(1, clip.length // 10)
         parts = (("train", 0, begin), ("valid", begin, clip.length))
         clips = [replace(clip, split=name, offset=clip.offset + a, length=b - a) for name, a, b in parts]
         clips = [replace(part, sha256=partial.digest(part.shard, part.offset, part.length)) for part in clips]
-        remarks = ["there is one clip only: its last tenth is for validation"]
+        remarks = [*remarks, "there is one clip only: its last tenth is for validation"]
     return clips, remarks
 
 
 def _tracked(
     clips: list[ClipRecord], partial: Partial, sample_rate: int, progress: bool
-) -> tuple[list[ClipRecord], str]:
-    """The clips with the pitches that are heard in those of unknown pitch, and a remark on how many those are."""
+) -> tuple[list[ClipRecord], list[str]]:
+    """The clips with the pitches that are heard in those of unknown pitch, and a remark on how many those are, if any."""
     from tqdm import tqdm
 
     unknown = [index for index, clip in enumerate(clips) if clip.pitch is None]
+    if not unknown:
+        return clips, []
     clips = list(clips)
     for index in tqdm(unknown, unit="clip", desc="pitch", disable=not progress):
         clip = clips[index]
         heard = partial.samples(clip.shard, clip.offset, min(clip.length, round(TRACKED_SECONDS * sample_rate)))
         clips[index] = replace(clip, pitch=pitches.median_pitch(to_float(heard), sample_rate))
     deaf = sum(clips[index].pitch is None for index in unknown)
-    return clips, f"pitches were heard in {len(unknown) - deaf} of the {len(unknown)} clips whose names tell none"
+    return clips, [f"pitches were heard in {len(unknown) - deaf} of the {len(unknown)} clips whose names tell none"]
 
 
 def _report(corpus: Corpus, partial: Partial, clips: list[ClipRecord], remarks: list[str], sample_rate: int) -> Report:

@@ -41,6 +41,7 @@ def run(out: Path, *, steps: int | None = None, force: bool = False) -> Path:
 
     steps: of either training, in place of its own. force: replace an earlier demo. About four minutes on two cores.
     """
+    published = api.load(PUBLISHED)  # which fails, if it does, before an earlier demo is gone
     if out.exists() and any(out.iterdir()):
         if not (force and (out / "run").exists()):
             raise UserError(
@@ -50,7 +51,6 @@ def run(out: Path, *, steps: int | None = None, force: bool = False) -> Path:
     began = time.perf_counter()
     ends = [_note(label) for label in ENDS]
     _say(f"1 of 7  morph: from {ends[0].name} to {ends[1].name}, by {PUBLISHED}")
-    published = api.load(PUBLISHED)
     between = dict(zip(_steps(BETWEEN), published.morph(*ends, steps=BETWEEN), strict=True))
     _say(f"2 of 7  prepare: {SOUNDS}")
     print(prepare(SOUNDS, out / "shards", sample_rate=SAMPLE_RATE, test=0.0, progress=False))
