@@ -144,15 +144,18 @@ class WaveNetFamily(Family):
     ) -> Iterator[np.ndarray]:
         """Samples for ever by the decoder of these parameters, under conditions as its network takes them."""
         model, spec = self.model, DecodeSpec.of(self.model)
-        moving = [part for part in (vector, frames) if part is not None and part.ndim == 3 and part.shape[1] > 1]
+
+        def moves(part: jax.Array) -> bool:
+            return part.ndim == 3 and part.shape[1] > 1
 
         def table(rows: np.ndarray) -> jax.Array:
-            own = (part[:, rows] if any(part is one for one in moving) else part for part in (vector, frames))
+            own = (part[:, rows] if part is not None and moves(part) else part for part in (vector, frames))
             return condition_table(params, spec, *own)
 
         told = None
         if vector is not None or frames is not None:
-            told = Told(table, moving[0].shape[1] if moving else 1, self._frames_before, model.hop_length)
+            lengths = [part.shape[1] for part in (vector, frames) if part is not None and moves(part)]
+            told = Told(table, max(lengths, default=1), self._frames_before, model.hop_length)
         return stream(
             pack(params, spec, request.dtype or model.dtype), request.n, request.seed, alike=request.alike,
             strategy=request.strategy, told=told,
