@@ -94,6 +94,7 @@ def stft_magnitude(
     return jnp.abs(spectrum) * np.float32(2 / hann.sum(dtype=np.float64))
 
 
+@functools.partial(jax.jit, static_argnames=("sample_rate", "settings"))
 def log_mel(samples: jax.Array | np.ndarray, sample_rate: int, settings: MelSettings = DEFAULT_MEL) -> jax.Array:
     """Log-mel spectrogram in decibels.
 

@@ -4,6 +4,8 @@ Pure functions of arrays with any leading axes, one number for each sound. None 
 no timbre: every descriptor of it is NaN, and its gradient there is zero.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,7 @@ ENVELOPE_SECONDS = 0.02  # covers a period of 50 Hz, so that the envelope follow
 ATTACK_FROM, ATTACK_TO = 0.1, 0.5
 
 
+@partial(jax.jit, static_argnames="sample_rate")
 def spectral_centroid(samples: jax.Array | np.ndarray, sample_rate: int) -> jax.Array:
     """Centre of mass of the power spectrum in Hz: the higher, the brighter.
 
@@ -45,6 +48,7 @@ def spectral_centroid(samples: jax.Array | np.ndarray, sample_rate: int) -> jax.
     return jnp.where(silent, jnp.nan, centroid)
 
 
+@jax.jit
 def spectral_flatness(samples: jax.Array | np.ndarray) -> jax.Array:
     """Geometric over arithmetic mean of the power spectrum in decibels: near 0 is noise, far below is a tone.
 
@@ -69,6 +73,7 @@ def spectral_flatness(samples: jax.Array | np.ndarray) -> jax.Array:
     return jnp.where(silent, jnp.nan, flatness)
 
 
+@partial(jax.jit, static_argnames="sample_rate")
 def attack_time(samples: jax.Array | np.ndarray, sample_rate: int) -> jax.Array:
     """Seconds in which the envelope rises from 10 % to 50 % of its highest value.
 
@@ -95,6 +100,7 @@ def attack_time(samples: jax.Array | np.ndarray, sample_rate: int) -> jax.Array:
     return jnp.where(silent, jnp.nan, stop - start)
 
 
+@partial(jax.jit, static_argnames="sample_rate")
 def onset_time(samples: jax.Array | np.ndarray, sample_rate: int) -> jax.Array:
     """Seconds from the first sample to the onset, where `attack_time` begins to count.
 
@@ -109,6 +115,7 @@ def onset_time(samples: jax.Array | np.ndarray, sample_rate: int) -> jax.Array:
     return jnp.where(silent, jnp.nan, start)
 
 
+@jax.jit
 def level(samples: jax.Array | np.ndarray) -> jax.Array:
     """Root mean square in decibels relative to 1; silence reads -90.3 dB, one step of 16 bits.
 
