@@ -21,11 +21,9 @@ one-second sounds.
 
 import statistics
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from harness import Row, arguments, interleaved, machine, print_table, write_json
 from tqdm import tqdm
@@ -43,27 +41,23 @@ OCTAVE = 12
 FLOORS = (-60.0, -80.0, -100.0)  # dB
 
 
-@partial(jax.jit, static_argnames=("rate", "floor"))
-def spectrum(sound: jax.Array, rate: int, floor: float) -> jax.Array:
-    return log_mel(sound, rate, MelSettings(floor_db=floor))
-
-
-def spectrogram(sound: np.ndarray, length: int, rate: int, floor: float) -> np.ndarray:
-    """The log-mel spectrogram of a sound with silence behind it, so that one program serves all."""
-    return np.asarray(spectrum(np.pad(sound[:length], (0, length - len(sound[:length]))), rate, floor))
+def spectrogram(sound: np.ndarray, length: int, rate: int) -> np.ndarray:
+    """The log-mel spectrogram, with the lowest floor, of a sound with silence behind it, so that one program serves all."""
+    padded = np.pad(sound[:length], (0, length - len(sound[:length])))
+    return np.asarray(log_mel(padded, rate, MelSettings(floor_db=min(FLOORS))))
 
 
 def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth | None) -> list[Row]:
     held_out = [*shards.split("valid"), *shards.split("test")]
     chosen = [held_out[i] for i in np.linspace(0, len(held_out) - 1, min(count, len(held_out))).round().astype(int)]
     rate, longest = synth.sample_rate, round(LONGEST * synth.sample_rate)
-    library: dict[str | None, list[np.ndarray]] = {}
+    library: dict[str | None, list[np.ndarray]] = {}  # spectrograms by label
+    ranges: dict[str | None, tuple[float, float]] = {}  # of pitches by label
     for clip in shards.split("train"):
         record = shards.clips[clip]
-        library.setdefault(record.label, []).append(to_float(shards.samples(clip)[:longest]))
-    ranges: dict[str | None, tuple[float, float]] = {}  # of pitches, by label
-    for clip in shards.split("train"):
-        record = shards.clips[clip]
+        library.setdefault(record.label, []).append(
+            spectrogram(to_float(shards.samples(clip)[:longest]), longest, rate)
+        )
         if record.pitch is not None:
             low, high = ranges.get(record.label, (record.pitch, record.pitch))
             ranges[record.label] = (min(low, record.pitch), max(high, record.pitch))
@@ -76,14 +70,13 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
         timbre = synth.encode(sound, pitch=record.pitch)
         made = synth.decode(timbre)
         frames = num_frames(len(sound), DEFAULT_MEL.hop)
-        for floor in FLOORS:
-            wanted, *rest = (
-                spectrogram(one, longest, rate, floor)[:frames] for one in (sound, made, *library.get(record.label, []))
-            )
-            apart = [float(np.abs(one - wanted).mean()) for one in rest]
-            distances.setdefault((floor, "reconstruction"), []).append(apart[0])
-            if apart[1:]:
-                distances.setdefault((floor, "nearest training sound"), []).append(min(apart[1:]))
+        wanted, *rest = (spectrogram(one, longest, rate)[:frames] for one in (sound, made))
+        for name, others in (("reconstruction", rest), ("nearest training sound", library.get(record.label, []))):
+            for floor in FLOORS if others else ():
+                apart = [
+                    np.abs(np.maximum(other[:frames], floor) - np.maximum(wanted, floor)).mean() for other in others
+                ]
+                distances.setdefault((floor, name), []).append(float(min(apart)))
         if pitches.available() and synth.family.material.pitched:
             wanted, heard = (pitches.median_pitch(one, rate) for one in (sound, made))
             if wanted is not None:

@@ -93,7 +93,7 @@ class Forced:
         prime = np.zeros(0, np.float32) if asked["prime"] is None else asked["prime"]
         forced = np.concatenate([prime, samples])
         place = np.arange(len(forced)) - len(prime)
-        cache = silent_cache(asked["weights"], 1, told.table(np.zeros(1, int))[0])
+        cache = silent_cache(asked["weights"], 1, told.table(0, 1)[0])
         decoded = wavenet_decode(
             asked["weights"], cache, told.at(place),
             jnp.zeros((len(forced), 2, 1)), periods=asked["periods"], forced=jnp.asarray(forced)[:, None], log_probs=True,

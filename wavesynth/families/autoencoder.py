@@ -95,7 +95,7 @@ class AutoencoderFamily(CodingFamily):
         labels = {
             clip: self.material.label_index(shards.clips[clip].label) for clip in np.array(training.clips)[chosen]
         }
-        heard = jax.jit(partial(log_mel, sample_rate=self.material.sample_rate))
+        heard = partial(log_mel, sample_rate=self.material.sample_rate)
         silence = np.asarray(heard(np.zeros(crop, np.float32)))
 
         @cache

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import ClassVar
 
 import jax
@@ -148,8 +148,12 @@ class WaveNetFamily(Family):
         def moves(part: jax.Array) -> bool:
             return part.ndim == 3 and part.shape[1] > 1
 
-        def table(rows: np.ndarray) -> jax.Array:
-            own = (part[:, rows] if part is not None and moves(part) else part for part in (vector, frames))
+        @lru_cache(maxsize=1)  # where nothing changes any more, nothing is projected again
+        def table(first: int, count: int) -> jax.Array:
+            own = (
+                part[:, first : first + count] if part is not None and moves(part) else part
+                for part in (vector, frames)
+            )
             return condition_table(params, spec, *own)
 
         told = None

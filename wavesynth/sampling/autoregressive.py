@@ -18,12 +18,12 @@ CHUNK = 1_024  # samples a call: long enough to hide its cost, short enough to s
 class Told:
     """What a network is told in time, in frames of which the first and the last are held.
 
-    table: some frames, int [K], to what the layers are told in them, [K, L, batch, 2 C]; so a long sound's conditions are
-    projected as it goes on. num_frames: how many there are. before: how many of them lie before the first sample that is
-    made. hop_length: samples that each lasts.
+    table: the first of some frames and their number K, to what the layers are told in them, [K, L, batch, 2 C]; so a long
+    sound's conditions are projected as it goes on. num_frames: how many there are. before: how many of them lie before the
+    first sample that is made. hop_length: samples that each lasts.
     """
 
-    table: Callable[[np.ndarray], jax.Array]
+    table: Callable[[int, int], jax.Array]
     num_frames: int
     before: int
     hop_length: int
@@ -33,8 +33,7 @@ class Told:
         index = place // self.hop_length + self.before
         count = min(self.num_frames, (len(place) - 1) // self.hop_length + 2)
         first = int(np.clip(index[0], 0, self.num_frames - count))
-        table = self.table(first + np.arange(count))
-        return Conditioning(table, jnp.asarray(np.clip(index - first, 0, count - 1), jnp.int32))
+        return Conditioning(self.table(first, count), jnp.asarray(np.clip(index - first, 0, count - 1), jnp.int32))
 
 
 def stream(
@@ -55,7 +54,7 @@ def stream(
     have that of row 0.
     prime: float32 [P]; every row goes on from it. It is not part of what is yielded.
     """
-    cache = silent_cache(weights, batch, None if told is None else told.table(np.zeros(1, int))[0])
+    cache = silent_cache(weights, batch, None if told is None else told.table(0, 1)[0])
 
     def conditioning(place: np.ndarray) -> Conditioning | None:
         return None if told is None else told.at(place)
