@@ -1,5 +1,8 @@
 """The op on CPUs in C++, through XLA's foreign function interface; see native.h for how its sources are divided.
 
+Inputs of products are float32 whatever the weights are; only `avx512bf16`, for processors that multiply pairs of bfloat16,
+rounds them to bfloat16 where the weights are.
+
 The library is built when wavesynth is installed. Where that failed, or the processor is not one that it was built for,
 `why_not` says so and the plain JAX loop serves.
 """
@@ -37,9 +40,14 @@ def library() -> ctypes.CDLL | None:
 
 
 def instruction_sets() -> list[str]:
-    """Those that the library has and this machine can run, the best first; WAVESYNTH_INSTRUCTION_SET chooses another."""
+    """Those that the library has and this machine can run, the best first."""
     loaded = library()
     return [] if loaded is None else loaded.wavesynth_instruction_sets().decode().split()
+
+
+def instruction_set() -> str:
+    """The one that the loop uses: the best, or what WAVESYNTH_INSTRUCTION_SET says."""
+    return os.environ.get("WAVESYNTH_INSTRUCTION_SET") or instruction_sets()[0]
 
 
 def why_not(weights: DecodeWeights) -> str | None:

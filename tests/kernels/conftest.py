@@ -12,6 +12,7 @@ from wavesynth.kernels.wavenet_decode import (
     DecodeSpec,
     condition_table,
     pack,
+    reference,
     silent_cache,
     wavenet_decode,
 )
@@ -19,13 +20,16 @@ from wavesynth.models.functional import initialize, pure
 from wavesynth.models.likelihoods import quantize
 from wavesynth.models.wavenet import WaveNet
 
+STATIC = ("top_k", "top_p", "log_probs")
+decode_plain = jax.jit(reference.decode, static_argnames=STATIC)
+
 
 class Case:
     """Everything of one ArgSpec: parameters, packed weights, conditions, and samples to be scored."""
 
     def __init__(self, spec, dtype="float32"):
         model = self.model = spec.model
-        self.spec = spec
+        self.spec, self.dtype = spec, dtype
 
         def make(rngs):
             return WaveNet(model, rngs=rngs)
@@ -74,6 +78,20 @@ class Case:
             weights=self.weights, cache=self.cache(), conditioning=conditioning[0], frame_index=conditioning[1],
             periods=self.periods, uniforms=self.uniforms, **options,
         )  # fmt: skip
+
+    def check_scores(self, decode, rounded=False, **options):
+        """`decode` scores as the plain loop does and leaves the same state, from sample 0 on.
+
+        rounded: it multiplies bfloat16 weights with what is rounded to bfloat16, that is to 8 bits.
+        """
+        forced = self.arguments(forced=self.samples.T, **options)
+        plain, fast = decode_plain(**forced), decode(**forced)
+        np.testing.assert_array_equal(fast[0], plain[0])
+        np.testing.assert_allclose(fast[1], plain[1], rtol=0, atol=0.02 if rounded else 1e-4)
+        largest = max(float(jnp.abs(plain[2].rings).max()), 1)
+        np.testing.assert_allclose(fast[2].rings, plain[2].rings, rtol=0, atol=(2.0**-8 if rounded else 1e-5) * largest)
+        np.testing.assert_array_equal(fast[2].recent, plain[2].recent)
+        assert int(fast[2].phase) == int(plain[2].phase)
 
     def decode(self, implementation, first=0, last=None, cache=None, **options):
         last = last or self.spec.steps

@@ -38,31 +38,18 @@ SPECS = TESTED | {
 }
 
 
-def check_scores(case, log_prob_error=1e-4, ring_error=1e-5):
-    """Scores and state are those of the plain loop, from sample 0 on."""
-    plain = decode_plain(**case.arguments(forced=case.samples.T))
-    interpreted = decode_interpreted(**case.arguments(forced=case.samples.T))
-    np.testing.assert_array_equal(interpreted[0], plain[0])
-    np.testing.assert_allclose(interpreted[1], plain[1], rtol=0, atol=log_prob_error)
-    largest = max(float(jnp.abs(plain[2].rings).max()), 1)
-    np.testing.assert_allclose(interpreted[2].rings, plain[2].rings, rtol=0, atol=ring_error * largest)
-    np.testing.assert_array_equal(interpreted[2].recent, plain[2].recent)
-    assert int(interpreted[2].phase) == int(plain[2].phase)
-
-
 @pytest.mark.parametrize("name", SPECS)
 def test_it_scores_as_the_plain_loop_does(make_case, name):
-    check_scores(make_case(SPECS[name]))
+    make_case(SPECS[name]).check_scores(decode_interpreted)
 
 
 def test_one_stream_multiplies_bfloat16_weights_in_float32(make_case):
-    check_scores(make_case(SPECS["mixture-periods"], "bfloat16"))
+    make_case(SPECS["mixture-periods"], "bfloat16").check_scores(decode_interpreted)
 
 
 @pytest.mark.parametrize("name", ["mixture-tile", "softmax-tile"])
 def test_a_tile_rounds_what_bfloat16_weights_are_multiplied_with(make_case, name):
-    """To 8 bits, in each of seven products behind each other, and what a sharp bin magnifies."""
-    check_scores(make_case(SPECS[name], "bfloat16"), log_prob_error=0.25, ring_error=7 * 2.0**-8)
+    make_case(SPECS[name], "bfloat16").check_scores(decode_interpreted, rounded=True)
 
 
 CUT = {"temperature": jnp.float32(0.7), "top_k": 3, "top_p": 0.8}
