@@ -16,10 +16,15 @@ Reconstruction, of held-out sounds of at most 2 seconds, by what is decoded of w
   the label's training sounds are counted once more by themselves: the classifier has heard no others.
 
 Speed: encode and decode of ten seconds by the synth's own methods, once each compiled; and of a morph of 9 steps between two
-one-second sounds.
+one-second sounds. `morph command` is all of `wavesynth morph` for such a morph of two wavs, with its figures and its picture,
+and the same where no program has been compiled before.
 """
 
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +35,7 @@ from tqdm import tqdm
 
 import wavesynth
 from wavesynth import Synth
+from wavesynth.audio import files
 from wavesynth.audio import pitch as pitches
 from wavesynth.audio.pcm import to_float
 from wavesynth.audio.spectral import DEFAULT_MEL, MelSettings, log_mel, num_frames
@@ -106,21 +112,31 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
     return rows
 
 
-def speed_rows(synth: Synth, shards: Shards, repeats: int) -> list[Row]:
+def speed_rows(run: Path, synth: Synth, shards: Shards, repeats: int) -> list[Row]:
     sounds = [to_float(shards.samples(clip)) for clip in shards.split("train")[:200]]
     joined = np.concatenate(sounds)
     ten = np.resize(joined, 10 * synth.sample_rate)
     pitch = 60.0 if synth.family.material.pitched else None
     timbre = synth.encode(ten, pitch=pitch)
-    ends = [
-        synth.encode(joined[first : first + synth.sample_rate], pitch=pitch) for first in (0, 5 * synth.sample_rate)
-    ]
+    seconds = [joined[first : first + synth.sample_rate] for first in (0, 5 * synth.sample_rate)]
+    ends = [synth.encode(second, pitch=pitch) for second in seconds]
     jobs: dict[str, tuple[float, Callable[[], Any]]] = {
         "encode": (10.0, lambda: synth.encode(ten, pitch=pitch)),
         "decode": (10.0, lambda: synth.decode(timbre)),
         "morph": (9.0, lambda: synth.morph(*ends, steps=9)),
     }
-    timings = interleaved({name: job for name, (_, job) in jobs.items()}, repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        wavs = [Path(folder) / f"{name}_060.wav" for name in "ab"]
+        for wav, second in zip(wavs, seconds, strict=True):
+            files.write(wav, second, synth.sample_rate)
+        command = [sys.executable, "-m", "wavesynth", "morph", str(run), *map(str, wavs), f"{folder}/out", "--force"]
+
+        def morph_command(**environment: str) -> None:
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | environment)
+
+        jobs["morph command"] = (9.0, morph_command)
+        jobs["morph command, nothing compiled"] = (9.0, lambda: morph_command(JAX_ENABLE_COMPILATION_CACHE="false"))
+        timings = interleaved({name: job for name, (_, job) in jobs.items()}, repeats)
     rows: list[Row] = []
     for name, timing in timings.items():
         rows.append({
@@ -133,7 +149,7 @@ def speed_rows(synth: Synth, shards: Shards, repeats: int) -> list[Row]:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("run", metavar="RUN", help="the model")
+    parser.add_argument("run", type=Path, metavar="RUN", help="the model")
     parser.add_argument("shards", metavar="SHARDS", help="what it was trained on")
     parser.add_argument("--classifier", type=Path, metavar="JUDGE", help="a classifier of the same labels")
     parser.add_argument("--sounds", type=int, default=90, help="held-out sounds to make again")
@@ -148,7 +164,7 @@ def main() -> None:
     made = [case | row for row in reconstruction_rows(synth, shards, sounds, judge)] if sounds else []
     if made:
         print_table(made, ("what", "floor", "of", "median", "sounds"))
-    timed = [case | row for row in speed_rows(synth, shards, repeats)]
+    timed = [case | row for row in speed_rows(options.run, synth, shards, repeats)]
     print_table(timed, ("what", "seconds", "low", "high", "real_time_factor"))
     write_json(options.json, rows + made + timed)
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wavesynth.audio.pitch import median_pitch
-from wavesynth.audio.spectral import DEFAULT_MEL, log_mel, stft_magnitude
+from wavesynth.audio.spectral import DEFAULT_MEL, log_mel, num_frames, stft_magnitude
 from wavesynth.errors import UserError
 from wavesynth.evaluation import descriptors
 
@@ -224,7 +224,10 @@ def table(rows: Mapping[str, MorphFigures]) -> str:
 
 def _frames(sounds: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
     """Log-mel frames of sounds in line and at one level, [K + 1, frames, bands]."""
-    return np.asarray(log_mel(_same_level(_in_line(sounds, sample_rate)), sample_rate), np.float64)
+    lined = _same_level(_in_line(sounds, sample_rate))
+    # Silence behind the end changes no frame; one length, whatever the shifts, is one program to compile.
+    silent = np.pad(lined, ((0, 0), (0, sounds.shape[1] - lined.shape[1])))
+    return np.asarray(log_mel(silent, sample_rate), np.float64)[:, : num_frames(lined.shape[1], DEFAULT_MEL.hop)]
 
 
 def _differences(frames: NDArray[np.float64]) -> NDArray[np.float64]:
