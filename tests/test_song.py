@@ -152,6 +152,19 @@ def test_velocity_is_general_midis_level(tones: Synth, play):
         assert 20 * math.log10(peak / peaks[0]) == pytest.approx(40 * math.log10(velocity / 127), abs=0.05)
 
 
+def test_volume_is_level_too(tones: Synth, tmp_path: Path):
+    path, track = tmp_path / "song.mid", mido.MidiTrack()
+    for volume in (100, 50):
+        track.append(mido.Message("control_change", control=7, value=volume, time=0))
+        track += [mido.Message("note_on", note=69, velocity=127), mido.Message("note_off", note=69, time=400)]
+        track.append(mido.Message("note_off", note=69, time=100))
+    mido.MidiFile(ticks_per_beat=500, tracks=[track]).save(path)
+    wavesynth.render(path, tmp_path / "song.wav", tones)
+    samples, _ = soundfile.read(tmp_path / "song.wav")
+    first, second = (np.abs(samples[begin : begin + 3_200]).max() for begin in (0, 4_000))
+    assert 20 * math.log10(second / first) == pytest.approx(40 * math.log10(0.5), abs=0.05)
+
+
 def test_the_release_is_smooth(play):
     # A constant shows the envelope itself: no step in it is larger than a raised cosine's steepest.
     samples = play(made(Full), (0.0, 0.2, 60, 127), (0.5, 0.5, 60, 127))

@@ -1,7 +1,8 @@
 """Songs: the notes of a MIDI file (extra `midi`), played by a synth of pitched sounds into one wav.
 
 - Each note is a sound of its own, made for its pitch and cut where the note ends, with a release of 50 ms (a raised cosine).
-- Velocity is level as in General MIDI, 40 log10(velocity / 127) dB. Volume, expression and programs are not followed.
+- Velocity is level as in General MIDI, 40 log10(velocity / 127) dB, and so are a channel's volume, of which the usual 100
+  changes nothing, and its expression, as they are when a note begins. Programs and bends of the pitch are not followed.
 - The mix is scaled by one gain, chosen beforehand: were every note at full scale all the time, their sum would just not
   clip. A song that needs no such headroom is not scaled.
 - All notes are of one seed: notes of one pitch sound alike, and a synth that draws its timbres by chance keeps to one.
@@ -119,7 +120,7 @@ def _parts(notes: Sequence[Note], seconds: float, sample_rate: int, longest: flo
         parts.append(
             Part(
                 note.pitch, round(note.start * sample_rate), length, min(length, round(RELEASE * sample_rate)),
-                (note.velocity / 127) ** 2, note.start / seconds if seconds else 0.0,
+                (note.velocity / 127 * note.volume) ** 2, note.start / seconds if seconds else 0.0,
             )
         )  # fmt: skip
     return parts

@@ -125,6 +125,18 @@ def test_the_pedal_holds(read):
     assert song.remarks == ()
 
 
+def test_volume_and_expression_are_those_when_a_note_begins(read):
+    def control(tick: int, which: int, value: int, channel: int = 1) -> tuple[int, bytes]:
+        return tick, bytes([CONTROL | channel - 1, which, value])
+
+    notes = [event for start in range(0, 500, 100) for event in note(start, start + 50)]
+    controls = [control(90, 7, 50), control(110, 7, 127), control(190, 11, 64), control(290, 121, 0), control(390, 7, 0)]
+    elsewhere = control(0, 7, 1, channel=2)
+    song = read(midi(track(*sorted([*notes, *controls, elsewhere], key=lambda event: event[0]))))
+    expected = [1.0, 0.5, 1.27 * 64 / 127, 1.27, 0.0]  # a reset leaves the volume as it is
+    assert [each.volume for each in song.notes] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("control", "early", "late"), [(120, 1_000, 1_000), (121, 1_500, 3_000), (123, 2_500, 2_500), (7, 2_500, 3_000)]
 )

@@ -13,18 +13,23 @@ from wavesynth.errors import UserError
 
 DRUMS = 10  # the channel that General MIDI gives to them
 FIRST_TEMPO = 500_000  # microseconds of a beat until a file says otherwise
-PEDAL, RESET, SOUND_OFF, NOTES_OFF = 64, 121, 120, 123  # controllers
+VOLUME, EXPRESSION, PEDAL, SOUND_OFF, RESET, NOTES_OFF = 7, 11, 64, 120, 121, 123  # controllers
+USUAL_VOLUME = 100  # of a channel until a file says otherwise
 
 
 @dataclass(frozen=True)
 class Note:
-    """start, seconds: when, and for how long. pitch: MIDI number. velocity: 1 to 127. channel: 1 to 16."""
+    """start, seconds: when, and for how long. pitch: MIDI number. velocity: 1 to 127. channel: 1 to 16.
+
+    volume: the channel's volume and expression when the note begins, in units of the usual, 1.
+    """
 
     start: float
     seconds: float
     pitch: int
     velocity: int
     channel: int
+    volume: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,8 @@ class _Keyboard:
         self._down: defaultdict[tuple[int, int, int], deque[Note]] = defaultdict(deque)  # by track, channel, pitch
         self._held: defaultdict[int, list[Note]] = defaultdict(list)  # by channel
         self._pedals: set[int] = set()
+        self._volumes: defaultdict[int, int] = defaultdict(lambda: USUAL_VOLUME)
+        self._expressions: defaultdict[int, int] = defaultdict(lambda: 127)
 
     def play(self, now: float, track: int, message: Any) -> None:
         if message.type in ("note_on", "note_off"):
@@ -157,7 +164,8 @@ class _Keyboard:
             keys = self._down[track, channel, pitch]
             if message.type == "note_on" and message.velocity:
                 self._let_go(now, channel, pitch)
-                keys.append(Note(now, 0.0, pitch, message.velocity, channel))
+                volume = self._volumes[channel] / USUAL_VOLUME * self._expressions[channel] / 127
+                keys.append(Note(now, 0.0, pitch, message.velocity, channel, volume))
             elif keys:
                 self._lift(now, keys.popleft())
         elif message.type == "control_change":
@@ -173,11 +181,17 @@ class _Keyboard:
         return unended
 
     def _control(self, now: float, channel: int, control: int, value: int) -> None:
-        if control == PEDAL and value >= 64:
+        if control == VOLUME:
+            self._volumes[channel] = value
+        elif control == EXPRESSION:
+            self._expressions[channel] = value
+        elif control == PEDAL and value >= 64:
             self._pedals.add(channel)
         elif control in (PEDAL, RESET):
             self._pedals.discard(channel)
             self._let_go(now, channel)
+            if control == RESET:
+                self._expressions.pop(channel, None)
         elif control in (SOUND_OFF, NOTES_OFF):
             for keys in [keys for (_, theirs, _), keys in self._down.items() if theirs == channel]:
                 while keys:
