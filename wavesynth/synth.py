@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -103,6 +103,21 @@ class Synth(Sampler):
         seconds: None for as long as the sound that it was made of.
         """
         return self.sample(1, seconds, timbre=timbre, **wishes)[0]
+
+    def follow(
+        self, blocks: Iterable[np.ndarray], *, pitch: float | None = None, seed: int = 0
+    ) -> Iterator[np.ndarray]:
+        """What `decode` makes of what `encode` hears, while the sound goes on: blocks float32 [t] of the same sound, as many
+        samples as came in, and a frame of the timbre and the encoder's view ahead later. At constant memory.
+
+        blocks: samples [t] of any lengths, at the synth's rate. pitch: MIDI number of the sound; None where the model plays
+        none, or the sound has none.
+
+        >>> for block in synth.follow(blocks_of_the_microphone, pitch=57): ...   # doctest: +SKIP
+        """
+        check_seed(seed)
+        heard = (samples_of(block, "blocks", self.sample_rate) for block in blocks if len(block))
+        return self.family.follow(self.params, heard, Request(seed=seed, pitch=self._pitch(pitch)))
 
     def morph(
         self, a: Timbre | Sound, b: Timbre | Sound, steps: int = 9, seconds: float | None = None, *,

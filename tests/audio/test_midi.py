@@ -130,7 +130,13 @@ def test_volume_and_expression_are_those_when_a_note_begins(read):
         return tick, bytes([CONTROL | channel - 1, which, value])
 
     notes = [event for start in range(0, 500, 100) for event in note(start, start + 50)]
-    controls = [control(90, 7, 50), control(110, 7, 127), control(190, 11, 64), control(290, 121, 0), control(390, 7, 0)]
+    controls = [
+        control(90, 7, 50),
+        control(110, 7, 127),
+        control(190, 11, 64),
+        control(290, 121, 0),
+        control(390, 7, 0),
+    ]
     elsewhere = control(0, 7, 1, channel=2)
     song = read(midi(track(*sorted([*notes, *controls, elsewhere], key=lambda event: event[0]))))
     expected = [1.0, 0.5, 1.27 * 64 / 127, 1.27, 0.0]  # a reset leaves the volume as it is

@@ -102,8 +102,8 @@ def test_a_batch_depends_on_seed_and_step_alone(shards: Shards, seed: int, step:
 
 @given(hosts=st.sampled_from([1, 2, 3, 4, 6, 12]), step=st.integers(0, 1_000), align=st.sampled_from([1, 16]))
 def test_hosts_share_the_rows_of_one_batch(shards: Shards, hosts: int, step: int, align: int):
-    whole = of(shards, batch_size=12, align=align)
-    parts = [of(shards, batch_size=12, align=align, host=host, hosts=hosts) for host in range(hosts)]
+    whole = of(shards, batch_size=12, align=align, siblings=True)
+    parts = [of(shards, batch_size=12, align=align, siblings=True, host=host, hosts=hosts) for host in range(hosts)]
     joined = [part.batch(step) for part in parts]
     for name, array in whole.batch(step).items():
         np.testing.assert_array_equal(np.concatenate([part[name] for part in joined]), array)
@@ -189,6 +189,33 @@ def test_whole_clips_begin_where_they_do_and_are_as_likely_each(shards: Shards):
         assert abs(count / 6_000 - 1 / 6) < 5 * np.sqrt(5 / 36 / 6_000)
     lengths = np.minimum([LENGTHS[clip_of(shards, row[0], 0)] for row in batch["samples"][:100]], CROP)
     np.testing.assert_array_equal(batch["real"][:100].sum(axis=1), lengths)
+
+
+@pytest.mark.parametrize("align", [1, 25])
+def test_siblings_are_other_clips_of_the_label_at_the_same_share(shards: Shards, align: int):
+    batches, met = of(shards, batch_size=64, align=align, siblings=True), Counter()
+    for step in range(4):
+        batch, plain = batches.batch(step), of(shards, batch_size=64, align=align).batch(step)
+        assert all(np.array_equal(batch[name], values, equal_nan=True) for name, values in plain.items())
+        assert batch["sibling"].shape == (64, CROP)
+        for row, start in enumerate(batch["start"]):
+            clip = clip_of(shards, batch["samples"][row, CONTEXT], start)
+            own = shards.clips[clip]
+            candidates = [i for i in range(len(LENGTHS)) if i != clip and shards.clips[i].label == own.label]
+            places = {i: int(start) * shards.clips[i].length // own.length // align * align for i in candidates}
+            (found,) = [
+                i for i, place in places.items() if shards.samples(i)[place] == batch["sibling"][row, 0] * 32_768
+            ]
+            expected = np.nan if shards.clips[found].pitch is None else shards.clips[found].pitch
+            np.testing.assert_equal(batch["sibling_pitch"][row], np.float32(expected))
+            met[found] += 1
+    assert set(met) == set(range(len(LENGTHS)))
+    assert "sibling" not in next(batches.held_out())
+
+
+def test_a_clip_without_siblings_is_its_own(make_shards: Callable[..., Shards]):
+    batch = of(make_shards((500,)), siblings=True).batch(0)
+    np.testing.assert_array_equal(batch["sibling"], batch["samples"][:, CONTEXT:])
 
 
 @pytest.mark.parametrize("hosts", [2, 3])

@@ -187,6 +187,27 @@ def test_an_endless_sound_holds_its_last_frame(synth: Synth, paths: np.ndarray):
     assert made[:, -BLOCK * HOP :].std() > 0
 
 
+@pytest.mark.parametrize("samples", [5, HOP, 3 * HOP - 7, 3 * HOP, (BLOCK + 2) * HOP + 100])
+def test_a_sound_that_is_followed_is_what_its_code_is_decoded_to(synth: Synth, samples: int):
+    sound = (0.03 * np.random.default_rng(samples).standard_normal(samples)).astype(np.float32)
+    ends = np.minimum(np.cumsum([1, 0, 2, HOP - 1, 3 * HOP, *[97] * 100]), samples)
+    family, asked = family_of(synth), Request(seed=3, pitch=57.0)
+    followed = list(synth.follow(np.split(sound, ends), pitch=57.0, seed=3))
+    path = family.encode(synth.params, sound, asked, False)
+    whole = np.concatenate(list(stream(synth, latent=path[None], seed=3, pitch=57.0)), axis=1)[0, :samples]
+    assert sum(map(len, followed)) == samples
+    # Frames come one by one here, by a program whose sums are rounded otherwise.
+    np.testing.assert_allclose(np.concatenate(followed), whole, rtol=0, atol=256 * EPS)
+
+
+def test_a_sound_is_followed_as_soon_as_a_frame_was_heard(synth: Synth):
+    ahead, given = family_of(synth).model.lookahead, itertools.count(1)
+    blocks = (np.full(64, 0.1, np.float32) for _ in given)
+    for frame, made in enumerate(itertools.islice(synth.follow(blocks), 20), 1):
+        assert made.shape == (HOP,)
+        assert next(given) * 64 - 64 <= frame * HOP + ahead + 64 * frame
+
+
 def test_chance_and_labels_are_heard(synth: Synth):
     kick, other, hat = (next(stream(synth, seed=seed, label=label)) for seed, label in ((0, 0), (1, 0), (0, 1)))
     assert np.isfinite(kick).all()

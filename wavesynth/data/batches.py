@@ -21,7 +21,9 @@ LEVEL_BATCHES = 8
 Batch = dict[str, np.ndarray]
 """samples: float32 [B, context + crop]. real: bool [B, crop], False behind a clip's end, in rows that only fill up, and for
 held-out samples that the next window counts.
-label: int32 [B], -1 for none. pitch: float32 [B], MIDI number, NaN for none. start: int32 [B], where in its clip."""
+label: int32 [B], -1 for none. pitch: float32 [B], MIDI number, NaN for none. start: int32 [B], where in its clip.
+sibling: float32 [B, crop], where they are wanted: at the same share of another clip of the same label (or of none as well),
+drawn by chance. sibling_pitch: float32 [B]."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Batches:
     align: windows begin at multiples of it (so that frames of local conditioning do). limit: of held-out windows.
     noise: standard deviation of white noise that is added to all samples, silence included; amplitude.
     whole: every clip is as likely, and its window begins where it does; what lies behind `crop` is left out.
+    siblings: whether batches have them.
 
     >>> batches = Batches(shards, "train", batch_size=8, crop=8192, context=1054, seed=0)
     >>> batch = batches.batch(step=17)          # always the same one
@@ -46,6 +49,7 @@ class Batches:
     limit: int = 64
     noise: float = 0.0
     whole: bool = False
+    siblings: bool = False
     host: int = 0
     hosts: int = 1
 
@@ -80,11 +84,20 @@ class Batches:
         """Running sum of how many windows touch each clip: it is by this that clips are drawn, so short ones count."""
         return np.cumsum(self.lengths + self.crop)
 
+    @cached_property
+    def members(self) -> dict[str | None, list[int]]:
+        """The clips of each label, and of none."""
+        found: dict[str | None, list[int]] = {}
+        for clip in self.clips:
+            found.setdefault(self.shards.clips[clip].label, []).append(clip)
+        return found
+
     def batch(self, step: int) -> Batch:
         """This host's part of the batch of `step`: every clip as likely as it is long, every place in it alike (or `whole`)."""
         rows = self.batch_size // self.hosts
         random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
-        draws = random.random((self.batch_size, 2))[self.host * rows : (self.host + 1) * rows]
+        mine = slice(self.host * rows, (self.host + 1) * rows)
+        draws = random.random((self.batch_size, 2))[mine]
         windows = []
         for which, where in draws:
             if self.whole:
@@ -95,7 +108,8 @@ class Batches:
             last = max(length - self.crop, 0)
             start = int(np.clip(int(where * (length + self.crop)) - self.crop, 0, last + -last % self.align))
             windows.append((self.clips[index], start - start % self.align))
-        return self._assemble(windows, rows, self.crop, (step, self.host * rows))
+        batch = self._assemble(windows, rows, self.crop, (step, self.host * rows))
+        return batch | self._siblings(windows, random.random(self.batch_size)[mine]) if self.siblings else batch
 
     def held_out(self) -> Iterator[Batch]:
         """Windows side by side over all clips (or the first of each), or `limit` of them spread evenly: the same at every call.
@@ -137,6 +151,17 @@ class Batches:
                 batch["samples"][row] += self._noise(place[0], place[1] + row)
             np.clip(batch["samples"], -1, 1, out=batch["samples"])
         return batch
+
+    def _siblings(self, windows: list[tuple[int, int]], draws: np.ndarray) -> Batch:
+        others = []
+        for (clip, start), draw in zip(windows, draws, strict=True):
+            record = self.shards.clips[clip]
+            members = [member for member in self.members[record.label] if member != clip] or [clip]
+            other = members[int(draw * len(members))]
+            place = start * self.shards.clips[other].length // record.length
+            others.append((other, place - place % self.align))
+        drawn = replace(self, context=0, noise=0.0)._assemble(others, len(others), self.crop, (0, 0))
+        return {"sibling": drawn["samples"], "sibling_pitch": drawn["pitch"]}
 
     def _noise(self, step: int, row: int) -> np.ndarray:
         """Of one window: it depends on the seed, the step and the row, and not on how rows are shared between hosts."""

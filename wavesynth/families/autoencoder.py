@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, cached_property, partial
+from itertools import chain
 from typing import Any, ClassVar
 
 import jax
@@ -76,7 +77,8 @@ class AutoencoderFamily(CodingFamily):
             raise UserError(
                 f"crop is {training.crop}: it must be a multiple of the {self.code_hop} samples of a frame of the code"
             )
-        return super().windows(shards, training)
+        wanted = self.material.pitched and training.sibling_weight > 0
+        return replace(super().windows(shards, training), siblings=wanted)
 
     def objective(self, training: ReconstructionTraining) -> Reconstruction:
         return Reconstruction(
@@ -147,6 +149,34 @@ class AutoencoderFamily(CodingFamily):
             groups.append(decode(params["coder"], paths[chosen], pitch, keys, request.endless))
         for blocks in zip(*groups, strict=True):
             yield np.clip(np.concatenate(blocks)[: request.n], -1.0, 1.0)  # as a wav would
+
+    def follow(self, params: Params, blocks: Iterator[np.ndarray], request: Request) -> Iterator[np.ndarray]:
+        if not self.model.causal:
+            self.cannot("follow a sound", "its convolutions look ahead: train one with causal=True")
+        self.check_pitch(request)
+        coder, hop, ahead = params["coder"], self.code_hop, self.model.lookahead
+        pitch = jnp.full(1, np.nan if request.pitch is None else request.pitch)
+        keys = jax.random.fold_in(jax.random.key(request.seed), 0)[None]
+        waiting, wanted = np.zeros((1, 0), np.float32), 0  # samples that are not encoded yet, or not decoded
+        heard = state = None
+        for block in chain(blocks, [None]):
+            wanted += 0 if block is None else len(block)
+            # Behind the end lies the silence that brings the last frames out.
+            block = np.zeros(ahead + hop - 1, np.float32) if block is None else block
+            waiting = np.concatenate([waiting, block[None]], axis=1)
+            if heard is None and waiting.shape[1] >= ahead:
+                heard = self._bind["coder"](coder).encoder.init_cache(jnp.asarray(waiting[:, :ahead]))
+                waiting = waiting[:, ahead:]
+            while heard is not None and wanted and waiting.shape[1] >= hop:
+                code, heard = self._programs["encode block"](coder, waiting[:, :hop], heard)
+                waiting = waiting[:, hop:]
+                if state is None:
+                    state = self._bind["coder"](coder).decoder.init_cache(1)
+                    for _ in range(self.model.held):
+                        _, state = self._programs["decode block"](coder, code, pitch, keys, state)
+                made, state = self._programs["decode block"](coder, code, pitch, keys, state)
+                yield np.clip(np.asarray(made)[0, :wanted], -1.0, 1.0)
+                wanted -= min(hop, wanted)
 
     def _encoded_in_blocks(self, coder: Params, sounds: np.ndarray) -> np.ndarray:
         frames, size, ahead = sounds.shape[1] // self.code_hop, BLOCK * self.code_hop, self.model.lookahead

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,15 @@ from wavesynth.config import TrainingConfig, check_at_least_one, check_choice
 from wavesynth.errors import UserError
 from wavesynth.training.augment import augment
 from wavesynth.training.objective import Batch, Metrics
-from wavesynth.training.state import Params, TrainState, make_optimizer, update_average
+from wavesynth.training.state import (
+    Params,
+    TrainState,
+    create_parts,
+    end_step,
+    keep_healthy,
+    make_optimizer,
+    update_part,
+)
 
 Loss = Literal["relativistic", "hinge", "wgan-gp"]
 RUN_AWAY = 1e4  # a critic's figure of this size means that training has diverged
@@ -95,10 +103,8 @@ class Adversarial:
         return {"generator": generator, "critics": optax.chain(generator, optax.scale(self.training.critic_rate))}
 
     def init(self, params: Params) -> TrainState:
-        optimizer: dict[str, Any] = {name: own.init(params[name]) for name, own in self._optimizers.items()}
-        optimizer["augment"] = jnp.zeros(())
-        ema = jax.tree.map(jnp.copy, {"generator": params["generator"]})
-        return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer)
+        state = create_parts(params, self._optimizers, averaged="generator")
+        return replace(state, optimizer=state.optimizer | {"augment": jnp.zeros(())})
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """`critic_steps` steps of the critics, each on rows of its own, and one of the generator."""
@@ -113,24 +119,19 @@ class Adversarial:
         stepped, others = self.generator_step(stepped, parts[-1], jax.random.fold_in(key, 0))
         figures |= others | {"augment": state.optimizer["augment"]}
         healthy = jnp.isfinite(sum(figures.values())) & (largest < RUN_AWAY)
-        kept = jax.tree.map(lambda new, old: jnp.where(healthy, new, old), stepped, state)
-        return kept, figures | {"healthy": healthy}
+        return keep_healthy(stepped, state, healthy), figures | {"healthy": healthy}
 
     def critic_step(self, state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         """One step of the critics, and of how much they see changed; `state.step` stays."""
-        critics, probability = state.params["critics"], state.optimizer["augment"]
+        probability = state.optimizer["augment"]
         (loss, figures), gradients = jax.value_and_grad(self._critic_loss, has_aux=True)(
-            critics, state.params["generator"], batch, key, probability
+            state.params["critics"], state.params["generator"], batch, key, probability
         )
-        critics, moments = self._update("critics", gradients, state)
         if self.training.augment < 1:
             change = jnp.sign(figures["rank"] - self.training.augment) * len(batch["label"]) / AUGMENT_EXAMPLES
             probability = jnp.clip(probability + change, 0.0, MOST_AUGMENTED)
-        stepped = replace(
-            state,
-            params=state.params | {"critics": critics},
-            optimizer=state.optimizer | {"critics": moments, "augment": probability},
-        )
+        stepped = update_part(state, "critics", gradients, self._optimizers)
+        stepped = replace(stepped, optimizer=stepped.optimizer | {"augment": probability})
         return stepped, figures | {"critic": loss, "critic_norm": optax.tree.norm(gradients)}
 
     def generator_step(self, state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
@@ -138,18 +139,8 @@ class Adversarial:
         (loss, level), gradients = jax.value_and_grad(self._generator_loss, has_aux=True)(
             state.params["generator"], state.params["critics"], batch, key, state.optimizer["augment"]
         )
-        generator, moments = self._update("generator", gradients, state)
-        ema = update_average(state.ema, {"generator": generator}, state.step, self.training.ema)
-        params, optimizer = state.params | {"generator": generator}, state.optimizer | {"generator": moments}
-        norm = optax.tree.norm(gradients)
-        return TrainState(state.step + 1, params, ema, optimizer), {
-            "generator": loss, "generator_norm": norm, "level": level,
-        }  # fmt: skip
-
-    def _update(self, name: str, gradients: Params, state: TrainState) -> tuple[Params, Any]:
-        """New parameters of one side, and its optimiser's state."""
-        updates, moments = self._optimizers[name].update(gradients, state.optimizer[name], state.params[name])
-        return optax.apply_updates(state.params[name], updates), moments
+        stepped = end_step(update_part(state, "generator", gradients, self._optimizers), self.training.ema)
+        return stepped, {"generator": loss, "generator_norm": optax.tree.norm(gradients), "level": level}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
         distance, weight = self.distance(params["generator"], batch)

@@ -16,7 +16,15 @@ from wavesynth.config import TrainingConfig, check_choice
 from wavesynth.errors import UserError
 from wavesynth.models.layers import one_hot
 from wavesynth.training.objective import Batch, Metrics
-from wavesynth.training.state import Params, TrainState, make_optimizer, update_average
+from wavesynth.training.state import (
+    Params,
+    TrainState,
+    create_parts,
+    end_step,
+    keep_healthy,
+    make_optimizer,
+    update_part,
+)
 
 Loss = Literal["hinge", "relativistic"]
 RUN_AWAY = 1e6  # a loss of this size means that training has diverged
@@ -31,6 +39,8 @@ class ReconstructionTraining(TrainingConfig):
         kl_weight: of what it holds more, in decibels of the spectral loss a nat.
         pitch_adversary: weight with which the coder hides the pitch from a probe that guesses it from the code; 0 for no
             probe. The decoder is told the pitch: what the code does not tell of it can be changed by who plays.
+        sibling_weight: of the spectral loss of what half of the codes are decoded to at the pitch of another sound of the
+            same label, beside that sound; 0 for none. So the code of a note is learned to be that of its instrument too.
         adversarial_from: share of the steps after which critics join in; 1 for never.
         loss: of the critics, "hinge" (Lim and Ye, 2017) or "relativistic" (Jolicoeur-Martineau, 2018).
         adversarial_weight: of the decoder's loss by the critics' figures.
@@ -45,6 +55,7 @@ class ReconstructionTraining(TrainingConfig):
     kl_target: float = 24.0
     kl_weight: float = 0.05
     pitch_adversary: float = 0.3
+    sibling_weight: float = 0.3
     adversarial_from: float = 0.6
     loss: Loss = "hinge"
     adversarial_weight: float = 1.0
@@ -54,7 +65,14 @@ class ReconstructionTraining(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "loss", Loss)
-        for name in ("kl_target", "kl_weight", "pitch_adversary", "adversarial_weight", "feature_weight"):
+        for name in (
+            "kl_target",
+            "kl_weight",
+            "pitch_adversary",
+            "sibling_weight",
+            "adversarial_weight",
+            "feature_weight",
+        ):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}: it must not be negative, and finite")
         if not 0 < self.critic_rate < math.inf:
@@ -94,9 +112,7 @@ class Reconstruction:
         return {"coder": own, "critics": optax.chain(own, optax.scale(self.training.critic_rate)), "probe": own}
 
     def init(self, params: Params) -> TrainState:
-        optimizer = {name: self._optimizers[name].init(part) for name, part in params.items()}
-        ema = jax.tree.map(jnp.copy, {"coder": params["coder"]})
-        return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer)
+        return create_parts(params, self._optimizers, averaged="coder")
 
     @property
     def probing(self) -> bool:
@@ -123,13 +139,10 @@ class Reconstruction:
             )(state.params["critics"], batch["samples"], made, key)
         figures["gradient_norm"] = optax.tree.norm(gradients)
         healthy = jnp.isfinite(sum(figures.values())) & (figures["loss"] < RUN_AWAY)
-        params, optimizer = dict(state.params), dict(state.optimizer)
+        stepped = state
         for name, own in gradients.items():
-            updates, optimizer[name] = self._optimizers[name].update(own, state.optimizer[name], state.params[name])
-            params[name] = optax.apply_updates(state.params[name], updates)
-        ema = update_average(state.ema, {"coder": params["coder"]}, state.step, self.training.ema)
-        stepped = TrainState(state.step + 1, params, ema, optimizer)
-        kept = jax.tree.map(lambda new, old: jnp.where(healthy, new, old), stepped, state)
+            stepped = update_part(stepped, name, own, self._optimizers)
+        kept = keep_healthy(end_step(stepped, self.training.ema), state, healthy)
         return kept, figures | {"healthy": healthy}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
@@ -152,6 +165,9 @@ class Reconstruction:
         figures["spectral"] = self._spectral(made, sounds)
         figures["nats"] = nats(mean, log_variance).mean()
         loss = figures["spectral"] + training.kl_weight * jax.nn.relu(figures["nats"] - training.kl_target)
+        if "sibling" in batch:
+            figures["sibling"] = self._beside_siblings(coder, codes, batch, noise)
+            loss += training.sibling_weight * figures["sibling"]
         if self.probing:
             loss -= training.pitch_adversary * self._surprise(others["probe"], mean, batch, hiding=True)
         if phase:
@@ -163,6 +179,14 @@ class Reconstruction:
             figures["features"] = _apart(heard, made_heard)
             loss += training.adversarial_weight * figures["adversary"] + training.feature_weight * figures["features"]
         return loss, (figures | {"loss": loss}, made, mean)
+
+    def _beside_siblings(self, coder: Params, codes: jax.Array, batch: Batch, key: jax.Array) -> jax.Array:
+        """The spectral loss of half of the codes, decoded at their siblings' pitches, beside those at the sounds' levels."""
+        half = -(-len(codes) // 2)
+        sounds, siblings, pitch = (batch[name][:half] for name in ("samples", "sibling", "sibling_pitch"))
+        made = self.decode(coder, codes[:half], pitch, self._keys(key, half))
+        own, theirs = (jnp.sqrt(jnp.mean(jnp.square(each), axis=1, keepdims=True)) for each in (sounds, siblings))
+        return self._spectral(made, siblings * jnp.clip(own / (theirs + 1e-6), 0.0, 10.0))
 
     def _probe_loss(self, probe: Params, mean: jax.Array, batch: Batch) -> jax.Array:
         return self._surprise(probe, mean, batch)

@@ -1,6 +1,7 @@
 """What training changes from step to step, and the optimiser that changes it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -60,10 +61,37 @@ def trained(params: Params) -> Any:
 def apply_gradients(
     state: TrainState, gradients: Params, optimizer: optax.GradientTransformation, decay: float, healthy: jax.Array
 ) -> TrainState:
-    """One step; where `healthy` is False the state is kept as it is, so that a NaN never enters it."""
+    """One step, where it is `healthy`."""
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     stepped = TrainState(state.step + 1, params, update_average(state.ema, params, state.step, decay), optimizer_state)
+    return keep_healthy(stepped, state, healthy)
+
+
+Optimizers = Mapping[str, optax.GradientTransformation]  # one for each part of the parameters
+
+
+def create_parts(params: Params, optimizers: Optimizers, averaged: str) -> TrainState:
+    """The state before the first step of parts that are optimised apart, of which one is averaged."""
+    optimizer = {name: optimizers[name].init(part) for name, part in params.items()}
+    return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, {averaged: params[averaged]}), optimizer)
+
+
+def update_part(state: TrainState, name: str, gradients: Params, optimizers: Optimizers) -> TrainState:
+    """One part a step on; the others, the average and `step` stay."""
+    updates, moments = optimizers[name].update(gradients, state.optimizer[name], state.params[name])
+    params = state.params | {name: optax.apply_updates(state.params[name], updates)}
+    return replace(state, params=params, optimizer=state.optimizer | {name: moments})
+
+
+def end_step(state: TrainState, decay: float) -> TrainState:
+    """The average of parts moved on, and the step counted."""
+    averaged = {name: state.params[name] for name in state.ema}
+    return replace(state, step=state.step + 1, ema=update_average(state.ema, averaged, state.step, decay))
+
+
+def keep_healthy(stepped: TrainState, state: TrainState, healthy: jax.Array) -> TrainState:
+    """`stepped`; where `healthy` is False the state is kept as it is, so that a NaN never enters it."""
     return jax.tree.map(lambda new, old: jnp.where(healthy, new, old), stepped, state)
 
 
