@@ -127,3 +127,11 @@ def test_smoothing_is_a_filter_of_unit_energy(width: int, stride: int):
     for i, o in np.ndindex(2, 3):
         expected = np.convolve(taps, kernel[:, i, o])
         np.testing.assert_allclose(filtered[:, i, o], expected, atol=8 * EPS * math.sqrt(width))
+
+
+@pytest.mark.parametrize(("width", "stride"), [(1, 2), (6, 3), (25, 4), (25, 8)])
+def test_what_is_constant_stays_so(width: int, stride: int):
+    _, kernel = drawn(width, 2, 3, 1)
+    made = np.asarray(transposed(jnp.ones((1, 64, 2)), smoothed(kernel, stride), stride))
+    middle = made[0, made.shape[1] // 4 : -made.shape[1] // 4]
+    np.testing.assert_allclose(middle, np.broadcast_to(middle[0], middle.shape), atol=64 * EPS * np.abs(kernel).sum())

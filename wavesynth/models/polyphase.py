@@ -61,11 +61,14 @@ def transposed(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 def smoothed(kernel: jax.Array, stride: int) -> jax.Array:
     """A kernel for `transposed`, behind a low-pass filter at the input's Nyquist frequency: [width + 4 stride, C, O].
 
-    The filter (a sinc under a Hann window, of unit energy: it leaves the variance of random kernels as it is) takes off
-    the images of the input's spectrum that zeros between samples make: anti-aliased upsampling, for some taps more.
+    The filter (a sinc under a Kaiser window, of unit energy: it leaves the variance of random kernels as it is) takes off
+    the images of the input's spectrum that zeros between samples make: anti-aliased upsampling, for some taps more. All its
+    phases sum to the same: what is constant stays so, and leaves no tone at the input's rate.
     """
     place = np.arange(-2 * stride, 2 * stride + 1)
-    taps = np.sinc(place / stride) * np.cos(np.pi * place / (4 * stride + 2)) ** 2
+    taps = np.sinc(place / stride) * np.i0(6 * np.sqrt(1 - (place / (2.5 * stride)) ** 2))
+    for phase in range(stride):
+        taps[phase::stride] /= taps[phase::stride].sum()
     taps /= np.sqrt(np.sum(np.square(taps)))
     width = len(kernel)
     filtered = np.zeros((width + len(taps) - 1, width), np.float32)  # each column is the filter, one place further on
