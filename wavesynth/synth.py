@@ -110,12 +110,14 @@ class Synth(Sampler):
         """What `decode` makes of what `encode` hears, while the sound goes on: blocks float32 [t] of the same sound, as many
         samples as came in, and a frame of the timbre and the encoder's view ahead later. At constant memory.
 
-        blocks: samples [t] of any lengths, at the synth's rate. pitch: MIDI number of the sound; None where the model plays
-        none, or the sound has none.
+        blocks: samples [t] of any lengths, at the synth's rate; what is not a sound ends it with a UserError. pitch: MIDI
+        number of the sound; None where the model plays none, or the sound has none.
 
         >>> for block in synth.follow(blocks_of_the_microphone, pitch=57): ...   # doctest: +SKIP
         """
         check_seed(seed)
+        if isinstance(blocks, str | PathLike) or getattr(blocks, "ndim", 2) == 1:
+            raise UserError("blocks is one sound: give its parts as they come, or encode and decode it whole")
         heard = (samples_of(block, "blocks", self.sample_rate) for block in blocks if len(block))
         return self.family.follow(self.params, heard, Request(seed=seed, pitch=self._pitch(pitch)))
 

@@ -46,8 +46,8 @@ def instruction_sets() -> list[str]:
 
 
 def instruction_set() -> str:
-    """The one that the loop uses: the best, or what WAVESYNTH_INSTRUCTION_SET says."""
-    return os.environ.get("WAVESYNTH_INSTRUCTION_SET") or instruction_sets()[0]
+    """The one that the loop uses where it can serve: the best, or what WAVESYNTH_INSTRUCTION_SET says."""
+    return os.environ.get("WAVESYNTH_INSTRUCTION_SET") or next(iter(instruction_sets()), "")
 
 
 def why_not(weights: DecodeWeights) -> str | None:
@@ -58,9 +58,8 @@ def why_not(weights: DecodeWeights) -> str | None:
         return (
             "its library was not built: install wavesynth again with GCC or Clang on the path (pip install -v says why)"
         )
-    wanted = os.environ.get("WAVESYNTH_INSTRUCTION_SET")
-    if wanted and wanted not in instruction_sets():
-        return f"WAVESYNTH_INSTRUCTION_SET is {wanted!r}: this machine has {', '.join(instruction_sets())}"
+    if instruction_set() not in instruction_sets():
+        return f"WAVESYNTH_INSTRUCTION_SET is {instruction_set()!r}: this machine has {', '.join(instruction_sets())}"
     return None
 
 

@@ -102,8 +102,8 @@ def test_a_batch_depends_on_seed_and_step_alone(shards: Shards, seed: int, step:
 
 @given(hosts=st.sampled_from([1, 2, 3, 4, 6, 12]), step=st.integers(0, 1_000), align=st.sampled_from([1, 16]))
 def test_hosts_share_the_rows_of_one_batch(shards: Shards, hosts: int, step: int, align: int):
-    whole = of(shards, batch_size=12, align=align, siblings=True)
-    parts = [of(shards, batch_size=12, align=align, siblings=True, host=host, hosts=hosts) for host in range(hosts)]
+    whole = of(shards, batch_size=12, align=align)
+    parts = [of(shards, batch_size=12, align=align, host=host, hosts=hosts) for host in range(hosts)]
     joined = [part.batch(step) for part in parts]
     for name, array in whole.batch(step).items():
         np.testing.assert_array_equal(np.concatenate([part[name] for part in joined]), array)
@@ -191,8 +191,12 @@ def test_whole_clips_begin_where_they_do_and_are_as_likely_each(shards: Shards):
     np.testing.assert_array_equal(batch["real"][:100].sum(axis=1), lengths)
 
 
+MANY = (150, 250, 340, 40, 333, 1_000, 500, 120, 90, 101, 700, 260)  # four kicks, with pitches, four snares, without
+
+
 @pytest.mark.parametrize("align", [1, 25])
-def test_siblings_are_other_clips_of_the_label_at_the_same_share(shards: Shards, align: int):
+def test_siblings_are_as_far_on_in_other_clips_of_the_label(make_shards: Callable[..., Shards], align: int):
+    shards = make_shards(MANY)
     batches, met = of(shards, batch_size=64, align=align, siblings=True), Counter()
     for step in range(4):
         batch, plain = batches.batch(step), of(shards, batch_size=64, align=align).batch(step)
@@ -200,22 +204,42 @@ def test_siblings_are_other_clips_of_the_label_at_the_same_share(shards: Shards,
         assert batch["sibling"].shape == (64, CROP)
         for row, start in enumerate(batch["start"]):
             clip = clip_of(shards, batch["samples"][row, CONTEXT], start)
-            own = shards.clips[clip]
-            candidates = [i for i in range(len(LENGTHS)) if i != clip and shards.clips[i].label == own.label]
-            places = {i: int(start) * shards.clips[i].length // own.length // align * align for i in candidates}
-            (found,) = [
-                i for i, place in places.items() if shards.samples(i)[place] == batch["sibling"][row, 0] * 32_768
-            ]
-            expected = np.nan if shards.clips[found].pitch is None else shards.clips[found].pitch
-            np.testing.assert_equal(batch["sibling_pitch"][row], np.float32(expected))
-            met[found] += 1
-    assert set(met) == set(range(len(LENGTHS)))
+            if shards.clips[clip].pitch is None:
+                np.testing.assert_array_equal(batch["sibling"][row], batch["samples"][row, CONTEXT:])
+                assert np.isnan(batch["sibling_pitch"][row])
+                continue
+            assert batch["sibling_pitch"][row] == 36.5
+            (other, place) = place_of(shards, batch["sibling"][row])
+            assert other != clip
+            assert shards.clips[other].label == "kick"
+            assert place % align == 0
+            last, own_last = (max(shards.clips[which].length - CROP, 0) for which in (other, clip))
+            expected = min(start / max(own_last, 1), 1) * last
+            assert expected - align < place <= expected + 1e-6
+            met[clip, other] += 1
+    kicks = [1, 4, 7, 10]
+    assert set(met) == {(a, b) for a in kicks for b in kicks if a != b}
     assert "sibling" not in next(batches.held_out())
 
 
-def test_a_clip_without_siblings_is_its_own(make_shards: Callable[..., Shards]):
-    batch = of(make_shards((500,)), siblings=True).batch(0)
-    np.testing.assert_array_equal(batch["sibling"], batch["samples"][:, CONTEXT:])
+def place_of(shards: Shards, window: np.ndarray) -> tuple[int, int]:
+    """Clip and place of a window's first sample; no two samples of a kick are alike."""
+    (found,) = [
+        (clip, int(place))
+        for clip in range(len(shards))
+        for place in np.flatnonzero(np.asarray(shards.samples(clip)) == window[0] * 32_768)
+        if shards.clips[clip].label == "kick"
+    ]
+    return found
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_share_siblings(make_shards: Callable[..., Shards], hosts: int):
+    how = dict(batch_size=12, siblings=True)
+    whole, shards = of(make_shards(MANY), **how).batch(3), make_shards(MANY)
+    parts = [of(shards, **how, host=host, hosts=hosts).batch(3) for host in range(hosts)]
+    for name, array in whole.items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), array)
 
 
 @pytest.mark.parametrize("hosts", [2, 3])

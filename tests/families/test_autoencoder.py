@@ -69,7 +69,7 @@ def test_thirty_steps_come_nearer_and_critics_join(run: Path):
     assert len(figures) == 6
     assert figures[-1] < figures[0]
     steps = {line["step"]: line for line in lines if "spectral" in line}
-    assert {"distance", "spectral", "nats", "pitch", "loss"} <= steps[10].keys()
+    assert {"distance", "spectral", "nats", "pitch", "sibling", "loss"} <= steps[10].keys()
     assert "rank" not in steps[20]
     assert {"rank", "critic", "features", "adversary"} <= steps[30].keys()
     assert steps[30]["spectral"] < steps[10]["spectral"]
@@ -102,6 +102,13 @@ def test_windows_begin_where_codes_do(synth: Synth, tiny_shards: Path):
         UserError, match="crop is 1000: it must be a multiple of the 256 samples of a frame of the code"
     ):
         synth.family.windows(shards, dataclasses.replace(TRAINING, crop=1_000))
+
+
+@pytest.mark.parametrize(("weight", "pitched"), [(0.3, True), (0.3, False), (0.0, True)])
+def test_pitched_sounds_have_siblings(synth: Synth, tiny_shards: Path, weight: float, pitched: bool):
+    family = AutoencoderFamily(synth.family.model, dataclasses.replace(synth.family.material, pitched=pitched))
+    windows = family.windows(Shards.open(tiny_shards), dataclasses.replace(TRAINING, sibling_weight=weight))
+    assert windows.siblings == (weight > 0 and pitched)
 
 
 def test_silence_alone_cannot_be_learned(synth: Synth):
@@ -201,11 +208,36 @@ def test_a_sound_that_is_followed_is_what_its_code_is_decoded_to(synth: Synth, s
 
 
 def test_a_sound_is_followed_as_soon_as_a_frame_was_heard(synth: Synth):
-    ahead, given = family_of(synth).model.lookahead, itertools.count(1)
-    blocks = (np.full(64, 0.1, np.float32) for _ in given)
-    for frame, made in enumerate(itertools.islice(synth.follow(blocks), 20), 1):
+    ahead, taken = family_of(synth).model.lookahead, []
+
+    def blocks() -> Any:
+        while True:
+            taken.append(64)
+            yield np.full(64, 0.1, np.float32)
+
+    for frame, made in enumerate(itertools.islice(synth.follow(blocks()), 20), 1):
         assert made.shape == (HOP,)
-        assert next(given) * 64 - 64 <= frame * HOP + ahead + 64 * frame
+        assert sum(taken) < frame * HOP + ahead + 64
+
+
+def test_what_cannot_be_followed(synth: Synth):
+    assert list(synth.follow([])) == []
+    assert list(synth.follow([np.zeros(0, np.float32)])) == []
+    for whole in ("flute.wav", np.zeros(100, np.float32)):
+        with pytest.raises(UserError, match="blocks is one sound: give its parts as they come"):
+            synth.follow(whole)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="not finite"):
+        list(synth.follow([np.full(100, np.nan, np.float32)]))
+    ahead = AutoencoderFamily(dataclasses.replace(family_of(synth).model, causal=False), synth.family.material)
+    with pytest.raises(
+        UserError, match="cannot follow a sound: its convolutions look ahead: train one with causal=True"
+    ):
+        dataclasses.replace(synth, family=ahead).follow([])
+    unpitched = AutoencoderFamily(synth.family.model, Material(RATE))
+    with pytest.raises(UserError, match="cannot play a pitch"):
+        dataclasses.replace(synth, family=unpitched).follow([], pitch=60)
+    with pytest.raises(UserError, match="cannot follow a sound: it does not encode sounds as they come"):
+        bind("wavenet", preset("wavenet-tiny").model, Material(RATE)).follow({}, iter([]), Request())
 
 
 def test_chance_and_labels_are_heard(synth: Synth):

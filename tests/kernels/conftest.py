@@ -20,12 +20,11 @@ from wavesynth.models.functional import initialize, pure
 from wavesynth.models.likelihoods import quantize
 from wavesynth.models.wavenet import WaveNet
 
-STATIC = ("top_k", "top_p", "log_probs")
-decode_plain = jax.jit(reference.decode, static_argnames=STATIC)
-
 
 class Case:
     """Everything of one ArgSpec: parameters, packed weights, conditions, and samples to be scored."""
+
+    decode_plain = staticmethod(jax.jit(reference.decode, static_argnames=("top_k", "top_p", "log_probs")))
 
     def __init__(self, spec, dtype="float32"):
         model = self.model = spec.model
@@ -79,13 +78,13 @@ class Case:
             periods=self.periods, uniforms=self.uniforms, **options,
         )  # fmt: skip
 
-    def check_scores(self, decode, rounded=False, **options):
+    def check_scores(self, decode, rounded=False):
         """`decode` scores as the plain loop does and leaves the same state, from sample 0 on.
 
         rounded: it multiplies bfloat16 weights with what is rounded to bfloat16, that is to 8 bits.
         """
-        forced = self.arguments(forced=self.samples.T, **options)
-        plain, fast = decode_plain(**forced), decode(**forced)
+        forced = self.arguments(forced=self.samples.T)
+        plain, fast = self.decode_plain(**forced), decode(**forced)
         np.testing.assert_array_equal(fast[0], plain[0])
         np.testing.assert_allclose(fast[1], plain[1], rtol=0, atol=0.02 if rounded else 1e-4)
         largest = max(float(jnp.abs(plain[2].rings).max()), 1)

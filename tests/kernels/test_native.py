@@ -12,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wavesynth.errors import UserError
-from wavesynth.kernels.wavenet_decode import IMPLEMENTATIONS, native, reference
+from wavesynth.kernels.wavenet_decode import IMPLEMENTATIONS, native
 from wavesynth.kernels.wavenet_decode.api import choose
 from wavesynth.kernels.wavenet_decode.arg_specs import NV, TESTED, ArgSpec
 from wavesynth.models.wavenet import WaveNetConfig
 
 INSTRUCTION_SETS = native.instruction_sets()
 STATIC = ("top_k", "top_p", "log_probs")
-decode_plain = jax.jit(reference.decode, static_argnames=STATIC)
 decode_native = jax.jit(native.decode, static_argnames=(*STATIC, "threads"))
 
 pytestmark = pytest.mark.skipif(not INSTRUCTION_SETS, reason="the native library was not built")
@@ -39,7 +38,7 @@ def check_scores(case, threads):
 def check_draws(case, threads, **options):
     """The same uniforms draw the same samples; on the edge of a bin one may fall either way, and all after it with it."""
     drawn = case.arguments(log_probs=False, **options)
-    same = np.asarray(decode_native(**drawn, threads=threads)[0] == decode_plain(**drawn)[0])
+    same = np.asarray(decode_native(**drawn, threads=threads)[0] == case.decode_plain(**drawn)[0])
     assert same[: same.shape[0] // 2].mean() > 0.999
 
 

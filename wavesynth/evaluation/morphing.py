@@ -226,8 +226,8 @@ def _frames(sounds: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64
     """Log-mel frames of sounds in line and at one level, [K + 1, frames, bands]."""
     lined = _same_level(_in_line(sounds, sample_rate))
     # Silence behind the end changes no frame; one length, whatever the shifts, is one program to compile.
-    silent = np.pad(lined, ((0, 0), (0, sounds.shape[1] - lined.shape[1])))
-    return np.asarray(log_mel(silent, sample_rate), np.float64)[:, : num_frames(lined.shape[1], DEFAULT_MEL.hop)]
+    padded = np.pad(lined, ((0, 0), (0, sounds.shape[1] - lined.shape[1])))
+    return np.asarray(log_mel(padded, sample_rate), np.float64)[:, : num_frames(lined.shape[1], DEFAULT_MEL.hop)]
 
 
 def _differences(frames: NDArray[np.float64]) -> NDArray[np.float64]:

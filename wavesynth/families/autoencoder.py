@@ -154,6 +154,9 @@ class AutoencoderFamily(CodingFamily):
         if not self.model.causal:
             self.cannot("follow a sound", "its convolutions look ahead: train one with causal=True")
         self.check_pitch(request)
+        return self._followed(params, blocks, request)
+
+    def _followed(self, params: Params, blocks: Iterator[np.ndarray], request: Request) -> Iterator[np.ndarray]:
         coder, hop, ahead = params["coder"], self.code_hop, self.model.lookahead
         pitch = jnp.full(1, np.nan if request.pitch is None else request.pitch)
         keys = jax.random.fold_in(jax.random.key(request.seed), 0)[None]

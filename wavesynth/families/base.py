@@ -181,7 +181,7 @@ class Family(ABC):
     def follow(self, params: Params, blocks: Iterator[np.ndarray], request: Request) -> Iterator[np.ndarray]:
         """What decoding its code makes of a sound while that goes on: blocks [t] to blocks, as many samples in all;
         `request` knows pitch and seed."""
-        self.cannot("follow a sound", "its timbres are those of whole sounds; use encode and decode")
+        self.cannot("follow a sound", "it does not encode sounds as they come")
 
     def between(self, a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
         """The timbre a share t of the way from a to b, all of one shape; the ends are exactly a and b."""

@@ -27,6 +27,7 @@ from wavesynth.training.state import (
 )
 
 Loss = Literal["hinge", "relativistic"]
+MOST_GAIN = 10.0  # of siblings
 RUN_AWAY = 1e6  # a loss of this size means that training has diverged
 
 
@@ -40,7 +41,7 @@ class ReconstructionTraining(TrainingConfig):
         pitch_adversary: weight with which the coder hides the pitch from a probe that guesses it from the code; 0 for no
             probe. The decoder is told the pitch: what the code does not tell of it can be changed by who plays.
         sibling_weight: of the spectral loss of what half of the codes are decoded to at the pitch of another sound of the
-            same label, beside that sound; 0 for none. So the code of a note is learned to be that of its instrument too.
+            same label, compared with that sound; 0 for none. So the code of a note is learned to be that of its instrument.
         adversarial_from: share of the steps after which critics join in; 1 for never.
         loss: of the critics, "hinge" (Lim and Ye, 2017) or "relativistic" (Jolicoeur-Martineau, 2018).
         adversarial_weight: of the decoder's loss by the critics' figures.
@@ -162,7 +163,7 @@ class Reconstruction:
         codes = mean + jnp.exp(log_variance / 2) * jax.random.normal(own, mean.shape)
         made = self.decode(coder, codes, batch["pitch"], self._keys(noise, len(sounds)))
         figures = {"distance": distance(made, batch, self.sample_rate)[0]}
-        figures["spectral"] = self._spectral(made, sounds)
+        figures["spectral"] = self._spectral(made, sounds).mean()
         figures["nats"] = nats(mean, log_variance).mean()
         loss = figures["spectral"] + training.kl_weight * jax.nn.relu(figures["nats"] - training.kl_target)
         if "sibling" in batch:
@@ -181,12 +182,17 @@ class Reconstruction:
         return loss, (figures | {"loss": loss}, made, mean)
 
     def _beside_siblings(self, coder: Params, codes: jax.Array, batch: Batch, key: jax.Array) -> jax.Array:
-        """The spectral loss of half of the codes, decoded at their siblings' pitches, beside those at the sounds' levels."""
-        half = -(-len(codes) // 2)
-        sounds, siblings, pitch = (batch[name][:half] for name in ("samples", "sibling", "sibling_pitch"))
-        made = self.decode(coder, codes[:half], pitch, self._keys(key, half))
-        own, theirs = (jnp.sqrt(jnp.mean(jnp.square(each), axis=1, keepdims=True)) for each in (sounds, siblings))
-        return self._spectral(made, siblings * jnp.clip(own / (theirs + 1e-6), 0.0, 10.0))
+        """The spectral distance of every second code, decoded at its sibling's pitch, from that sibling at the sound's level.
+
+        A sibling that is much softer than the sound, such as the end of a note, tells nothing and does not count.
+        """
+        sounds, siblings, pitch = (batch[name][::2] for name in ("samples", "sibling", "sibling_pitch"))
+        made = self.decode(coder, codes[::2], pitch, self._keys(key, len(sounds)))
+        own, theirs = (jnp.sqrt(jnp.mean(jnp.square(each), axis=1)) for each in (sounds, siblings))
+        heard = own <= MOST_GAIN * theirs
+        gain = jnp.where(heard, own / jnp.maximum(theirs, 1e-6), 0.0)
+        apart = self._spectral(made, siblings * gain[:, None])
+        return jnp.sum(jnp.where(heard, apart, 0.0)) / len(apart)
 
     def _probe_loss(self, probe: Params, mean: jax.Array, batch: Batch) -> jax.Array:
         return self._surprise(probe, mean, batch)
@@ -215,9 +221,9 @@ class Reconstruction:
         return jnp.sum(jnp.where(counted, cost, 0.0)) / jnp.maximum(counted.sum(), 1)
 
     def _spectral(self, made: jax.Array, sounds: jax.Array) -> jax.Array:
-        """Mel and multi-resolution distance of all frames, dB."""
-        mel = jnp.abs(log_mel(made, self.sample_rate) - log_mel(sounds, self.sample_rate)).mean()
-        return mel + multi_resolution_distance(made, sounds).mean()
+        """Mel and multi-resolution distance of all frames, dB [B]."""
+        mel = jnp.abs(log_mel(made, self.sample_rate) - log_mel(sounds, self.sample_rate)).mean(axis=(1, 2))
+        return mel + multi_resolution_distance(made, sounds)
 
     @staticmethod
     def _keys(key: jax.Array, rows: int) -> jax.Array:
