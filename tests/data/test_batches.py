@@ -191,57 +191,6 @@ def test_whole_clips_begin_where_they_do_and_are_as_likely_each(shards: Shards):
     np.testing.assert_array_equal(batch["real"][:100].sum(axis=1), lengths)
 
 
-MANY = (150, 250, 340, 40, 333, 1_000, 500, 120, 90, 101, 700, 260)  # four kicks, with pitches, four snares, without
-
-
-@pytest.mark.parametrize("align", [1, 25])
-def test_siblings_are_as_far_on_in_other_clips_of_the_label(make_shards: Callable[..., Shards], align: int):
-    shards = make_shards(MANY)
-    batches, met = of(shards, batch_size=64, align=align, siblings=True), Counter()
-    for step in range(4):
-        batch, plain = batches.batch(step), of(shards, batch_size=64, align=align).batch(step)
-        assert all(np.array_equal(batch[name], values, equal_nan=True) for name, values in plain.items())
-        assert batch["sibling"].shape == (64, CROP)
-        for row, start in enumerate(batch["start"]):
-            clip = clip_of(shards, batch["samples"][row, CONTEXT], start)
-            if shards.clips[clip].pitch is None:
-                np.testing.assert_array_equal(batch["sibling"][row], batch["samples"][row, CONTEXT:])
-                assert np.isnan(batch["sibling_pitch"][row])
-                continue
-            assert batch["sibling_pitch"][row] == 36.5
-            (other, place) = place_of(shards, batch["sibling"][row])
-            assert other != clip
-            assert shards.clips[other].label == "kick"
-            assert place % align == 0
-            last, own_last = (max(shards.clips[which].length - CROP, 0) for which in (other, clip))
-            expected = min(start / max(own_last, 1), 1) * last
-            assert expected - align < place <= expected + 1e-6
-            met[clip, other] += 1
-    kicks = [1, 4, 7, 10]
-    assert set(met) == {(a, b) for a in kicks for b in kicks if a != b}
-    assert "sibling" not in next(batches.held_out())
-
-
-def place_of(shards: Shards, window: np.ndarray) -> tuple[int, int]:
-    """Clip and place of a window's first sample; no two samples of a kick are alike."""
-    (found,) = [
-        (clip, int(place))
-        for clip in range(len(shards))
-        for place in np.flatnonzero(np.asarray(shards.samples(clip)) == window[0] * 32_768)
-        if shards.clips[clip].label == "kick"
-    ]
-    return found
-
-
-@pytest.mark.parametrize("hosts", [2, 4])
-def test_hosts_share_siblings(make_shards: Callable[..., Shards], hosts: int):
-    how = dict(batch_size=12, siblings=True)
-    whole, shards = of(make_shards(MANY), **how).batch(3), make_shards(MANY)
-    parts = [of(shards, **how, host=host, hosts=hosts).batch(3) for host in range(hosts)]
-    for name, array in whole.items():
-        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), array)
-
-
 @pytest.mark.parametrize("hosts", [2, 3])
 def test_hosts_share_whole_clips(shards: Shards, hosts: int):
     whole = of(shards, batch_size=12, whole=True)

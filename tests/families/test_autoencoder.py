@@ -69,7 +69,7 @@ def test_thirty_steps_come_nearer_and_critics_join(run: Path):
     assert len(figures) == 6
     assert figures[-1] < figures[0]
     steps = {line["step"]: line for line in lines if "spectral" in line}
-    assert {"distance", "spectral", "nats", "pitch", "sibling", "loss"} <= steps[10].keys()
+    assert {"distance", "spectral", "nats", "pitch", "loss"} <= steps[10].keys()
     assert "rank" not in steps[20]
     assert {"rank", "critic", "features", "adversary"} <= steps[30].keys()
     assert steps[30]["spectral"] < steps[10]["spectral"]
@@ -102,13 +102,6 @@ def test_windows_begin_where_codes_do(synth: Synth, tiny_shards: Path):
         UserError, match="crop is 1000: it must be a multiple of the 256 samples of a frame of the code"
     ):
         synth.family.windows(shards, dataclasses.replace(TRAINING, crop=1_000))
-
-
-@pytest.mark.parametrize(("weight", "pitched"), [(0.3, True), (0.3, False), (0.0, True)])
-def test_pitched_sounds_have_siblings(synth: Synth, tiny_shards: Path, weight: float, pitched: bool):
-    family = AutoencoderFamily(synth.family.model, dataclasses.replace(synth.family.material, pitched=pitched))
-    windows = family.windows(Shards.open(tiny_shards), dataclasses.replace(TRAINING, sibling_weight=weight))
-    assert windows.siblings == (weight > 0 and pitched)
 
 
 def test_silence_alone_cannot_be_learned(synth: Synth):

@@ -151,36 +151,6 @@ def test_a_coder_that_has_hidden_all_is_told_no_more():
     jax.tree.map(np.testing.assert_array_equal, with_it, without)
 
 
-def test_codes_are_decoded_beside_their_siblings_at_their_pitch_and_the_sounds_level():
-    params, batch, asked = parameters(), batch_of(), []
-
-    def recorded(params: Any, codes: jax.Array, pitch: jax.Array, keys: jax.Array) -> jax.Array:
-        asked.append(np.asarray(pitch))
-        return decode(params, codes, pitch, keys)
-
-    own = replace(objective(), decode=recorded)
-    siblings = 0.2 * np.random.default_rng(2).standard_normal((ROWS, LENGTH), np.float32)
-    batch |= {"sibling": siblings, "sibling_pitch": np.array([40, np.nan, 44, 45], np.float32)}
-    codes, key = encode(params["coder"], jnp.asarray(batch["samples"]))[0], jax.random.key(3)
-
-    def beside(siblings: np.ndarray) -> float:
-        return float(own._beside_siblings(params["coder"], codes, batch | {"sibling": siblings}, key))
-
-    level = np.sqrt(np.square(batch["samples"]).mean(axis=1) / np.square(siblings).mean(axis=1))
-    made = decode(params["coder"], codes[::2], batch["sibling_pitch"][::2], own._keys(key, 2))
-    apart = own._spectral(made, (siblings * level[:, None])[::2])
-    assert beside(siblings) == pytest.approx(float(apart.mean()), rel=1e-4)
-    np.testing.assert_array_equal(asked[0], batch["sibling_pitch"][::2])
-    assert beside(0.5 * siblings) == pytest.approx(float(apart.mean()), rel=1e-3)
-    softness = np.array([1, 1, 1e-3, 1], np.float32)[:, None]  # of the third, which then tells nothing
-    assert beside(softness * siblings) == pytest.approx(float(apart[0]) / 2, rel=1e-4)
-    assert beside(0 * siblings) == 0
-    slopes = {
-        weight: coder_slopes(replace(TRAINING, sibling_weight=weight), params, batch)["sound"] for weight in (0.0, 1.0)
-    }
-    assert not np.allclose(slopes[0.0], slopes[1.0])
-
-
 def test_the_figure_is_the_log_mel_distance_of_real_frames():
     batch = batch_of()
     made = 0.5 * batch["samples"]

@@ -21,9 +21,7 @@ LEVEL_BATCHES = 8
 Batch = dict[str, np.ndarray]
 """samples: float32 [B, context + crop]. real: bool [B, crop], False behind a clip's end, in rows that only fill up, and for
 held-out samples that the next window counts.
-label: int32 [B], -1 for none. pitch: float32 [B], MIDI number, NaN for none. start: int32 [B], where in its clip.
-sibling: float32 [B, crop], of `Batches.siblings`: as far on in another clip of the same label, drawn by chance; where there is
-none with a pitch, or the clip has no label or pitch, the clip itself. Without noise. sibling_pitch: float32 [B]."""
+label: int32 [B], -1 for none. pitch: float32 [B], MIDI number, NaN for none. start: int32 [B], where in its clip."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,6 @@ class Batches:
     align: windows begin at multiples of it (so that frames of local conditioning do). limit: of held-out windows.
     noise: standard deviation of white noise that is added to all samples, silence included; amplitude.
     whole: every clip is as likely, and its window begins where it does; what lies behind `crop` is left out.
-    siblings: whether batches have them (see `Batch`).
 
     >>> batches = Batches(shards, "train", batch_size=8, crop=8192, context=1054, seed=0)
     >>> batch = batches.batch(step=17)          # always the same one
@@ -49,7 +46,6 @@ class Batches:
     limit: int = 64
     noise: float = 0.0
     whole: bool = False
-    siblings: bool = False
     host: int = 0
     hosts: int = 1
 
@@ -84,22 +80,11 @@ class Batches:
         """Running sum of how many windows touch each clip: it is by this that clips are drawn, so short ones count."""
         return np.cumsum(self.lengths + self.crop)
 
-    @cached_property
-    def members(self) -> dict[str, list[int]]:
-        """The clips of each label that have a pitch, in order."""
-        found: dict[str, list[int]] = {}
-        for clip in self.clips:
-            record = self.shards.clips[clip]
-            if record.label is not None and record.pitch is not None:
-                found.setdefault(record.label, []).append(clip)
-        return found
-
     def batch(self, step: int) -> Batch:
         """This host's part of the batch of `step`: every clip as likely as it is long, every place in it alike (or `whole`)."""
         rows = self.batch_size // self.hosts
         random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
-        mine = slice(self.host * rows, (self.host + 1) * rows)
-        draws = random.random((self.batch_size, 2))[mine]
+        draws = random.random((self.batch_size, 2))[self.host * rows : (self.host + 1) * rows]
         windows = []
         for which, where in draws:
             if self.whole:
@@ -110,8 +95,7 @@ class Batches:
             last = max(length - self.crop, 0)
             start = int(np.clip(int(where * (length + self.crop)) - self.crop, 0, last + -last % self.align))
             windows.append((self.clips[index], start - start % self.align))
-        batch = self._assemble(windows, rows, self.crop, (step, self.host * rows))
-        return batch | self._siblings(windows, random.random(self.batch_size)[mine]) if self.siblings else batch
+        return self._assemble(windows, rows, self.crop, (step, self.host * rows))
 
     def held_out(self) -> Iterator[Batch]:
         """Windows side by side over all clips (or the first of each), or `limit` of them spread evenly: the same at every call.
@@ -140,9 +124,11 @@ class Batches:
             "start": np.zeros(rows, np.int32),
         }
         for row, (clip, start) in enumerate(windows):
-            record = self.shards.clips[clip]
-            batch["samples"][row] = self._samples(clip, start, self.context)
-            batch["real"][row, : min(record.length - start, counted)] = True
+            record, pcm = self.shards.clips[clip], self.shards.samples(clip)
+            first, last = max(start - self.context, 0), min(start + self.crop, record.length)
+            offset = first - (start - self.context)
+            batch["samples"][row, offset : offset + last - first] = to_float(pcm[first:last])
+            batch["real"][row, : min(last - start, counted)] = True
             batch["label"][row] = -1 if record.label is None else self.shards.labels.index(record.label)
             batch["pitch"][row] = np.nan if record.pitch is None else record.pitch
             batch["start"][row] = start
@@ -151,34 +137,6 @@ class Batches:
                 batch["samples"][row] += self._noise(place[0], place[1] + row)
             np.clip(batch["samples"], -1, 1, out=batch["samples"])
         return batch
-
-    def _samples(self, clip: int, start: int, context: int) -> np.ndarray:
-        """A window with so much of what lies before it, float32 [context + crop]; silence where the clip is not."""
-        window = np.zeros(context + self.crop, np.float32)
-        first, last = max(start - context, 0), min(start + self.crop, self.shards.clips[clip].length)
-        offset = first - (start - context)
-        window[offset : offset + last - first] = to_float(self.shards.samples(clip)[first:last])
-        return window
-
-    def _siblings(self, windows: list[tuple[int, int]], draws: np.ndarray) -> Batch:
-        others = [self._sibling(*window, draw) for window, draw in zip(windows, draws, strict=True)]
-        pitches = [self.shards.clips[clip].pitch for clip, _ in others]
-        return {
-            "sibling": np.stack([self._samples(*other, context=0) for other in others]),
-            "sibling_pitch": np.array([np.nan if pitch is None else pitch for pitch in pitches], np.float32),
-        }
-
-    def _sibling(self, clip: int, start: int, draw: float) -> tuple[int, int]:
-        """Another clip, and where the window begins that is as far on in it as one at `start` is in this."""
-        record = self.shards.clips[clip]
-        members = self.members.get(record.label or "", ()) if record.pitch is not None else ()
-        if len(members) < 2:
-            return clip, start
-        index = int(draw * (len(members) - 1))
-        other = members[index + (members[index] >= clip)]
-        last, own_last = (max(self.shards.clips[each].length - self.crop, 0) for each in (other, clip))
-        place = min(start * last // max(own_last, 1), last)
-        return other, place - place % self.align
 
     def _noise(self, step: int, row: int) -> np.ndarray:
         """Of one window: it depends on the seed, the step and the row, and not on how rows are shared between hosts."""

@@ -77,8 +77,7 @@ class AutoencoderFamily(CodingFamily):
             raise UserError(
                 f"crop is {training.crop}: it must be a multiple of the {self.code_hop} samples of a frame of the code"
             )
-        wanted = self.material.pitched and training.sibling_weight > 0
-        return replace(super().windows(shards, training), siblings=wanted)
+        return super().windows(shards, training)
 
     def objective(self, training: ReconstructionTraining) -> Reconstruction:
         return Reconstruction(

@@ -27,7 +27,6 @@ from wavesynth.training.state import (
 )
 
 Loss = Literal["hinge", "relativistic"]
-MOST_GAIN = 10.0  # of siblings
 RUN_AWAY = 1e6  # a loss of this size means that training has diverged
 
 
@@ -40,8 +39,6 @@ class ReconstructionTraining(TrainingConfig):
         kl_weight: of what it holds more, in decibels of the spectral loss a nat.
         pitch_adversary: weight with which the coder hides the pitch from a probe that guesses it from the code; 0 for no
             probe. The decoder is told the pitch: what the code does not tell of it can be changed by who plays.
-        sibling_weight: of the spectral loss of what half of the codes are decoded to at the pitch of another sound of the
-            same label, compared with that sound; 0 for none. So the code of a note is learned to be that of its instrument.
         adversarial_from: share of the steps after which critics join in; 1 for never.
         loss: of the critics, "hinge" (Lim and Ye, 2017) or "relativistic" (Jolicoeur-Martineau, 2018).
         adversarial_weight: of the decoder's loss by the critics' figures.
@@ -56,7 +53,6 @@ class ReconstructionTraining(TrainingConfig):
     kl_target: float = 24.0
     kl_weight: float = 0.05
     pitch_adversary: float = 0.3
-    sibling_weight: float = 0.3
     adversarial_from: float = 0.6
     loss: Loss = "hinge"
     adversarial_weight: float = 1.0
@@ -66,14 +62,7 @@ class ReconstructionTraining(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "loss", Loss)
-        for name in (
-            "kl_target",
-            "kl_weight",
-            "pitch_adversary",
-            "sibling_weight",
-            "adversarial_weight",
-            "feature_weight",
-        ):
+        for name in ("kl_target", "kl_weight", "pitch_adversary", "adversarial_weight", "feature_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}: it must not be negative, and finite")
         if not 0 < self.critic_rate < math.inf:
@@ -163,12 +152,9 @@ class Reconstruction:
         codes = mean + jnp.exp(log_variance / 2) * jax.random.normal(own, mean.shape)
         made = self.decode(coder, codes, batch["pitch"], self._keys(noise, len(sounds)))
         figures = {"distance": distance(made, batch, self.sample_rate)[0]}
-        figures["spectral"] = self._spectral(made, sounds).mean()
+        figures["spectral"] = self._spectral(made, sounds)
         figures["nats"] = nats(mean, log_variance).mean()
         loss = figures["spectral"] + training.kl_weight * jax.nn.relu(figures["nats"] - training.kl_target)
-        if "sibling" in batch:
-            figures["sibling"] = self._beside_siblings(coder, codes, batch, noise)
-            loss += training.sibling_weight * figures["sibling"]
         if self.probing:
             loss -= training.pitch_adversary * self._surprise(others["probe"], mean, batch, hiding=True)
         if phase:
@@ -180,19 +166,6 @@ class Reconstruction:
             figures["features"] = _apart(heard, made_heard)
             loss += training.adversarial_weight * figures["adversary"] + training.feature_weight * figures["features"]
         return loss, (figures | {"loss": loss}, made, mean)
-
-    def _beside_siblings(self, coder: Params, codes: jax.Array, batch: Batch, key: jax.Array) -> jax.Array:
-        """The spectral distance of every second code, decoded at its sibling's pitch, from that sibling at the sound's level.
-
-        A sibling that is much softer than the sound, such as the end of a note, tells nothing and does not count.
-        """
-        sounds, siblings, pitch = (batch[name][::2] for name in ("samples", "sibling", "sibling_pitch"))
-        made = self.decode(coder, codes[::2], pitch, self._keys(key, len(sounds)))
-        own, theirs = (jnp.sqrt(jnp.mean(jnp.square(each), axis=1)) for each in (sounds, siblings))
-        heard = own <= MOST_GAIN * theirs
-        gain = jnp.where(heard, own / jnp.maximum(theirs, 1e-6), 0.0)
-        apart = self._spectral(made, siblings * gain[:, None])
-        return jnp.sum(jnp.where(heard, apart, 0.0)) / len(apart)
 
     def _probe_loss(self, probe: Params, mean: jax.Array, batch: Batch) -> jax.Array:
         return self._surprise(probe, mean, batch)
@@ -221,9 +194,9 @@ class Reconstruction:
         return jnp.sum(jnp.where(counted, cost, 0.0)) / jnp.maximum(counted.sum(), 1)
 
     def _spectral(self, made: jax.Array, sounds: jax.Array) -> jax.Array:
-        """Mel and multi-resolution distance of all frames, dB [B]."""
-        mel = jnp.abs(log_mel(made, self.sample_rate) - log_mel(sounds, self.sample_rate)).mean(axis=(1, 2))
-        return mel + multi_resolution_distance(made, sounds)
+        """Mel and multi-resolution distance of all frames, dB."""
+        mel = jnp.abs(log_mel(made, self.sample_rate) - log_mel(sounds, self.sample_rate)).mean()
+        return mel + multi_resolution_distance(made, sounds).mean()
 
     @staticmethod
     def _keys(key: jax.Array, rows: int) -> jax.Array:
