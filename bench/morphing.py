@@ -8,7 +8,8 @@ goes between sounds that were held out, of two labels and one pitch each; any ot
 labels where it has them. With --worst FOLDER, pictures of the five pairs that fail most gates are left there.
 
 Encoding, of --encode held-out sounds by a model that searches for latents (a WaveGAN): the multi-resolution distance in dB
-of the sound that was found, and of the best of 1,000 latents drawn by chance; and whether two decodings are alike to the byte.
+of the sound that was found, and of the best of 1,000 latents drawn by chance; noises_apart, how far sounds of the timbre that
+was found lie from each other when the model draws other noise; and whether two decodings are alike to the byte.
 """
 
 import itertools
@@ -34,6 +35,7 @@ from wavesynth.evaluation.morphing import GATES, MorphFigures, crossfade, judge
 STEPS = 17
 RANDOM_LATENTS = 1_000
 SECONDS = 1.0
+DRAWN = 4  # sounds of a timbre, each of other noise
 
 
 def held_out(shards: Shards) -> list[int]:
@@ -127,9 +129,12 @@ def encode_rows(synth: Synth, shards: Shards, count: int) -> list[Row]:
         took = time.perf_counter() - began
         decoded = synth.decode(timbre)
         found = float(apart(decoded, target))
+        drawn = [decoded, *(synth.decode(timbre, seed=seed) for seed in range(1, DRAWN))]
+        noises = [float(apart(one, other)) for one, other in itertools.combinations(drawn, 2)]
         rows.append({
             "what": "encode", "file": shards.clips[clip].file, "seconds": took, "distance": found, "best_of_random": best,
-            "below_percent": 100 * (1 - found / best), "alike_to_the_byte": bool((decoded == synth.decode(timbre)).all()),
+            "noises_apart": statistics.mean(noises), "below_percent": 100 * (1 - found / best),
+            "alike_to_the_byte": bool((decoded == synth.decode(timbre)).all()),
         })  # fmt: skip
     return rows
 
@@ -153,7 +158,10 @@ def main() -> None:
     print_table(morphs, ("path", "figure", "low", "median", "high", "gate", "passes", "pairs"))
     found = [case | row for row in encode_rows(synth, shards, encoded)] if encoded else []
     if found:
-        print_table(found, ("file", "seconds", "distance", "best_of_random", "below_percent", "alike_to_the_byte"))
+        print_table(
+            found,
+            ("file", "seconds", "distance", "best_of_random", "noises_apart", "below_percent", "alike_to_the_byte"),
+        )
         print(f"median {statistics.median(row['below_percent'] for row in found):.1f} % below the best of chance")
     write_json(options.json, rows + morphs + found)
 
