@@ -100,7 +100,8 @@ class Sampler:
         it or "stretch" it. pitch: MIDI number (60 is middle C); None is the timbre's, if it knows one. prime: a sound to go
         on from; it is not repeated. temperature, top_k, top_p: see `wavesynth.sampling.strategies.Strategy`. truncation: of
         a latent space, below 1 for less variety and fewer failures. implementation: of the op that decodes; None takes the
-        fastest. dtype: "bfloat16" halves the weights that are read for each sample, and is faster; None is the model's own.
+        fastest. dtype: "bfloat16" halves the weights that are read for each sample, and is faster (what multiplies bfloat16
+        rounds the activations to it too); None is the model's own.
         """
         if n < 1:
             raise UserError(f"n is {n}: ask for at least 1 sound")

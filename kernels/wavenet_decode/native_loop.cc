@@ -111,8 +111,8 @@ inline void add_rows(const float* m, Inputs<float> in, Floats (&sums)[S][V]) {
 }
 
 #ifdef __AVX512BF16__
-// Inputs rounded to bfloat16, in pairs: a processor that multiplies pairs and adds them up in float32 takes half the time that
-// it takes for float32, and none to make float32 of the weights.
+// Inputs rounded to bfloat16, in pairs: a processor that multiplies pairs and adds them up in float32 does two multiply-adds in
+// one, and need not make float32 of the weights.
 template <>
 struct Inputs<Half> {
   const int32_t* pairs;
