@@ -38,7 +38,7 @@ from harness import (
 )
 
 from wavesynth.audio import files
-from wavesynth.config import Material
+from wavesynth.config import DatasetInfo
 from wavesynth.families import bind, family_type, preset
 from wavesynth.kernels.wavenet_decode import (
     IMPLEMENTATIONS,
@@ -61,12 +61,12 @@ DTYPES = {"jax": ("float32",), "native": ("float32", "bfloat16")}
 def preset_model(name: str) -> WaveNetConfig:
     """The shape of a preset, for pieces without labels."""
     config = preset(name)
-    return family_type(config.family).adapt(config.model, Material(SAMPLE_RATE, clip_seconds=60.0))
+    return family_type(config.family).adapt(config.model, DatasetInfo(SAMPLE_RATE, clip_seconds=60.0))
 
 
 def packed(model: WaveNetConfig, dtype: Any) -> DecodeWeights:
     """The weights of a network that has learned nothing yet."""
-    family = bind("wavenet", model, Material(SAMPLE_RATE))
+    family = bind("wavenet", model, DatasetInfo(SAMPLE_RATE))
     noise = np.random.default_rng(0).normal(0, 0.1, (4, 2 * family.context)).astype(np.float32)
     windows = {"samples": noise, "pitch": np.full(len(noise), np.nan, np.float32)}
     return pack(family.init(jax.random.key(0), windows), DecodeSpec.of(model), dtype)
@@ -197,7 +197,7 @@ def main() -> None:
 
 
 def serves(case: Case, weights: DecodeWeights) -> bool:
-    return IMPLEMENTATIONS[case.implementation].why_not(weights) is None
+    return IMPLEMENTATIONS[case.implementation].unsupported_reason(weights) is None
 
 
 def weight_bytes(weights: DecodeWeights) -> int:

@@ -10,7 +10,7 @@
   batch, at the rate of as many programs.
 * command_buffer: the plain loop in a process of its own with and without XLA_FLAGS=--xla_gpu_enable_command_buffer=+WHILE.
 * train_step: as in train_wavenet.py, but share_of_limit is of the bfloat16 product, whatever the network computes in.
-* whole_sounds: the presets `wavegan` and `autoencoder`: a training step (of an autoencoder, that with critics too), and how
+* whole_sounds: the presets `wavegan` and `autoencoder`: a training step (of an autoencoder, that with discriminators too), and how
   many seconds of sound are made in one. share_of_limit: the longer of the program's multiply-adds at the rate of `multiply`
   and its bytes (both as XLA counts them) at that of `copy`, which adds 1 to a gigabyte of float32; over the time measured.
 * tuning: the kernel with other numbers of warps and stages than its own.
@@ -39,7 +39,7 @@ from jax.experimental import pallas as pl
 from train_wavenet import wavesynth_step
 from trainees import bound
 
-from wavesynth.config import Config, Material, TrainingConfig
+from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.families import Family, Request, preset
 from wavesynth.families.coding import CodingFamily
 from wavesynth.kernels.wavenet_decode import IMPLEMENTATIONS, DecodeSpec, DecodeWeights, pack, pallas, silent_cache
@@ -58,7 +58,7 @@ PLAIN: dict[str, Any] = dict(
 BATCHES = (1, 16, 128, 2_048)
 READ_BLOCK, READ_BLOCKS = 8_192, 512  # float32 numbers a block; 16 MB in all, which a cache of 40 MB or more holds
 PEAK = 8_192  # rows and columns
-NOTES = Material(sample_rate=16_000, labels=("bright", "dark"), pitched=True, clip_seconds=1.0)
+NOTES = DatasetInfo(sample_rate=16_000, labels=("bright", "dark"), pitched=True, clip_seconds=1.0)
 Decode = Callable[..., Any]
 
 

@@ -38,7 +38,7 @@ class Timing(NamedTuple):
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small shapes, to see that it runs; no figures")
+    parser.add_argument("--quick", action="store_true", help="small shapes, to see that it runs; no metrics")
     parser.add_argument("--json", type=Path, metavar="PATH", help="where to write the rows, the machine first")
     return parser
 
@@ -87,7 +87,7 @@ def machine() -> Row:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     if load is not None and load > 0.3 * (cores or 1):
-        print(f"the machine is busy (load {load:.1f}): the figures will tell little", flush=True)
+        print(f"the machine is busy (load {load:.1f}): the metrics will tell little", flush=True)
     return {
         "what": "machine",
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),

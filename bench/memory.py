@@ -32,13 +32,13 @@ from harness import Row, arguments, machine, print_table, shrunk, write_json
 from trainees import bound
 
 from wavesynth import Synth
-from wavesynth.config import Material
+from wavesynth.config import DatasetInfo
 from wavesynth.families import preset
 from wavesynth.kernels.wavenet_decode import DecodeSpec, pack
 from wavesynth.kernels.wavenet_decode.api import choose
 
 PRESET = "wavenet-tiny"
-NOTES = Material(sample_rate=16_000, labels=("bright", "dark"), pitched=True, clip_seconds=2.0)
+NOTES = DatasetInfo(sample_rate=16_000, labels=("bright", "dark"), pitched=True, clip_seconds=2.0)
 STATUS = Path("/proc/self/status")
 READINGS = 60  # at least, whatever the length
 SHORTEST = 4.0  # seconds that hold so many blocks
@@ -50,9 +50,9 @@ class Watched(Synth):
 
     watch: Callable[[int], None]
 
-    def blocks(self, *shape: Any, **wishes: Any) -> Iterator[np.ndarray]:
+    def blocks(self, *shape: Any, **options: Any) -> Iterator[np.ndarray]:
         made = 0
-        for block in super().blocks(*shape, **wishes):
+        for block in super().blocks(*shape, **options):
             yield block
             made += block.shape[1]
             self.watch(made)

@@ -2,7 +2,7 @@
 
     python bench/morphing.py RUN SHARDS [--pairs 20] [--encode 0]
 
-Morphs: the figures of merit (see `wavesynth.evaluation.morphing`) of 17 steps between pairs of timbres, medians and
+Morphs: the metrics of merit (see `wavesynth.evaluation.morphing`) of 17 steps between pairs of timbres, medians and
 quartiles over the pairs, with those of the crossfade of the same ends beside them. A model that reconstructs (an autoencoder)
 goes between sounds that were held out, of two labels and one pitch each; any other between latents drawn by chance, of two
 labels where it has them. With --worst FOLDER, pictures of the five pairs that fail most gates are left there.
@@ -30,7 +30,7 @@ from wavesynth.audio import pitch as pitches
 from wavesynth.audio.pcm import to_float
 from wavesynth.audio.spectral import multi_resolution_distance
 from wavesynth.data.shards import ClipRecord, Shards
-from wavesynth.evaluation.morphing import GATES, MorphFigures, crossfade, judge
+from wavesynth.evaluation.morphing import GATES, MorphMetrics, crossfade, judge
 
 STEPS = 17
 RANDOM_LATENTS = 1_000
@@ -79,34 +79,34 @@ def pairs_of_latents(synth: Synth, count: int) -> list[tuple[str, Timbre, Timbre
 
 def morph_rows(synth: Synth, shards: Shards, count: int, worst: Path | None) -> list[Row]:
     pairs = pairs_of_sounds(synth, shards, count) if synth.family.reconstructs else pairs_of_latents(synth, count)
-    figures: dict[str, list[MorphFigures]] = {"morph": [], "crossfade": []}
+    metrics: dict[str, list[MorphMetrics]] = {"morph": [], "crossfade": []}
     sounds = []
-    tracked = synth.family.material.pitched and pitches.available()
+    tracked = synth.family.dataset.pitched and pitches.available()
     for _, a, b in tqdm(pairs, unit="pair"):
         made = synth.morph(a, b, STEPS)
         sounds.append(made)
         for name, path in (("morph", made), ("crossfade", crossfade(made[0], made[-1], STEPS))):
-            figures[name].append(judge(path, synth.sample_rate, track_pitch=tracked))
+            metrics[name].append(judge(path, synth.sample_rate, track_pitch=tracked))
     rows: list[Row] = []
-    for name, found in figures.items():
-        for figure in GATES:
-            values = [getattr(one, figure) for one in found]
+    for name, found in metrics.items():
+        for metric in GATES:
+            values = [getattr(one, metric) for one in found]
             known = [value for value in values if value is not None]
             if known:
                 low, median, high = np.percentile(known, [25, 50, 75])
                 rows.append({
-                    "what": "morph", "path": name, "figure": figure, "median": float(median), "low": float(low),
-                    "high": float(high), "gate": str(GATES[figure]), "passes": GATES[figure].passes(float(median)),
+                    "what": "morph", "path": name, "metric": metric, "median": float(median), "low": float(low),
+                    "high": float(high), "gate": str(GATES[metric]), "passes": GATES[metric].passes(float(median)),
                     "pairs": len(known),
                 })  # fmt: skip
     if worst is not None and pictures.available():
         worst.mkdir(parents=True, exist_ok=True)
-        order = sorted(range(len(pairs)), key=lambda index: -len(figures["morph"][index].failed))[:5]
-        for rank, index in enumerate(order):
-            failed = figures["morph"][index].failed
-            print(f"worst {rank + 1}: {pairs[index][0]}: fails {', '.join(failed) or 'nothing'}")
+        order = sorted(range(len(pairs)), key=lambda index: -len(metrics["morph"][index].failed))[:5]
+        for accuracy, index in enumerate(order):
+            failed = metrics["morph"][index].failed
+            print(f"worst {accuracy + 1}: {pairs[index][0]}: fails {', '.join(failed) or 'nothing'}")
             shown = {str(step): sounds[index][step] for step in range(0, STEPS, 2)}
-            pictures.strip(worst / f"worst-{rank + 1}.png", shown, synth.sample_rate)
+            pictures.strip(worst / f"worst-{accuracy + 1}.png", shown, synth.sample_rate)
     return rows
 
 
@@ -155,7 +155,7 @@ def main() -> None:
     case: dict[str, Any] = {"implementation": "wavesynth", "model": synth.family.name, "quick": options.quick}
     rows: list[Row] = [machine()]
     morphs = [case | row for row in morph_rows(synth, shards, pairs, options.worst)]
-    print_table(morphs, ("path", "figure", "low", "median", "high", "gate", "passes", "pairs"))
+    print_table(morphs, ("path", "metric", "low", "median", "high", "gate", "passes", "pairs"))
     found = [case | row for row in encode_rows(synth, shards, encoded)] if encoded else []
     if found:
         print_table(

@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from harness import Row, arguments, has_pytorch, machine, print_table, shrunk, write_json
-from trainees import PyTorch, Wavesynth, bound, material_of
+from trainees import PyTorch, Wavesynth, bound, dataset_of
 
 from wavesynth import runs
 from wavesynth.audio import files, mulaw
@@ -136,8 +136,8 @@ def main() -> None:
                     for view in (np.asarray, through_mulaw)]  # fmt: skip
             add_row(implementation, model, bits=float(mean[0]), bits_from_mulaw_past=float(mean[1]), **more)
 
-        def add_row(implementation: str, model: str, **figures: Any) -> None:
-            rows.append({"what": "bits_per_sample", "implementation": implementation, "model": model, **figures})
+        def add_row(implementation: str, model: str, **metrics: Any) -> None:
+            rows.append({"what": "bits_per_sample", "implementation": implementation, "model": model, **metrics})
             rows[-1] |= {"schedule_minutes": options.minutes, "scored_seconds": scored.seconds, "quick": options.quick}
             write_json(options.json, rows)
             print(", ".join(f"{name} {value}" for name, value in rows[-1].items() if name != "what"), flush=True)
@@ -155,7 +155,7 @@ def wavesynth(options: Any, learned: Shards, scored: Shards, add: Callable, add_
     training, model = config.training, dataclasses.replace(config.model, quantization=options.quantization)
     if options.quick:
         training, model = TrainingConfig(batch_size=2, crop=512), shrunk(model)
-    family = bound(dataclasses.replace(config, model=model), material_of(learned))
+    family = bound(dataclasses.replace(config, model=model), dataset_of(learned))
     windows = (training.crop, family.context, training.seed, family.align)
     batches = Batches(learned, "train", training.batch_size, *windows)
     batches = dataclasses.replace(batches, noise=options.noise * batches.level)

@@ -16,7 +16,7 @@ Reconstruction, of held-out sounds of at most 2 seconds, by what is decoded of w
   the label's training sounds are counted once more by themselves: the classifier has heard no others.
 
 Speed: encode and decode of ten seconds by the synth's own methods, once each compiled; and of a morph of 9 steps between two
-one-second sounds. `morph command` is all of `wavesynth morph` for such a morph of two wavs, with its figures and its picture,
+one-second sounds. `morph command` is all of `wavesynth morph` for such a morph of two wavs, with its metrics and its picture,
 and the same where no program has been compiled before.
 """
 
@@ -83,7 +83,7 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
                     np.abs(np.maximum(other[:frames], floor) - np.maximum(wanted, floor)).mean() for other in others
                 ]
                 distances.setdefault((floor, name), []).append(float(min(apart)))
-        if pitches.available() and synth.family.material.pitched:
+        if pitches.available() and synth.family.dataset.pitched:
             wanted, heard = (pitches.median_pitch(one, rate) for one in (sound, made))
             if wanted is not None:
                 strays.append(np.inf if heard is None else 100 * abs(heard - wanted))
@@ -116,7 +116,7 @@ def speed_rows(run: Path, synth: Synth, shards: Shards, repeats: int) -> list[Ro
     sounds = [to_float(shards.samples(clip)) for clip in shards.split("train")[:200]]
     joined = np.concatenate(sounds)
     ten = np.resize(joined, 10 * synth.sample_rate)
-    pitch = 60.0 if synth.family.material.pitched else None
+    pitch = 60.0 if synth.family.dataset.pitched else None
     timbre = synth.encode(ten, pitch=pitch)
     seconds = [joined[first : first + synth.sample_rate] for first in (0, 5 * synth.sample_rate)]
     ends = [synth.encode(second, pitch=pitch) for second in seconds]

@@ -14,7 +14,7 @@ import numpy as np
 from harness import pytorch_wavenet
 
 from wavesynth.audio import mulaw
-from wavesynth.config import Config, Material, TrainingConfig
+from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.data.batches import Batch
 from wavesynth.data.shards import Shards
 from wavesynth.families import Family, Request, bind, family_type
@@ -22,17 +22,17 @@ from wavesynth.models.wavenet import WaveNetConfig
 from wavesynth.training.loop import placement
 
 SCORED_AT_ONCE = 16_384  # samples
-PIECES = Material(sample_rate=16_000, clip_seconds=60.0)  # long recordings without labels and pitches
+PIECES = DatasetInfo(sample_rate=16_000, clip_seconds=60.0)  # long recordings without labels and pitches
 
 
-def bound(config: Config, material: Material) -> Family:
-    return bind(config.family, family_type(config.family).adapt(config.model, material), material)
+def bound(config: Config, dataset: DatasetInfo) -> Family:
+    return bind(config.family, family_type(config.family).adapt(config.model, dataset), dataset)
 
 
-def material_of(shards: Shards) -> Material:
+def dataset_of(shards: Shards) -> DatasetInfo:
     lengths = [clip.length for clip in shards.clips]
     pitched = any(clip.pitch is not None for clip in shards.clips)
-    return Material(shards.sample_rate, shards.labels, pitched, statistics.median(lengths) / shards.sample_rate)
+    return DatasetInfo(shards.sample_rate, shards.labels, pitched, statistics.median(lengths) / shards.sample_rate)
 
 
 class Wavesynth:
@@ -47,7 +47,7 @@ class Wavesynth:
         return self._place(batch, batched=True)
 
     def step(self, inputs: Any) -> float:
-        """One step; the bits of its batch. All figures are fetched, as the loop does."""
+        """One step; the bits of its batch. All metrics are fetched, as the loop does."""
         self.state, metrics = self._step(self.state, inputs)
         return {name: float(value) for name, value in metrics.items()}["bits"]
 

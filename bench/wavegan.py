@@ -1,12 +1,12 @@
 """How fast a WaveGAN trains and makes sounds: the published networks, beside the same in PyTorch; and the presets.
 
-`critic_step` is one step of the critic with its gradient penalty (WGAN-GP), generating included; `generator_step` one of
+`discriminator_step` is one step of the discriminator with its gradient penalty (WGAN-GP), generating included; `generator_step` one of
 the generator. Both have the published architecture at 32 channels and 16,384 samples, phase shuffle and Adam, batch 8,
-float32. In wavesynth they are the steps that the training loop runs, moving averages and watched figures included.
+float32. In wavesynth they are the steps that the training loop runs, moving averages and watched metrics included.
 `generate` makes sounds of one second; real_time is how many seconds of sound that is in a second.
 
 share_of_limit: multiply-adds of the convolutions, against the same number in one large matrix product, measured in the
-same turns. A critic step counts eleven passes of the critic's (three forward; three backward by the weights and one by
+same turns. A discriminator step counts eleven passes of the discriminator's (three forward; three backward by the weights and one by
 the input; four of the penalty's second derivative) and one of the generator's, a generator step three of each.
 """
 
@@ -21,14 +21,14 @@ import numpy as np
 from harness import Row, arguments, has_pytorch, interleaved, machine, matrix_product, print_table, write_json
 from trainees import bound
 
-from wavesynth.config import Config, Material
+from wavesynth.config import Config, DatasetInfo
 from wavesynth.data.batches import Batch
 from wavesynth.families import Request, preset
 from wavesynth.models.wavegan import WaveGANConfig
 from wavesynth.training.memory import keep_freed_memory
 
 LIMIT = 2_048  # rows and columns of the matrix product that is the limit
-ONE_SHOTS = Material(sample_rate=16_000, clip_seconds=1.0)
+ONE_SHOTS = DatasetInfo(sample_rate=16_000, clip_seconds=1.0)
 GENERATED = 8  # sounds at once
 PRESETS = ("wavegan-tiny", "wavegan-small")
 
@@ -48,8 +48,8 @@ def noises(rows: int, length: int) -> Batch:
 
 def published(channels: int, seconds: float, batch: int) -> Config:
     config = preset("wavegan-paper")
-    model = replace(config.model, channels=channels, critic_channels=channels, seconds=seconds)
-    return replace(config, model=model, training=replace(config.training, batch_size=batch, critic_steps=1))
+    model = replace(config.model, channels=channels, discriminator_channels=channels, seconds=seconds)
+    return replace(config, model=model, training=replace(config.training, batch_size=batch, discriminator_steps=1))
 
 
 def wavesynth_steps(config: Config) -> dict[str, Callable[[], Any]]:
@@ -63,12 +63,15 @@ def wavesynth_steps(config: Config) -> dict[str, Callable[[], Any]]:
         compiled, held = jax.jit(step, donate_argnums=0), [jax.tree.map(jnp.copy, state)]
 
         def run() -> None:
-            held[0], figures = compiled(held[0], batch, key)
-            jax.block_until_ready((held[0], figures))
+            held[0], metrics = compiled(held[0], batch, key)
+            jax.block_until_ready((held[0], metrics))
 
         return run
 
-    return {"critic_step": runner(objective.critic_step), "generator_step": runner(objective.generator_step)}
+    return {
+        "discriminator_step": runner(objective.discriminator_step),
+        "generator_step": runner(objective.generator_step),
+    }
 
 
 def wavesynth_generate(config: Config) -> Callable[[], Any]:
@@ -99,7 +102,7 @@ def pytorch_steps(model: WaveGANConfig, batch: int) -> dict[str, Callable[[], An
                 x = stage(functional.relu(x))
             return torch.tanh(x)
 
-    class Critic(nn.Module):
+    class Discriminator(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             widths = channels[::-1]
@@ -122,8 +125,8 @@ def pytorch_steps(model: WaveGANConfig, batch: int) -> dict[str, Callable[[], An
             [row[:, shift : shift + x.shape[2]] for row, shift in zip(padded, shifts.tolist(), strict=True)]
         )
 
-    generator, critic = Generator(), Critic()
-    optimizers = [torch.optim.Adam(side.parameters(), lr=1e-4, betas=(0.5, 0.9)) for side in (generator, critic)]
+    generator, discriminator = Generator(), Discriminator()
+    optimizers = [torch.optim.Adam(side.parameters(), lr=1e-4, betas=(0.5, 0.9)) for side in (generator, discriminator)]
     real = torch.from_numpy(noises(batch, model.length)["samples"])[:, None]
 
     def learn(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
@@ -131,22 +134,22 @@ def pytorch_steps(model: WaveGANConfig, batch: int) -> dict[str, Callable[[], An
         loss.backward()
         optimizer.step()
 
-    def critic_step() -> None:
+    def discriminator_step() -> None:
         made = generator(torch.randn(batch, model.latent)).detach()
         share = torch.rand(batch, 1, 1)
         between = (share * real + (1 - share) * made).requires_grad_()
-        (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+        (slope,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
         penalty = ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
-        learn(critic(made).mean() - critic(real).mean() + 10 * penalty, optimizers[1])
+        learn(discriminator(made).mean() - discriminator(real).mean() + 10 * penalty, optimizers[1])
 
     def generator_step() -> None:
-        learn(-critic(generator(torch.randn(batch, model.latent))).mean(), optimizers[0])
+        learn(-discriminator(generator(torch.randn(batch, model.latent))).mean(), optimizers[0])
 
-    return {"critic_step": critic_step, "generator_step": generator_step}
+    return {"discriminator_step": discriminator_step, "generator_step": generator_step}
 
 
 def multiply_adds(model: WaveGANConfig) -> int:
-    """Of one pass of the published generator's convolutions, or of its mirror, the critic, for one sound."""
+    """Of one pass of the published generator's convolutions, or of its mirror, the discriminator, for one sound."""
     channels, places, total = (*model.stage_channels, 1), model.length // model.hop, 0
     for index, stride in enumerate(model.strides):
         total += places * channels[index] * channels[index + 1] * model.kernel_width
@@ -175,7 +178,7 @@ def main() -> None:
     )
 
     peak = LIMIT**3 / timings["limit"].median
-    passes = {"critic_step": 12, "generator_step": 6}
+    passes = {"discriminator_step": 12, "generator_step": 6}
     for implementation, name in candidates:
         timing = timings[f"{implementation} {name}"]
         row: Row = {

@@ -177,7 +177,7 @@ def test_morph(trained: Path, tmp_path: Path, start, fails):
     assert first == f"wrote {tmp_path / '000.wav'} to 002.wav, and morph.wav, which plays them in turn"
     assert [line.split()[0] for line in table] == ["evenness", "morph", "crossfade", "gate"]
     assert (tmp_path / "morph.png").stat().st_size > 0
-    assert set(json.loads((tmp_path / "figures.json").read_text())) == {"morph", "crossfade"}
+    assert set(json.loads((tmp_path / "metrics.json").read_text())) == {"morph", "crossfade"}
     assert [soundfile.info(tmp_path / f"{i:03d}.wav").frames for i in range(3)] == [800] * 3
     before = (tmp_path / "000.wav").read_bytes()
     assert "--force" in fails("morph", trained / "run", "flute", "cello", tmp_path, "--steps", 3, "--seconds", 0.05)
@@ -209,7 +209,7 @@ def test_a_timbre_is_encoded_and_played(trained: Path, sounds: Path, tmp_path: P
 
 
 def test_evaluate(trained: Path, tmp_path: Path, start, fails):
-    shards, run, told = trained / "shards", trained / "run", tmp_path / "figures.json"
+    shards, run, told = trained / "shards", trained / "run", tmp_path / "metrics.json"
     child = start("evaluate", run, shards, "--n", 3, "--seconds", 0.02, "--json", told)
     assert child.status == 0, child.stderr
     assert child.stdout.startswith("3 made sounds beside 3 held-out ones, of 0.02 seconds")
@@ -228,11 +228,11 @@ def test_a_classifier_is_trained_and_judges(trained: Path, tmp_path: Path, start
     assert child.status == 0, child.stderr
     assert "bits that the label of a held-out sound costs: uniform 3.17, frequencies 3." in child.stdout
     assert f"wavesynth evaluate RUN SHARDS --classifier {tmp_path / 'judge'}" in child.stdout
-    wishes = ["--classifier", tmp_path / "judge", "--n", 3, "--seconds", 0.02]
-    child = start("evaluate", trained / "run", trained / "shards", *wishes)
+    options = ["--classifier", tmp_path / "judge", "--n", 3, "--seconds", 0.02]
+    child = start("evaluate", trained / "run", trained / "shards", *options)
     assert child.status == 0, child.stderr
-    for figure in ("label accuracy", "inception score of 3", "Fréchet distance of 3"):
-        assert re.search(rf"^{figure} +\S+ \[.*\] +\S+ \[.*\] ", child.stdout, re.MULTILINE), figure
+    for metric in ("label accuracy", "inception score of 3", "Fréchet distance of 3"):
+        assert re.search(rf"^{metric} +\S+ \[.*\] +\S+ \[.*\] ", child.stdout, re.MULTILINE), metric
     assert "--preset classifier" not in child.stdout
 
 
@@ -264,7 +264,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     tiny = {"wavenet-tiny": dataclasses.replace(whole, model=model, training=training)}
     gan = wavesynth.preset("wavegan-tiny")
     model = dataclasses.replace(
-        gan.model, strides=(16,), channels=4, latent=8, style_channels=8, critic_channels=0, spectral_windows=(64,),
+        gan.model, strides=(16,), channels=4, latent=8, style_channels=8, discriminator_channels=0, spectral_windows=(64,),
         spectral_channels=8,
     )  # fmt: skip
     tiny["wavegan-tiny"] = dataclasses.replace(

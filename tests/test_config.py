@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavesynth.config import Config, Material, TrainingConfig, check_seed, from_dict, to_json
+from wavesynth.config import Config, DatasetInfo, TrainingConfig, check_seed, from_dict, to_json
 from wavesynth.errors import UserError
 from wavesynth.families import FAMILIES, PRESETS, bind, family_type, preset
 
@@ -22,12 +22,12 @@ def test_every_preset_comes_back_from_json(name: str):
     assert kind.name == config.family
     assert from_dict(kind.model_config, json.loads(to_json(config.model)), name) == config.model
     assert from_dict(kind.training_config, json.loads(to_json(config.training)), name) == config.training
-    material = Material(16_000, ("kick", "ÿ\udce9"), True, 0.5)
-    assert from_dict(Material, json.loads(to_json(material)), name) == material
-    adapted = kind.adapt(config.model, material)
-    assert kind.adapt(adapted, material) == adapted
+    dataset = DatasetInfo(16_000, ("kick", "ÿ\udce9"), True, 0.5)
+    assert from_dict(DatasetInfo, json.loads(to_json(dataset)), name) == dataset
+    adapted = kind.adapt(config.model, dataset)
+    assert kind.adapt(adapted, dataset) == adapted
     assert from_dict(kind.model_config, json.loads(to_json(adapted)), name) == adapted
-    assert bind(config.family, adapted, material).shapes()
+    assert bind(config.family, adapted, dataset).shapes()
 
 
 def test_every_preset_is_of_a_known_family():
@@ -84,8 +84,8 @@ def test_what_does_not_fit_is_named(fields: object, message: str):
     ],
 )
 def test_material_that_does_not_fit_is_named(fields: dict, message: str):
-    with pytest.raises(UserError, match=f"^config.json: material:? {message}"):
-        from_dict(Material, fields, "config.json: material")
+    with pytest.raises(UserError, match=f"^config.json: dataset:? {message}"):
+        from_dict(DatasetInfo, fields, "config.json: dataset")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,18 +129,18 @@ def test_a_config_is_checked_when_made(optimizer):
 
 def test_configs_cannot_be_changed():
     config = Config("wavenet", None, TrainingConfig())
-    for target in (config, config.training, Material(16_000)):
+    for target in (config, config.training, DatasetInfo(16_000)):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(target, dataclasses.fields(target)[0].name, 3)
 
 
 def test_labels_are_looked_up():
-    material = Material(16_000, ("kick", "snare"))
-    assert [material.label_index(label) for label in (None, "kick", "snare")] == [-1, 0, 1]
+    dataset = DatasetInfo(16_000, ("kick", "snare"))
+    assert [dataset.label_index(label) for label in (None, "kick", "snare")] == [-1, 0, 1]
     with pytest.raises(UserError, match=r"label is 'hat', which the model does not know: .* \(kick, snare\)"):
-        material.label_index("hat")
+        dataset.label_index("hat")
     with pytest.raises(UserError, match="trained without labels"):
-        Material(16_000).label_index("hat")
+        DatasetInfo(16_000).label_index("hat")
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])

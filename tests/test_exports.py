@@ -16,19 +16,19 @@ TIME = np.arange(3_200) / RATE
 TONES = np.stack([0.3 * np.sin(2 * np.pi * (300 + 100 * k) * TIME) for k in range(4)]).astype(np.float32)
 
 
-def test_a_morph_leaves_wavs_a_picture_and_figures(tiny_synth: Synth, tmp_path: Path):
-    figures = write_morph(tiny_synth, TONES, tmp_path / "out")
-    names = {"000.wav", "001.wav", "002.wav", "003.wav", "morph.wav", "morph.png", "figures.json"}
+def test_a_morph_leaves_wavs_a_picture_and_metrics(tiny_synth: Synth, tmp_path: Path):
+    metrics = write_morph(tiny_synth, TONES, tmp_path / "out")
+    names = {"000.wav", "001.wav", "002.wav", "003.wav", "morph.wav", "morph.png", "metrics.json"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     assert soundfile.info(tmp_path / "out" / "003.wav").frames == 3_200
     assert soundfile.info(tmp_path / "out" / "morph.wav").frames == 4 * (3_200 + 1_600)
-    assert set(figures) == {"morph", "crossfade"}
-    told = json.loads((tmp_path / "out" / "figures.json").read_text())
-    assert told["morph"]["evenness"] == figures["morph"].evenness
+    assert set(metrics) == {"morph", "crossfade"}
+    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert told["morph"]["evenness"] == metrics["morph"].evenness
     assert told["crossfade"]["not_a_crossfade"] < 0.01 < told["morph"]["not_a_crossfade"]
 
 
-@pytest.mark.parametrize("there", ["002.wav", "morph.wav", "morph.png", "figures.json"])
+@pytest.mark.parametrize("there", ["002.wav", "morph.wav", "morph.png", "metrics.json"])
 def test_nothing_is_overwritten_unasked(tiny_synth: Synth, tmp_path: Path, there: str):
     (tmp_path / there).write_bytes(b"mine")
     with pytest.raises(UserError, match=f"{there} is there already"):
@@ -38,9 +38,9 @@ def test_nothing_is_overwritten_unasked(tiny_synth: Synth, tmp_path: Path, there
     assert (tmp_path / there).read_bytes() != b"mine"
 
 
-def test_a_morph_of_two_ends_has_no_figures(tiny_synth: Synth, tmp_path: Path):
+def test_a_morph_of_two_ends_has_no_metrics(tiny_synth: Synth, tmp_path: Path):
     assert write_morph(tiny_synth, TONES[:2], tmp_path) == {}
-    assert not (tmp_path / "figures.json").exists()
+    assert not (tmp_path / "metrics.json").exists()
 
 
 def test_a_grid_leaves_its_sounds(tiny_synth: Synth, tmp_path: Path):

@@ -15,7 +15,7 @@ import soundfile
 import wavesynth
 from wavesynth import Synth, Timbre, UserError, song
 from wavesynth.audio.files import WavWriter
-from wavesynth.config import Material
+from wavesynth.config import DatasetInfo
 from wavesynth.families import Family
 
 RATE = 8_000
@@ -29,8 +29,8 @@ class Tones(Family):
 
     name = "tones"
 
-    def __init__(self, material: Material) -> None:
-        super().__init__(None, material)
+    def __init__(self, dataset: DatasetInfo) -> None:
+        super().__init__(None, dataset)
         self.asked: list[Any] = []
 
     def stream(self, params: Any, request: Any) -> Iterator[np.ndarray]:
@@ -62,9 +62,9 @@ def hertz(pitch: float) -> float:
     return 440 * 2 ** ((pitch - 69) / 12)
 
 
-def made(family: type[Tones], **material: Any) -> Synth:
+def made(family: type[Tones], **dataset: Any) -> Synth:
     known = dict(sample_rate=RATE, labels=("flute", "cello"), pitched=True, pitches=(0, 127))
-    return Synth(family(Material(**known | material)), {"weights": np.zeros(1)})
+    return Synth(family(DatasetInfo(**known | dataset)), {"weights": np.zeros(1)})
 
 
 @pytest.fixture
@@ -93,11 +93,11 @@ def midi(path: Path, *notes: Line, channel: int = 1) -> Path:
 
 @pytest.fixture
 def play(tmp_path: Path) -> Callable[..., np.ndarray]:
-    """play(synth, *notes, **wishes) renders notes; returns the samples that were written."""
+    """play(synth, *notes, **options) renders notes; returns the samples that were written."""
 
-    def play(synth: Synth, *notes: Line, **wishes: Any) -> np.ndarray:
+    def play(synth: Synth, *notes: Line, **options: Any) -> np.ndarray:
         path = midi(tmp_path / "played.mid", *notes)
-        told = wavesynth.render(path, tmp_path / "played.wav", synth, force=True, **wishes)
+        told = wavesynth.render(path, tmp_path / "played.wav", synth, force=True, **options)
         samples, rate = soundfile.read(tmp_path / "played.wav", dtype="float32")
         assert rate == RATE
         assert told.notes == len(notes)
@@ -339,11 +339,11 @@ WRONG: list[tuple[Callable[[Synth], dict], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("wishes", "message"), WRONG, ids=[message for _, message in WRONG])
-def test_what_cannot_be_is_said_before_anything_is_written(tones: Synth, tmp_path: Path, wishes, message: str):
+@pytest.mark.parametrize(("options", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_what_cannot_be_is_said_before_anything_is_written(tones: Synth, tmp_path: Path, options, message: str):
     path = midi(tmp_path / "song.mid", (3.0, 3.1, 60, 90))
     with pytest.raises(UserError, match=message):
-        wavesynth.render(path, tmp_path / "song.wav", tones, **wishes(tones))
+        wavesynth.render(path, tmp_path / "song.wav", tones, **options(tones))
     assert [file.name for file in tmp_path.iterdir()] == ["song.mid"]
 
 

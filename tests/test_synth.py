@@ -66,11 +66,11 @@ def test_any_length(tiny_synth: Synth, seconds: float, num_samples: int):
 
 
 def test_the_same_seed_gives_the_same_samples(tiny_run: Path, tiny_synth: Synth, tone: np.ndarray):
-    wishes = dict(n=2, seconds=0.1, label="snare", pitch=60.5, prime=tone, temperature=0.9, top_p=0.9)
-    once = tiny_synth.sample(seed=3, **wishes)
-    np.testing.assert_array_equal(tiny_synth.sample(seed=3, **wishes), once)
-    np.testing.assert_array_equal(wavesynth.load(tiny_run).sample(seed=3, **wishes), once)
-    assert not np.array_equal(tiny_synth.sample(seed=4, **wishes), once)
+    options = dict(n=2, seconds=0.1, label="snare", pitch=60.5, prime=tone, temperature=0.9, top_p=0.9)
+    once = tiny_synth.sample(seed=3, **options)
+    np.testing.assert_array_equal(tiny_synth.sample(seed=3, **options), once)
+    np.testing.assert_array_equal(wavesynth.load(tiny_run).sample(seed=3, **options), once)
+    assert not np.array_equal(tiny_synth.sample(seed=4, **options), once)
     assert not np.array_equal(once[0], once[1])
 
 
@@ -108,8 +108,8 @@ def test_a_prime_of_any_file(tiny_synth: Synth, tmp_path: Path, rate: int, chann
     taken = samples_of(tmp_path / "prime.wav", "prime", RATE)
     assert len(taken) == pytest.approx(4_000, abs=1)
     np.testing.assert_allclose(taken[500:3_500], tone[500:3_500], atol=1e-3)  # resampled, not replayed at another speed
-    wished = tiny_synth.sample(seconds=0.005, prime=str(tmp_path / "prime.wav"))
-    np.testing.assert_array_equal(wished, tiny_synth.sample(seconds=0.005, prime=taken))
+    requested = tiny_synth.sample(seconds=0.005, prime=str(tmp_path / "prime.wav"))
+    np.testing.assert_array_equal(requested, tiny_synth.sample(seconds=0.005, prime=taken))
 
 
 @pytest.mark.parametrize("block", [1, 100, 1_024, 1_500])
@@ -152,7 +152,7 @@ class Endless(Family):
     name = "endless"
 
     def __init__(self, family: Family) -> None:
-        super().__init__(family.model, family.material)
+        super().__init__(family.model, family.dataset)
 
     made: int = 0
     stop_at: float = math.inf
@@ -244,7 +244,7 @@ def test_a_morph_begins_and_ends_with_the_labels(tiny_synth: Synth):
     np.testing.assert_array_equal(tiny_synth.morph(*timbres, steps=3, seconds=0.05, seed=4, pitch=60), steps)
     middle = tiny_synth.sample(1, 0.05, seed=4, pitch=60, timbre=0.5 * timbres[0] + 0.5 * timbres[1])[0]
     np.testing.assert_array_equal(
-        tiny_synth.morph(*timbres, steps=3, seconds=0.05, seed=4, pitch=60, as_loud=False)[1], middle
+        tiny_synth.morph(*timbres, steps=3, seconds=0.05, seed=4, pitch=60, match_loudness=False)[1], middle
     )
     gain = np.sqrt(np.mean(steps[0] ** 2) * np.mean(steps[2] ** 2)) ** 0.5 / np.sqrt(
         np.mean(middle**2)
@@ -317,9 +317,9 @@ def test_what_cannot_be_is_said_at_once(tiny_synth: Synth, ask: Callable, messag
 
 
 def test_what_the_family_cannot_do(tiny_synth: Synth):
-    material = dataclasses.replace(tiny_synth.family.material, pitched=False, labels=())
+    dataset = dataclasses.replace(tiny_synth.family.dataset, pitched=False, labels=())
     family = type(tiny_synth.family)
-    bare = Synth(family(family.adapt(tiny_synth.family.model, material), material), tiny_synth.params)
+    bare = Synth(family(family.adapt(tiny_synth.family.model, dataset), dataset), tiny_synth.params)
     with pytest.raises(UserError, match="cannot play a pitch: it was trained on sounds without pitches"):
         bare.sample(pitch=60)
     with pytest.raises(UserError, match="trained without labels"):

@@ -11,7 +11,7 @@ import soundfile
 
 from wavesynth import Synth, Timbre, UserError
 from wavesynth.audio import pitch as pitches
-from wavesynth.config import Material
+from wavesynth.config import DatasetInfo
 from wavesynth.families import Family, Request
 
 RATE, HOP = 16_000, 160
@@ -26,8 +26,8 @@ class Levels(Family):
     frame_rate = RATE / HOP  # type: ignore[assignment]
 
     def __init__(self, pitched: bool = True) -> None:
-        material = Material(RATE, ("soft", "loud"), pitched, 1.0, (48.0, 72.0) if pitched else ())
-        super().__init__(None, material)
+        dataset = DatasetInfo(RATE, ("soft", "loud"), pitched, 1.0, (48.0, 72.0) if pitched else ())
+        super().__init__(None, dataset)
 
     def encode(self, params: Any, samples: np.ndarray, request: Request, progress: bool) -> np.ndarray:
         frames = np.pad(samples, (0, -len(samples) % HOP)).reshape(-1, HOP)
@@ -57,8 +57,8 @@ class Levels(Family):
         while request.endless:
             yield np.repeat(request.latent[:, -1:, 0], HOP, axis=1).astype(np.float32)
 
-    def usual_pitch(self, params: Any, label: int) -> float | None:
-        return 55.0 + label if self.material.pitched else None
+    def default_pitch(self, params: Any, label: int) -> float | None:
+        return 55.0 + label if self.dataset.pitched else None
 
     adapt = init = shapes = objective = baselines = None  # type: ignore[assignment]
 
@@ -210,7 +210,7 @@ def test_a_morph_of_one_pitch_is_made_at_once_of_one_chance(synth: Synth):
     assert synth.morph(a, b, 5, even=False).shape == (5, 6_400)
     (request,) = Levels.requests
     assert request.n == 5
-    assert request.alike
+    assert request.shared_noise
 
 
 def test_a_glide_moves_from_one_to_the_other(synth: Synth):

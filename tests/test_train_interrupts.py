@@ -210,7 +210,7 @@ def test_orbax_meets_a_full_disk(
 def test_a_disk_that_fills_up_while_a_file_is_written(
     written: str, tiny_config, tiny_run: Path, tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def fail(*_args: Any, **_figures: Any) -> None:
+    def fail(*_args: Any, **_metrics: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), written)
 
     run = tmp_path / "run"
@@ -328,7 +328,7 @@ def test_the_command_line_resumes_by_the_runs_own_config(
         ),
         ({"family": ["wavenet"]}, "config.json: family is "),
         ({"model": {"depth": 3}}, "config.json: model has the unknown field 'depth'"),
-        ({"material": {"sample_rate": 16_000, "labels": ["one"]}}, "model does not fit material"),
+        ({"dataset": {"sample_rate": 16_000, "labels": ["one"]}}, "model does not fit dataset"),
         (None, "is not JSON"),
     ],
 )

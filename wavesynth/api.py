@@ -19,13 +19,13 @@ from wavesynth import runs
 from wavesynth.audio import files
 from wavesynth.audio.names import display
 from wavesynth.audio.pcm import to_float
-from wavesynth.config import Config, Material, TrainingConfig
+from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.data.corpus import scan
 from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import MANIFEST, Shards
 from wavesynth.errors import UserError
-from wavesynth.evaluation import crowds
+from wavesynth.evaluation import sample_sets
 from wavesynth.families import Family, bind, family_type, preset
 from wavesynth.families.base import ONE_SHOT_SECONDS
 from wavesynth.previews import write_preview
@@ -77,14 +77,14 @@ def train(
     if resume:
         runs.check_source(run, shards)
     pitches = [clip.pitch for clip in shards.clips if clip.pitch is not None]
-    material = Material(
+    dataset = DatasetInfo(
         shards.sample_rate,
         shards.labels,
         pitched=bool(pitches),
         pitches=(min(pitches), max(pitches)) if pitches else (),
         clip_seconds=statistics.median(clip.length for clip in shards.clips) / shards.sample_rate,
     )
-    family = bind(config.family, family_type(config.family).adapt(config.model, material), material)
+    family = bind(config.family, family_type(config.family).adapt(config.model, dataset), dataset)
     learned = family.windows(shards, training)
     held_out = family.held_out(learned)
     fresh = None if resume else _fresh_params(family, learned, training.seed)  # it may find fault with the sounds
@@ -163,18 +163,18 @@ def evaluate(
     seconds: float | None = None,
     seed: int = 0,
     progress: bool = True,
-) -> crowds.CrowdFigures:
+) -> sample_sets.SampleSetMetrics:
     """Makes `n` sounds, of the labels and pitches that the held-out sounds have, and compares them with those.
 
     synth: what is to be judged, or its run. shards: what it was trained on; their splits valid and test are held out.
-    classifier: a model of the family `classifier` of the same labels and rate, or its run; None leaves out the figures
+    classifier: a model of the family `classifier` of the same labels and rate, or its run; None leaves out the metrics
     that need one. seconds: length of all sounds, which are cut or padded with silence; None for the model's own or the
     median clip's, 10 seconds at most. No more held-out sounds are compared than are made. seed: of all that is drawn.
 
     >>> print(evaluate("runs/drums", "shards/", "runs/judge"))
     """
     if n < 2:
-        raise UserError(f"n is {n}: a crowd has at least 2 sounds")
+        raise UserError(f"n is {n}: a sample_set has at least 2 sounds")
     synth = synth if isinstance(synth, Synth) else load(synth)
     source = Shards.open(shards)
     _check_same("shards", source, synth)
@@ -189,19 +189,19 @@ def evaluate(
     if classifier is not None:
         classifier = classifier if isinstance(classifier, Synth) else load(classifier)
         _check_same("classifier", classifier, synth)
-        judge = crowds.Judge(
+        judge = sample_sets.Judge(
             partial(classifier.family.features, classifier.params),
             partial(classifier.family.probabilities, classifier.params),
         )
         judge.features(np.zeros((1, 1), np.float32))  # one that cannot hear fails before anything is made
-    asked = crowds.spread(source, held_out, n)
+    asked = sample_sets.spread(source, held_out, n)
     sounds = _sampled(synth, source, asked, seconds, seed, progress)
     length = sounds.shape[1]
-    held_out = crowds.spread(source, held_out, compared)
-    return crowds.compare(
-        crowds.Crowd(sounds, crowds.labels_of(source, asked)),
-        crowds.gather(source, held_out, length),
-        crowds.gather(source, crowds.alike(source, held_out, learned, seed), length),
+    held_out = sample_sets.spread(source, held_out, compared)
+    return sample_sets.compare(
+        sample_sets.SampleSet(sounds, sample_sets.labels_of(source, asked)),
+        sample_sets.gather(source, held_out, length),
+        sample_sets.gather(source, sample_sets.matching(source, held_out, learned, seed), length),
         ((source.clips[clip].file, to_float(source.samples(clip)[:length])) for clip in learned),
         source.sample_rate,
         judge,
@@ -220,23 +220,23 @@ def describe(run: PathName) -> str:
     run = runs.located(Path(run))
     family, training = runs.read(run)
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(family.published(family.shapes())))
-    material = family.material
+    dataset = family.dataset
     journal = read_journal(run / "journal.jsonl")
     lines = [
         f"family       {family.name}, {size:,} parameters, {family.context:,} samples of context",
-        f"sounds       {material.sample_rate:,} Hz, {'with' if material.pitched else 'without'} pitches",
-        f"labels       {', '.join(material.labels) or 'none'}",
+        f"sounds       {dataset.sample_rate:,} Hz, {'with' if dataset.pitched else 'without'} pitches",
+        f"labels       {', '.join(dataset.labels) or 'none'}",
         f"model        {family.model}",
         f"training     {training}",
     ]
     if journal:
         last = {name: value for line in journal for name, value in line.items()}
-        figures = ", ".join(
+        metrics = ", ".join(
             f"{name} {math.nan if value is None else value:.3f}"
             for name, value in last.items()
             if name not in ("step", "seconds")
         )
-        lines.append(f"trained      {last['step']:,} steps in {last['seconds'] / 60:.1f} minutes: {figures}")
+        lines.append(f"trained      {last['step']:,} steps in {last['seconds'] / 60:.1f} minutes: {metrics}")
     return "\n".join(lines)
 
 
@@ -264,9 +264,9 @@ def _sampled(
     """A sound of the label and pitch of each of these clips, float32 [N, T]; neighbours that share both are made at once."""
     from tqdm import tqdm
 
-    material = synth.family.material
+    dataset = synth.family.dataset
     if seconds is None:
-        seconds = synth.longest if synth.family.length else min(material.clip_seconds, ONE_SHOT_SECONDS)
+        seconds = synth.longest if synth.family.length else min(dataset.clip_seconds, ONE_SHOT_SECONDS)
     records = [shards.clips[clip] for clip in clips]
     made = []
     with tqdm(total=len(clips), unit="sound", disable=not progress) as bar:
@@ -274,7 +274,7 @@ def _sampled(
             count = len(list(group))
             made.append(
                 synth.sample(
-                    count, seconds, label=label, pitch=pitch if material.pitched else None,
+                    count, seconds, label=label, pitch=pitch if dataset.pitched else None,
                     seed=(seed + len(made)) % 2**32,
                 )
             )  # fmt: skip
@@ -324,10 +324,10 @@ def _on_first_device(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
 def _introduction(
     family: Family, objective: Objective, learned: Batches, held_out: Batches, training: TrainingConfig
 ) -> str:
-    figures = ", ".join(f"{name} {value:.2f}" for name, value in family.baselines(learned, held_out).items())
+    metrics = ", ".join(f"{name} {value:.2f}" for name, value in family.baselines(learned, held_out).items())
     return (
         f"{family.name}: {learned.shards.seconds / 60:.1f} minutes of sound, {len(learned.clips)} clips to learn and "
-        f"{len(held_out.clips)} held out, {training.steps} steps.\n{objective.meaning}: {figures}; "
+        f"{len(held_out.clips)} held out, {training.steps} steps.\n{objective.meaning}: {metrics}; "
         f"{objective.aim}."
     )
 

@@ -16,11 +16,11 @@ from wavesynth.errors import UserError
 Optimizer = Literal["adamw", "muon"]
 Schedule = Literal["cosine", "constant"]
 VERSION = "0.1.0"  # of wavesynth; pyproject.toml reads it here
-FORMAT = 1  # of config.json; raised when an older reader would misunderstand a newer file
+FORMAT = 2  # of config.json; raised when an older reader would misunderstand a newer file
 
 
 @dataclass(frozen=True)
-class Material:
+class DatasetInfo:
     """What a model must know of the sounds it is trained on.
 
     sample_rate: Hz. labels: names, in the order of their numbers. pitched: whether any clip has a pitch.

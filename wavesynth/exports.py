@@ -1,4 +1,4 @@
-"""What a morph and a grid leave on disk: wavs, one wav that plays them in turn, a picture, and the figures."""
+"""What a morph and a grid leave on disk: wavs, one wav that plays them in turn, a picture, and the metrics."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from wavesynth.audio import files, pictures
 from wavesynth.audio import pitch as pitches
 from wavesynth.evaluation import descriptors
-from wavesynth.evaluation.morphing import MorphFigures, crossfade, judge
+from wavesynth.evaluation.morphing import MorphMetrics, crossfade, judge
 from wavesynth.sampler import numbered
 from wavesynth.synth import Synth
 
@@ -21,23 +21,23 @@ MOST_PANELS = 64  # side by side in a picture; none is drawn of more
 
 def write_morph(
     synth: Synth, sounds: np.ndarray, folder: str | PathLike[str], *, force: bool = False
-) -> dict[str, MorphFigures]:
-    """Writes FOLDER/000.wav ..., morph.wav, morph.png (with the extra `viz`) and figures.json; returns the figures.
+) -> dict[str, MorphMetrics]:
+    """Writes FOLDER/000.wav ..., morph.wav, morph.png (with the extra `viz`) and metrics.json; returns the metrics.
 
-    sounds: what `Synth.morph` made, [steps, T]. The figures are those of the morph and, beside it, of the crossfade of the
+    sounds: what `Synth.morph` made, [steps, T]. The metrics are those of the morph and, beside it, of the crossfade of the
     same two ends (see `wavesynth.evaluation.morphing`); none for a morph of two steps.
     """
     folder = Path(folder)
     *paths, whole, picture, numbers = morph_files(folder, len(sounds), force)
     folder.mkdir(parents=True, exist_ok=True)
     _write_all(paths, sounds, synth.sample_rate, whole)
-    figures: dict[str, MorphFigures] = {}
+    metrics: dict[str, MorphMetrics] = {}
     if len(sounds) > 2:
         faded = crossfade(sounds[0], sounds[-1], len(sounds))
-        tracked = synth.family.material.pitched and pitches.available()
+        tracked = synth.family.dataset.pitched and pitches.available()
         rows = {"morph": sounds, "crossfade": faded}
-        figures = {name: judge(path, synth.sample_rate, track_pitch=tracked) for name, path in rows.items()}
-        numbers.write_text(json.dumps({name: asdict(row) for name, row in figures.items()}, indent=2) + "\n")
+        metrics = {name: judge(path, synth.sample_rate, track_pitch=tracked) for name, path in rows.items()}
+        numbers.write_text(json.dumps({name: asdict(row) for name, row in metrics.items()}, indent=2) + "\n")
     if pictures.available() and len(sounds) <= MOST_PANELS:
         curves = {
             "centroid, Hz": descriptors.spectral_centroid(sounds, synth.sample_rate),
@@ -48,7 +48,7 @@ def write_morph(
         pictures.strip(
             picture, titled, synth.sample_rate, {name: np.asarray(values) for name, values in curves.items()}
         )
-    return figures
+    return metrics
 
 
 def write_grid(synth: Synth, sounds: np.ndarray, folder: str | PathLike[str], *, force: bool = False) -> list[Path]:
@@ -65,9 +65,9 @@ def write_grid(synth: Synth, sounds: np.ndarray, folder: str | PathLike[str], *,
 
 
 def morph_files(folder: Path, steps: int, force: bool) -> list[Path]:
-    """What `write_morph` writes: the steps' wavs, morph.wav, morph.png, figures.json. One that is there is an error."""
+    """What `write_morph` writes: the steps' wavs, morph.wav, morph.png, metrics.json. One that is there is an error."""
     paths = numbered(folder, steps, force)
-    others = [folder / name for name in ("morph.wav", "morph.png", "figures.json")]
+    others = [folder / name for name in ("morph.wav", "morph.png", "metrics.json")]
     files.check_free(others, force)
     return [*paths, *others]
 

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from wavesynth.config import FORMAT, VERSION, Config, Material, TrainingConfig, from_dict, to_json
+from wavesynth.config import FORMAT, VERSION, Config, DatasetInfo, TrainingConfig, from_dict, to_json
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.families import Family, family_type
@@ -42,7 +42,7 @@ def clear(run: Path) -> None:
 def write(run: Path, family: Family, training: TrainingConfig) -> None:
     """Writes config.json, from which `read` makes the same family again."""
     head: dict[str, Any] = {"format": FORMAT, "wavesynth": VERSION, "family": family.name}
-    parts = {"model": family.model, "training": training, "material": family.material}
+    parts = {"model": family.model, "training": training, "dataset": family.dataset}
     text = json.dumps(head | {name: json.loads(to_json(part)) for name, part in parts.items()}, indent=2) + "\n"
     checkpoints.replace(run / CONFIG, text.encode())
 
@@ -79,10 +79,10 @@ def read(run: Path) -> tuple[Family, TrainingConfig]:
         raise UserError(f"{path}: {error}") from None
     model = from_dict(kind.model_config, content.get("model"), f"{path}: model")
     training = from_dict(kind.training_config, content.get("training"), f"{path}: training")
-    material = from_dict(Material, content.get("material"), f"{path}: material")
-    if kind.adapt(model, material) != model:
-        raise UserError(f"{path}: model does not fit material (its labels and pitches): it was changed; restore it")
-    return kind(model, material), training
+    dataset = from_dict(DatasetInfo, content.get("dataset"), f"{path}: dataset")
+    if kind.adapt(model, dataset) != model:
+        raise UserError(f"{path}: model does not fit dataset (its labels and pitches): it was changed; restore it")
+    return kind(model, dataset), training
 
 
 def resumed_config(run: Path, config: Config | None) -> Config:
@@ -92,7 +92,7 @@ def resumed_config(run: Path, config: Config | None) -> Config:
     family, training = read(run)
     if config is None:
         return Config(family.name, family.model, training)
-    if (config.family, family_type(config.family).adapt(config.model, family.material)) != (family.name, family.model):
+    if (config.family, family_type(config.family).adapt(config.model, family.dataset)) != (family.name, family.model):
         raise UserError(f"config is not the one that {run} was begun with: leave it out to resume, or name a new run")
     if config.training.optimizer != training.optimizer:
         raise UserError(

@@ -22,7 +22,7 @@ from wavesynth.errors import UserError
 from wavesynth.families import Dtype, Family, Request
 from wavesynth.sampling.blocks import recut, until
 from wavesynth.sampling.strategies import Strategy
-from wavesynth.timbre.timbre import FILLS, Fill, Timbre, alike
+from wavesynth.timbre.timbre import FILLS, Fill, Timbre, same_length
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +38,12 @@ class Sampler:
     @property
     def sample_rate(self) -> int:
         """Hz."""
-        return self.family.material.sample_rate
+        return self.family.dataset.sample_rate
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels it was trained with."""
-        return self.family.material.labels
+        return self.family.dataset.labels
 
     @property
     def longest(self) -> float:
@@ -62,8 +62,8 @@ class Sampler:
             digest.update(np.asarray(leaf).tobytes())
         return digest.hexdigest()[:16]
 
-    def sample(self, n: int = 1, seconds: float | None = None, **wishes: Any) -> np.ndarray:
-        """`n` sounds of `seconds`, float32 [n, T]. `wishes`: see `blocks`.
+    def sample(self, n: int = 1, seconds: float | None = None, **options: Any) -> np.ndarray:
+        """`n` sounds of `seconds`, float32 [n, T]. `options`: see `blocks`.
 
         seconds: None for as long as the model's sounds are, or what the timbre was made of, or a usual clip, or one second.
         All are in memory at once; to write long ones to disk as they are made, see `write`.
@@ -72,8 +72,8 @@ class Sampler:
             raise UserError(
                 "seconds is inf: an endless sound does not fit into memory; take it from stream, or write it"
             )
-        seconds = self._or_usual(seconds, wishes.get("timbre"))
-        return np.concatenate(list(self.blocks(n, seconds, **wishes)), axis=1)
+        seconds = self._or_usual(seconds, options.get("timbre"))
+        return np.concatenate(list(self.blocks(n, seconds, **options)), axis=1)
 
     def blocks(
         self,
@@ -113,12 +113,12 @@ class Sampler:
         each = [timbre] * n if isinstance(timbre, Timbre) else list(timbre or ())
         if timbre is not None and len(each) != n:
             raise UserError(f"timbre has {len(each)} members for n = {n} sounds: give one, or one for each")
-        number, left = self.family.material.label_index(label), self._num_samples(seconds)
+        number, left = self.family.dataset.label_index(label), self._num_samples(seconds)
         pitch = self._own_pitch(each, number) if pitch is None else pitch
         request = Request(
             n=n, seed=seed, label=number, pitch=self._pitch(pitch),
             latent=self._latents(each, number, n, seed, seconds, fill),
-            alike=timbre is not None and not isinstance(timbre, Timbre), endless=seconds == math.inf,
+            shared_noise=timbre is not None and not isinstance(timbre, Timbre), endless=seconds == math.inf,
             prime=None if prime is None else samples_of(prime, "prime", self.sample_rate),
             strategy=Strategy(temperature, top_k, top_p), truncation=truncation, implementation=implementation,
             dtype=dtype,
@@ -126,13 +126,13 @@ class Sampler:
         return until(self.family.stream(self.params, request), left)
 
     def _own_pitch(self, timbres: Sequence[Timbre], label: int) -> float | None:
-        """The pitch to play where none is wished: that of the timbres, or what the model knows to be usual for a label."""
-        if not self.family.material.pitched:
+        """The pitch to play where none is requested: that of the timbres, or what the model knows to be usual for a label."""
+        if not self.family.dataset.pitched:
             return None
         known = {timbre.pitch for timbre in timbres}
         if len(known) > 1:
             raise UserError("timbre has members of several pitches: give pitch, at which to play all of them")
-        return known.pop() if known else self.family.usual_pitch(self.params, label)
+        return known.pop() if known else self.family.default_pitch(self.params, label)
 
     def _latents(
         self, timbres: Sequence[Timbre], label: int, n: int, seed: int, seconds: float, fill: Fill
@@ -149,20 +149,20 @@ class Sampler:
         if seconds == math.inf:
             if fill != "hold":
                 raise UserError(f"fill is {fill!r}, and the sound endless: only hold goes on for ever")
-            return np.stack(alike(*latents))
+            return np.stack(same_length(*latents))
         return np.stack([FILLS[fill](latent, max(1, math.ceil(seconds * rate - 1e-6))) for latent in latents])
 
-    def stream(self, seed: int = 0, block: int = 1_024, **wishes: Any) -> Iterator[np.ndarray]:
-        """One endless sound in blocks, float32 [block], at constant memory. `wishes`: see `blocks`."""
+    def stream(self, seed: int = 0, block: int = 1_024, **options: Any) -> Iterator[np.ndarray]:
+        """One endless sound in blocks, float32 [block], at constant memory. `options`: see `blocks`."""
         if block < 1:
             raise UserError(f"block is {block}: it must be at least 1 sample")
         if self.family.length:
-            self.family.cannot("stream", f"its sounds end after {self.longest:g} seconds")
-        return recut((made[0] for made in self.blocks(1, seed=seed, **wishes)), block)
+            self.family.unsupported("stream", f"its sounds end after {self.longest:g} seconds")
+        return recut((made[0] for made in self.blocks(1, seed=seed, **options)), block)
 
     def write(
         self, folder: str | PathLike[str], n: int = 1, seconds: float | None = None, *, force: bool = False,
-        progress: bool = False, **wishes: Any,
+        progress: bool = False, **options: Any,
     ) -> list[Path]:  # fmt: skip
         """Writes `n` sounds to FOLDER/000.wav, 001.wav ... as they are made, at constant memory; returns the paths.
 
@@ -170,9 +170,9 @@ class Sampler:
         """
         from tqdm import tqdm
 
-        seconds = self._or_usual(seconds, wishes.get("timbre"))
+        seconds = self._or_usual(seconds, options.get("timbre"))
         total = self._num_samples(seconds)
-        blocks = self.blocks(n, seconds, **wishes)
+        blocks = self.blocks(n, seconds, **options)
         paths = numbered(folder, n, force)
         blocks = chain([next(blocks)], blocks)  # what cannot be sampled fails before anything is written
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -199,7 +199,7 @@ class Sampler:
         quantization: the bins, "int16" or "mulaw"; None for the model's own. Only the bin to predict is changed by it:
         the past is always seen as the model was trained to see it.
         """
-        request = Request(label=self.family.material.label_index(label), pitch=self._pitch(pitch))
+        request = Request(label=self.family.dataset.label_index(label), pitch=self._pitch(pitch))
         heard = samples_of(samples, "samples", self.sample_rate)
         return self.family.log_prob(self.params, heard, request, quantization)
 
@@ -220,7 +220,7 @@ class Sampler:
             return None
         if not 0 <= pitch <= 127:
             raise UserError(f"pitch is {pitch}: it must be a MIDI number, 0 to 127 (60 is middle C)")
-        learned = self.family.material.pitches
+        learned = self.family.dataset.pitches
         if learned and not learned[0] - 0.5 <= pitch <= learned[1] + 0.5:
             warnings.warn(
                 f"pitch is {pitch:g}, and the sounds that were learned go from {learned[0]:g} to {learned[1]:g}: expect less",
@@ -229,7 +229,7 @@ class Sampler:
         return pitch
 
     def _or_usual(self, seconds: float | None, timbre: Timbre | Sequence[Timbre] | None) -> float:
-        """Seconds as wished; or the model's own, the longest of what timbres were made of, or those of a usual clip."""
+        """Seconds as requested; or the model's own, the longest of what timbres were made of, or those of a usual clip."""
         if seconds is not None:
             return seconds
         if self.family.length:
@@ -239,7 +239,7 @@ class Sampler:
         known += [len(t.latent) / t.frame_rate for t in timbres if t.frame_rate and not t.seconds]
         if known:
             return max(known)
-        return min(self.family.material.clip_seconds, 2.0) if self.family.frame_rate and self.family.one_shots else 1.0
+        return min(self.family.dataset.clip_seconds, 2.0) if self.family.frame_rate and self.family.one_shots else 1.0
 
     def _num_samples(self, seconds: float) -> float:
         if not seconds > 0:

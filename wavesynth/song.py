@@ -2,7 +2,7 @@
 
 - Each note is a sound of its own, made for its pitch and cut where the note ends, with a release of 50 ms (a raised cosine).
 - Velocity is level as in General MIDI, 40 log10(velocity / 127) dB, and so are a channel's volume, of which the usual 100
-  changes nothing, and its expression, as they are when a note begins. Programs and bends of the pitch are not followed.
+  changes nothing, and its expression, as they are when a note begins. Programs and pitch bends are ignored.
 - The mix is scaled by one gain, chosen beforehand: were every note at full scale all the time, their sum would just not
   clip. A song that needs no such headroom is not scaled.
 - All notes are of one seed: notes of one pitch sound alike, and a synth that draws its timbres by chance keeps to one.
@@ -73,8 +73,8 @@ def render(
 
     >>> render("song.mid", "song.wav", synth, label="flute")                # doctest: +SKIP
     """
-    if not synth.family.material.pitched:
-        synth.family.cannot("render a song", "it was trained on sounds without pitches")
+    if not synth.family.dataset.pitched:
+        synth.family.unsupported("render a song", "it was trained on sounds without pitches")
     if glide is not None and timbre is None:
         raise UserError("glide is given without timbre: it is where to go to, say by timbre where to come from")
     if label is not None and timbre is not None:

@@ -24,7 +24,7 @@ from wavesynth.families import Request
 from wavesynth.sampler import Sampler
 from wavesynth.timbre import morph as ways
 from wavesynth.timbre.directions import Direction, following, principal
-from wavesynth.timbre.timbre import FILLS, Fill, Timbre, alike, check_share, lerp, mean, onset_at
+from wavesynth.timbre.timbre import FILLS, Fill, Timbre, check_share, lerp, mean, onset_at, same_length
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,17 +40,17 @@ class Synth(Sampler):
 
     def timbre(self, label: str) -> Timbre:
         """The timbre that stands for a label."""
-        number = self.family.material.label_index(label)
+        number = self.family.dataset.label_index(label)
         timbre = self._timbre(self.family.latent(self.params, number))
-        return replace(timbre, pitch=self.family.usual_pitch(self.params, number))
+        return replace(timbre, pitch=self.family.default_pitch(self.params, number))
 
     def latents(self, seed: int = 0, n: int = 1, label: str | None = None) -> list[Timbre]:
         """`n` timbres drawn by chance, of one label or any: those of what `sample` plays with that seed."""
         check_seed(seed)
         if n < 1:
             raise UserError(f"n is {n}: ask for at least 1 timbre")
-        number = self.family.material.label_index(label)
-        pitch = self.family.usual_pitch(self.params, number)
+        number = self.family.dataset.label_index(label)
+        pitch = self.family.default_pitch(self.params, number)
         return [
             replace(self._timbre(latent), pitch=pitch) for latent in self.family.latents(self.params, n, seed, number)
         ]
@@ -93,18 +93,18 @@ class Synth(Sampler):
                 stacklevel=2,
             )
         pitch = self._heard_pitch(sound, samples) if pitch is None else pitch
-        request = Request(seed=seed, label=self.family.material.label_index(label), pitch=self._pitch(pitch))
+        request = Request(seed=seed, label=self.family.dataset.label_index(label), pitch=self._pitch(pitch))
         latent = self.family.encode(self.params, samples, request, progress)
         return replace(self._timbre(latent), pitch=pitch, seconds=len(samples) / self.sample_rate, onset=onset)
 
-    def decode(self, timbre: Timbre, seconds: float | None = None, **wishes: Any) -> np.ndarray:
-        """The sound of a timbre, float32 [T]; the same one each time. `wishes`: see `blocks`.
+    def decode(self, timbre: Timbre, seconds: float | None = None, **options: Any) -> np.ndarray:
+        """The sound of a timbre, float32 [T]; the same one each time. `options`: see `blocks`.
 
         seconds: None for as long as the sound that it was made of.
         """
-        return self.sample(1, seconds, timbre=timbre, **wishes)[0]
+        return self.sample(1, seconds, timbre=timbre, **options)[0]
 
-    def follow(
+    def resynthesize(
         self, blocks: Iterable[np.ndarray], *, pitch: float | None = None, seed: int = 0
     ) -> Iterator[np.ndarray]:
         """What `decode` makes of what `encode` hears, while the sound goes on: blocks float32 [t] of the same sound, as many
@@ -113,23 +113,23 @@ class Synth(Sampler):
         blocks: samples [t] of any lengths, at the synth's rate; what is not a sound ends it with a UserError. pitch: MIDI
         number of the sound; None where the model plays none, or the sound has none.
 
-        >>> for block in synth.follow(blocks_of_the_microphone, pitch=57): ...   # doctest: +SKIP
+        >>> for block in synth.resynthesize(blocks_of_the_microphone, pitch=57): ...   # doctest: +SKIP
         """
         check_seed(seed)
         if isinstance(blocks, str | PathLike) or getattr(blocks, "ndim", 2) == 1:
             raise UserError("blocks is one sound: give its parts as they come, or encode and decode it whole")
         heard = (samples_of(block, "blocks", self.sample_rate) for block in blocks if len(block))
-        return self.family.follow(self.params, heard, Request(seed=seed, pitch=self._pitch(pitch)))
+        return self.family.resynthesize(self.params, heard, Request(seed=seed, pitch=self._pitch(pitch)))
 
     def morph(
         self, a: Timbre | Sound, b: Timbre | Sound, steps: int = 9, seconds: float | None = None, *,
-        even: bool | None = None, as_loud: bool = True, **wishes: Any,
+        even: bool | None = None, match_loudness: bool = True, **options: Any,
     ) -> np.ndarray:  # fmt: skip
-        """Sounds on the way from a to b, float32 [steps, T], all of one chance. `wishes`: see `blocks`.
+        """Sounds on the way from a to b, float32 [steps, T], all of one chance. `options`: see `blocks`.
 
         a, b: timbres, labels, or sounds, which are encoded first, their onsets in line. even: space the steps so that
         neighbours differ by the same to the ear; None does where sounds are made whole (one that makes them sample by sample
-        would take four times as long). as_loud: bring what lies between to levels that go straight from one end's to the
+        would take four times as long). match_loudness: bring what lies between to levels that go straight from one end's to the
         other's. Ends of two pitches pass through those between, unless `pitch` is given.
         """
         if steps < 2:
@@ -138,20 +138,20 @@ class Synth(Sampler):
         seconds = self._or_usual(seconds, (first, last))
 
         def render(shares: np.ndarray) -> np.ndarray:
-            return self._render([self._between(first, last, share) for share in shares], seconds, **wishes)
+            return self._render([self._between(first, last, share) for share in shares], seconds, **options)
 
         even = not self.family.autoregressive if even is None else even
-        return ways.morph(render, steps, self.sample_rate, even=even, as_loud=as_loud)
+        return ways.morph(render, steps, self.sample_rate, even=even, match_loudness=match_loudness)
 
-    def glide(self, a: Timbre | Sound, b: Timbre | Sound, seconds: float = 4.0, **wishes: Any) -> np.ndarray:
-        """One sound that moves from a to b, float32 [T], at a's pitch unless `pitch` is given. `wishes`: see `blocks`.
+    def glide(self, a: Timbre | Sound, b: Timbre | Sound, seconds: float = 4.0, **options: Any) -> np.ndarray:
+        """One sound that moves from a to b, float32 [T], at a's pitch unless `pitch` is given. `options`: see `blocks`.
 
-        a, b: timbres, labels or sounds. fill: of `wishes`, how paths are made to last as long; "stretch" keeps a note's end.
+        a, b: timbres, labels or sounds. fill: of `options`, how paths are made to last as long; "stretch" keeps a note's end.
         """
         rate = self.family.glide_rate
         if rate is None:
-            self.family.cannot("glide", "its timbres stay as they are while a sound goes on; use morph")
-        fill = wishes.pop("fill", "hold")
+            self.family.unsupported("glide", "its timbres stay as they are while a sound goes on; use morph")
+        fill = options.pop("fill", "hold")
         if fill not in FILLS:
             raise UserError(f"fill is {fill!r}: choose one of {', '.join(FILLS)}")
         if seconds == math.inf:
@@ -160,15 +160,15 @@ class Synth(Sampler):
         first, last = self._points((a, b))
         begin, end = (self._frames(timbre, frames, fill) for timbre in (first, last))
         path = [self.family.between(*place) for place in zip(begin, end, np.linspace(0, 1, frames), strict=True)]
-        return self.decode(replace(first, latent=np.stack(path), frame_rate=rate), seconds, **wishes)
+        return self.decode(replace(first, latent=np.stack(path), frame_rate=rate), seconds, **options)
 
     def grid(
-        self, corners: Sequence[Timbre | Sound], size: int = 5, seconds: float | None = None, **wishes: Any
+        self, corners: Sequence[Timbre | Sound], size: int = 5, seconds: float | None = None, **options: Any
     ) -> np.ndarray:
         """Sounds between two to four corners, float32 [size, size, T]: the first row goes from corner 0 to 1, the last from
         2 to 3 (of three corners, it stays at 2; of two, there is one row, [1, size, T]).
 
-        corners: timbres, labels or sounds. `wishes`: see `blocks`.
+        corners: timbres, labels or sounds. `options`: see `blocks`.
         """
         if not 2 <= len(corners) <= 4:
             raise UserError(f"corners has {len(corners)} members: a grid lies between 2 to 4")
@@ -182,7 +182,7 @@ class Synth(Sampler):
             for y in (shares if others else shares[:1])
             for x in shares
         ]
-        sounds = self._render(points, self._or_usual(seconds, (a, b, c, d)), **wishes)
+        sounds = self._render(points, self._or_usual(seconds, (a, b, c, d)), **options)
         return sounds.reshape(-1, size, sounds.shape[1])
 
     def directions(
@@ -244,12 +244,12 @@ class Synth(Sampler):
         first, last = self._points((a, b))
         return self._between(first, last, t)
 
-    def _render(self, points: Sequence[Timbre], seconds: float, **wishes: Any) -> np.ndarray:
+    def _render(self, points: Sequence[Timbre], seconds: float, **options: Any) -> np.ndarray:
         """The sounds of some timbres, float32 [N, T], of one chance: at once where they are of one pitch and made whole."""
-        alike = wishes.get("pitch") is not None or len({point.pitch for point in points}) == 1
+        alike = options.get("pitch") is not None or len({point.pitch for point in points}) == 1
         if alike and not self.family.autoregressive:
-            return self.sample(len(points), seconds, timbre=points, **wishes)
-        return np.stack([self.decode(point, seconds, **wishes) for point in points])
+            return self.sample(len(points), seconds, timbre=points, **options)
+        return np.stack([self.decode(point, seconds, **options) for point in points])
 
     def _timbre(self, latent: np.ndarray) -> Timbre:
         return Timbre(latent, self.fingerprint, self.family.frame_rate)
@@ -275,7 +275,7 @@ class Synth(Sampler):
         return None
 
     def _between(self, a: Timbre, b: Timbre, t: float) -> Timbre:
-        first, last = alike(self._own(a), self._own(b))
+        first, last = same_length(self._own(a), self._own(b))
         moved = lerp(a, b, float(t), extrapolate=True)  # what is known of them; the latent goes the family's way
         return replace(moved, latent=self.family.between(first, last, float(t)))
 
@@ -286,7 +286,7 @@ class Synth(Sampler):
 
     def _heard_pitch(self, sound: Any, samples: np.ndarray) -> float | None:
         """The pitch that a file's name tells, else the one that is heard, where the model plays pitches."""
-        if not self.family.material.pitched:
+        if not self.family.dataset.pitched:
             return None
         named = pitch_of(Path(sound).name) if isinstance(sound, str | PathLike) else None
         if named is not None:

@@ -32,10 +32,10 @@ class Decoded(NamedTuple):
 
 
 class Implementation(NamedTuple):
-    """decode: has the signature of `reference.decode`. why_not: why it cannot serve some weights here; None if it can."""
+    """decode: has the signature of `reference.decode`. unsupported_reason: why it cannot serve some weights here; None if it can."""
 
     decode: Callable
-    why_not: Callable[[DecodeWeights], str | None]
+    unsupported_reason: Callable[[DecodeWeights], str | None]
 
 
 def _compiled(decode: Callable) -> Callable:
@@ -43,9 +43,9 @@ def _compiled(decode: Callable) -> Callable:
 
 
 IMPLEMENTATIONS = {
-    "native": Implementation(_compiled(native.decode), native.why_not),
+    "native": Implementation(_compiled(native.decode), native.unsupported_reason),
     "jax": Implementation(_compiled(reference.decode), lambda weights: None),
-    "pallas": Implementation(_compiled(pallas.decode), pallas.why_not),
+    "pallas": Implementation(_compiled(pallas.decode), pallas.unsupported_reason),
 }
 """By name; the first that can serve is taken where none is named. On a GPU "pallas" is faster than "jax" by design, but it
 must be named until bench/gpu.py has checked it on one: so far it has only been interpreted."""
@@ -54,10 +54,10 @@ must be named until bench/gpu.py has checked it on one: so far it has only been 
 def choose(implementation: str | None, weights: DecodeWeights) -> str:
     """The name of the implementation that will serve: the one that is named, or the first that can."""
     if implementation is None:
-        return next(name for name, each in IMPLEMENTATIONS.items() if each.why_not(weights) is None)
+        return next(name for name, each in IMPLEMENTATIONS.items() if each.unsupported_reason(weights) is None)
     if implementation not in IMPLEMENTATIONS:
         raise UserError(f"implementation is {implementation!r}: choose one of {', '.join(IMPLEMENTATIONS)}")
-    reason = IMPLEMENTATIONS[implementation].why_not(weights)
+    reason = IMPLEMENTATIONS[implementation].unsupported_reason(weights)
     if reason is not None:
         raise UserError(f"implementation is {implementation!r}, which cannot serve here: {reason}")
     return implementation

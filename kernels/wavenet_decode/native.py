@@ -4,7 +4,7 @@ Inputs of products are float32 whatever the weights are; only `avx512bf16`, for 
 rounds them to bfloat16 where the weights are.
 
 The library is built when wavesynth is installed. Where that failed, or the processor is not one that it was built for,
-`why_not` says so and the plain JAX loop serves.
+`unsupported_reason` says so and the plain JAX loop serves.
 """
 
 import ctypes
@@ -50,7 +50,7 @@ def instruction_set() -> str:
     return os.environ.get("WAVESYNTH_INSTRUCTION_SET") or next(iter(instruction_sets()), "")
 
 
-def why_not(weights: DecodeWeights) -> str | None:
+def unsupported_reason(weights: DecodeWeights) -> str | None:
     """Why the native loop cannot serve here; None where it can."""
     if jax.default_backend() != "cpu":
         return f"it runs on CPUs, and JAX computes on {jax.default_backend()}"
@@ -90,7 +90,7 @@ def decode(
     threads: int | None = None,
 ) -> tuple[jax.Array, jax.Array | None, DecodeCache]:
     """What `reference.decode` does; threads: None takes as many as `threads_for` says."""
-    assert library() is not None, "whoever calls has asked `why_not`"
+    assert library() is not None, "whoever calls has asked `unsupported_reason`"
     spec = weights.spec
     steps, _, batch = uniforms.shape
     float32 = jnp.float32

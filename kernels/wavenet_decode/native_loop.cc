@@ -308,9 +308,9 @@ void read_past(const Call& call, int step, int first, int streams, const Scratch
 // What the network says of one stream to the parameters of its mixture, in place; see `mixture_outputs` in wavenet.py.
 void finish_mixture(const Call& call, const float* white, float* out) {
   const int components = (call.outputs - call.inputs) / 3;
-  const float* bends = out + 3 * components;
+  const float* adaptive_coefficients = out + 3 * components;
   float fixed = 0, bent = 0;
-  for (int i = 0; i < call.inputs; ++i) fixed += call.linear[i] * white[i], bent += bends[i] * white[i];
+  for (int i = 0; i < call.inputs; ++i) fixed += call.linear[i] * white[i], bent += adaptive_coefficients[i] * white[i];
   const float prediction = fixed + exp(splat(call.log_scale))[0] * bent;
   float* log_scales = out + 2 * components;
   for (int k = 0; k < components; ++k) {

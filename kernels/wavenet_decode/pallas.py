@@ -33,7 +33,7 @@ LARGEST_TILE = 64
 THREE_BFLOAT16 = lax.DotAlgorithmPreset.BF16_BF16_F32_X6  # float32 on tensor cores that would round it to 10 bits
 
 
-def why_not(weights: DecodeWeights) -> str | None:
+def unsupported_reason(weights: DecodeWeights) -> str | None:
     """Why the kernel cannot serve here; None where it can."""
     if jax.default_backend() != "gpu":
         return f"it runs on GPUs, and JAX computes on {jax.default_backend()}"
@@ -93,7 +93,7 @@ class Network(NamedTuple):
     head_bias: jax.Array  # [1, H]
     out: jax.Array  # mixture: [3, H, K]: logits, corrections, log scales; softmax: [1, H, 256]
     out_bias: jax.Array  # [3, 1, K] or [1, 1, 256]; minus infinity for the logits of logistics that are not there
-    bends: jax.Array | None  # [H, N]
+    adaptive_coefficients: jax.Array | None  # [H, N]
     bends_bias: jax.Array | None  # [1, N]
 
 
@@ -235,7 +235,7 @@ def lay_out(weights: DecodeWeights, plan: Plan) -> Network:
         head_bias=_fill(weights.head_bias[None], {1: head}),
         out=_fill(outputs(matrices.out).astype(dtype), {1: head}),
         out_bias=out_bias,
-        bends=_fill(matrices.out[:, values:].astype(dtype), {0: head, 1: inputs}) if mixture else None,
+        adaptive_coefficients=_fill(matrices.out[:, values:].astype(dtype), {0: head, 1: inputs}) if mixture else None,
         bends_bias=_fill(weights.out_bias[None, values:], {1: inputs}) if mixture else None,
     )
 
@@ -384,9 +384,11 @@ def _mixture_sample(
 ) -> jax.Array:  # fmt: skip
     """One sample [tile] of a mixture of logistics: `mixture_outputs` and `draw`; writes the mixture if asked for."""
     logits, corrections, log_scales = (_multiply(network.out, (hidden, (k,))) + network.out_bias[k] for k in range(3))
-    bends = _multiply(network.bends, (hidden, ())) + network.bends_bias[:]
+    adaptive_coefficients = _multiply(network.adaptive_coefficients, (hidden, ())) + network.bends_bias[:]
     unit = network.log_scale[0]
-    prediction = jnp.sum(network.linear[:] * white, axis=1) + jnp.exp(unit) * jnp.sum(bends * white, axis=1)
+    prediction = jnp.sum(network.linear[:] * white, axis=1) + jnp.exp(unit) * jnp.sum(
+        adaptive_coefficients * white, axis=1
+    )
     log_scales = jnp.maximum(log_scales + unit, MIN_LOG_SCALE)
     locations = prediction[:, None] + jnp.exp(log_scales) * corrections
     if state.outputs is not None:

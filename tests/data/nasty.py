@@ -25,7 +25,7 @@ class Case:
         treatment: "taken", "warned" (taken with a warning), "refused", "duplicate" or "ignored".
         write: makes it, given its path and a sound that no other case has: float64 [T] for a rate in Hz.
         says: part of the reason or the warning.
-        seconds: length of what is taken of it; None where it is not worth a figure.
+        seconds: length of what is taken of it; None where it is not worth a metric.
     """
 
     file: str

@@ -12,7 +12,7 @@ from wavesynth.evaluation.baselines import baselines
 SAMPLE_RATE = 8_000
 
 
-def figures(tmp_path, make, quantization):
+def metrics(tmp_path, make, quantization):
     folder = tmp_path / "sounds"
     folder.mkdir()
     for index in range(6):
@@ -24,7 +24,7 @@ def figures(tmp_path, make, quantization):
 
 
 def test_white_noise_cannot_be_predicted(tmp_path):
-    found = figures(tmp_path, lambda random: random.uniform(-0.5, 0.5, 16_000).astype(np.float32), "int16")
+    found = metrics(tmp_path, lambda random: random.uniform(-0.5, 0.5, 16_000).astype(np.float32), "int16")
     assert found["uniform"] == 16
     assert 15 <= found["unigram"] < 16  # half of all values occur, which few samples cannot quite tell
     assert found["linear prediction"] == pytest.approx(15.3, abs=0.5)  # a logistic wastes a little on a uniform
@@ -36,12 +36,12 @@ def test_a_sine_can(tmp_path):
             np.float32
         )
 
-    found = figures(tmp_path, make, "int16")
+    found = metrics(tmp_path, make, "int16")
     assert found["linear prediction"] < 3  # rounding to 16 bits is all that is left
     assert found["unigram"] > 10
 
 
 def test_mulaw_counts_in_codes(tmp_path):
-    found = figures(tmp_path, lambda random: random.uniform(-0.5, 0.5, 16_000).astype(np.float32), "mulaw")
+    found = metrics(tmp_path, lambda random: random.uniform(-0.5, 0.5, 16_000).astype(np.float32), "mulaw")
     assert found["uniform"] == 8
     assert 0 < found["unigram"] < 8

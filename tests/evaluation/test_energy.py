@@ -1,4 +1,4 @@
-"""The energy distance: zero in the mean for one crowd drawn twice, more the further two are apart, by a plain double loop."""
+"""The energy distance: zero in the mean for one sample_set drawn twice, more the further two are apart, by a plain double loop."""
 
 import jax
 import jax.numpy as jnp
@@ -36,14 +36,14 @@ def test_it_is_the_double_loop(mean: float):
 
 @pytest.mark.parametrize("counted", [(7, 5), (2, 9), (3, 3)])
 def test_rows_that_do_not_count_do_not_matter(counted: tuple[int, int]):
-    crowds, masks, kept = [], [], []
+    sample_sets, masks, kept = [], [], []
     for seed, count in enumerate(counted):
         points, mask = drawn(9, seed=seed), np.zeros(9, bool)
         mask[np.random.default_rng(seed).permutation(9)[:count]] = True
-        crowds.append(np.where(mask[:, None], points, 1e3 * (seed + 1)).astype(np.float32))
+        sample_sets.append(np.where(mask[:, None], points, 1e3 * (seed + 1)).astype(np.float32))
         masks.append(mask)
         kept.append(points[mask])
-    assert float(distance(*crowds, *masks)) == pytest.approx(brute_force(*kept), abs=64 * EPS)
+    assert float(distance(*sample_sets, *masks)) == pytest.approx(brute_force(*kept), abs=64 * EPS)
 
 
 def test_one_crowd_drawn_twice_is_at_zero_in_the_mean_however_few():
@@ -59,11 +59,11 @@ def test_one_crowd_drawn_twice_is_at_zero_in_the_mean_however_few():
 
 @pytest.mark.parametrize("lone", [0, 1])
 def test_a_crowd_of_one_is_that_point(lone: int):
-    crowds, masks = [drawn(9), drawn(9, mean=1.0, seed=1)], [np.ones(9, bool), np.ones(9, bool)]
+    sample_sets, masks = [drawn(9), drawn(9, mean=1.0, seed=1)], [np.ones(9, bool), np.ones(9, bool)]
     masks[lone] = np.arange(9) == 4
-    found = float(distance(*crowds, *masks))
-    point, others = crowds[lone][4:5], crowds[1 - lone]
-    # As if a crowd were that point many times.
+    found = float(distance(*sample_sets, *masks))
+    point, others = sample_sets[lone][4:5], sample_sets[1 - lone]
+    # As if a sample_set were that point many times.
     assert found == pytest.approx(brute_force(np.repeat(point, 9, axis=0), others), abs=64 * EPS)
     assert found > 0
 

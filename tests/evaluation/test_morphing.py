@@ -1,4 +1,4 @@
-"""Figures of morphs and descriptors of sounds on signals whose answer is known.
+"""Metrics of morphs and descriptors of sounds on signals whose answer is known.
 
 Each toy path fails the gate that was made to catch it, and a morph passes all of them.
 """
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from wavesynth.audio.files import read
 from wavesynth.errors import UserError
 from wavesynth.evaluation.descriptors import attack_time, level, onset_time, spectral_centroid, spectral_flatness
-from wavesynth.evaluation.morphing import GATES, MorphFigures, beyond_mixing, crossfade, judge, table
+from wavesynth.evaluation.morphing import GATES, MorphMetrics, beyond_mixing, crossfade, judge, table
 
 SAMPLE_RATE = 16_000
 STEPS = 17
@@ -51,23 +51,23 @@ VIA_NOISE = at_one_level(np.concatenate([crossfade(A, noise(), 9), crossfade(noi
 
 class TestToys:
     def test_a_morph_passes_every_gate(self) -> None:
-        figures = judge(MORPH, SAMPLE_RATE)
-        assert figures.failed == ()
-        assert 1 <= figures.evenness < 1.3
-        assert 0.65 < figures.directness < 0.85
-        assert figures.centroid == figures.attack == 1
-        assert figures.not_a_crossfade > 0.6
-        assert abs(figures.loudness_dip) < 1e-3
+        metrics = judge(MORPH, SAMPLE_RATE)
+        assert metrics.failed == ()
+        assert 1 <= metrics.evenness < 1.3
+        assert 0.65 < metrics.directness < 0.85
+        assert metrics.centroid == metrics.attack == 1
+        assert metrics.not_a_crossfade > 0.6
+        assert abs(metrics.loudness_dip) < 1e-3
 
     @pytest.mark.parametrize("other", [B, tone(1, f0=330.0)])
     def test_a_crossfade_is_called_one(self, other: np.ndarray) -> None:
-        figures = judge(crossfade(A, other, STEPS), SAMPLE_RATE)
-        assert {"evenness", "not_a_crossfade", "loudness_dip"} <= set(figures.failed)
-        assert 4 < figures.evenness < 6
-        assert figures.directness > 0.95
-        assert figures.centroid == 1
-        assert figures.not_a_crossfade < 0.001
-        np.testing.assert_allclose(figures.loudness_dip, -3, atol=0.1)
+        metrics = judge(crossfade(A, other, STEPS), SAMPLE_RATE)
+        assert {"evenness", "not_a_crossfade", "loudness_dip"} <= set(metrics.failed)
+        assert 4 < metrics.evenness < 6
+        assert metrics.directness > 0.95
+        assert metrics.centroid == 1
+        assert metrics.not_a_crossfade < 0.001
+        np.testing.assert_allclose(metrics.loudness_dip, -3, atol=0.1)
 
     @pytest.mark.parametrize(
         "b", [-B, np.pad(B, (24, 0))[:SAMPLE_RATE], 5 * B], ids=["upside down", "1.5 ms late", "louder"]
@@ -81,20 +81,20 @@ class TestToys:
         assert judge(crossfade(A, late, STEPS), SAMPLE_RATE).not_a_crossfade < 0.001
 
     def test_a_switch_is_uneven(self) -> None:
-        figures = judge(SWITCH, SAMPLE_RATE)
-        assert {"evenness", "monotone", "not_a_crossfade"} == set(figures.failed)
-        np.testing.assert_allclose(figures.evenness, 16)
-        np.testing.assert_allclose(figures.directness, 1)
-        np.testing.assert_allclose(figures.centroid, 72 / 136)  # 9 times 8 of all pairs of 17
-        assert figures.not_a_crossfade < 1e-6
-        np.testing.assert_allclose(figures.loudness_dip, 0, atol=1e-5)
+        metrics = judge(SWITCH, SAMPLE_RATE)
+        assert {"evenness", "monotone", "not_a_crossfade"} == set(metrics.failed)
+        np.testing.assert_allclose(metrics.evenness, 16)
+        np.testing.assert_allclose(metrics.directness, 1)
+        np.testing.assert_allclose(metrics.centroid, 72 / 136)  # 9 times 8 of all pairs of 17
+        assert metrics.not_a_crossfade < 1e-6
+        np.testing.assert_allclose(metrics.loudness_dip, 0, atol=1e-5)
 
     def test_a_way_round_through_noise_is_not_monotone(self) -> None:
-        figures = judge(VIA_NOISE, SAMPLE_RATE)
-        assert "monotone" in figures.failed
-        assert figures.centroid is not None
-        assert figures.centroid < 0.5
-        assert figures.directness < 0.6 * judge(crossfade(A, B, STEPS), SAMPLE_RATE).directness
+        metrics = judge(VIA_NOISE, SAMPLE_RATE)
+        assert "monotone" in metrics.failed
+        assert metrics.centroid is not None
+        assert metrics.centroid < 0.5
+        assert metrics.directness < 0.6 * judge(crossfade(A, B, STEPS), SAMPLE_RATE).directness
 
     def test_an_even_way_round_is_not_direct(self) -> None:
         """To a third tone and back to near the first."""
@@ -103,9 +103,9 @@ class TestToys:
 
     @pytest.mark.parametrize(("depth", "failed"), [(0.1, ()), (0.4, ("loudness_dip",))])
     def test_a_dip_fails_by_its_depth_alone(self, depth: float, failed: tuple[str, ...]) -> None:
-        figures = judge(MORPH * (1 - depth * HALFWAY), SAMPLE_RATE)
-        assert figures.failed == failed
-        np.testing.assert_allclose(figures.loudness_dip, 20 * np.log10(1 - depth), atol=1e-3)
+        metrics = judge(MORPH * (1 - depth * HALFWAY), SAMPLE_RATE)
+        assert metrics.failed == failed
+        np.testing.assert_allclose(metrics.loudness_dip, 20 * np.log10(1 - depth), atol=1e-3)
 
 
 class TestWhatCountsAndWhatDoesNot:
@@ -140,11 +140,11 @@ class TestWhatCountsAndWhatDoesNot:
     def test_silence_leaves_every_figure_finite(self, silent: list[int]) -> None:
         path = MORPH.copy()
         path[silent] = 0
-        figures = judge(path, SAMPLE_RATE)
+        metrics = judge(path, SAMPLE_RATE)
         for name in ("evenness", "directness", "not_a_crossfade", "loudness_dip"):
-            assert np.isfinite(getattr(figures, name))
-        assert figures.failed
-        assert (figures.monotone is None) == (list(silent) != [8])
+            assert np.isfinite(getattr(metrics, name))
+        assert metrics.failed
+        assert (metrics.monotone is None) == (list(silent) != [8])
 
     def test_few_sounds_and_short_ones(self) -> None:
         assert judge(MORPH[[0, 8, 16]], SAMPLE_RATE).centroid == 1
@@ -164,9 +164,9 @@ class TestRealNotes:
     def test_two_notes_of_one_pitch_crossfaded_are_called_that(self, notes: list[np.ndarray]) -> None:
         """Their partials cancel and add: the magnitudes alone, mixed, leave a quarter of the middle unexplained."""
         for a, b in itertools.combinations(notes, 2):
-            figures = judge(crossfade(a, b, STEPS), SAMPLE_RATE)
-            assert figures.not_a_crossfade < 0.002
-            assert figures.loudness_dip < GATES["loudness_dip"].bound
+            metrics = judge(crossfade(a, b, STEPS), SAMPLE_RATE)
+            assert metrics.not_a_crossfade < 0.002
+            assert metrics.loudness_dip < GATES["loudness_dip"].bound
 
     def test_the_geometric_mean_of_their_spectra_is_more(self, notes: list[np.ndarray]) -> None:
         for a, b in itertools.combinations(notes, 2):
@@ -256,9 +256,9 @@ class TestDescriptors:
 
 
 def test_the_table_names_what_fails() -> None:
-    figures = MorphFigures(2.5, 1.0, 0.04, -3.0, centroid=0.8, attack=1.0)
-    assert figures.monotone == 0.9
-    lines = table({"a morph": MorphFigures(1.15, 0.69, 0.4, 0.0), "mix": figures}).splitlines()
+    metrics = MorphMetrics(2.5, 1.0, 0.04, -3.0, centroid=0.8, attack=1.0)
+    assert metrics.monotone == 0.9
+    lines = table({"a morph": MorphMetrics(1.15, 0.69, 0.4, 0.0), "mix": metrics}).splitlines()
     assert lines[1].split() == ["a", "morph", "1.15", "0.69", "–", "0.40", "0.00"]
     assert lines[2].split() == ["mix", "2.50*", "1.00", "0.90", "0.04*", "-3.00*"]
     assert lines[3].split()[0] == "gate"

@@ -1,4 +1,4 @@
-"""Neighbours against `log_mel_distance` of padded pairs, copies, blocks of any size, and the figure of memorising."""
+"""Neighbours against `log_mel_distance` of padded pairs, copies, blocks of any size, and the metric of memorization."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wavesynth.audio.spectral import log_mel_distance
 from wavesynth.errors import UserError
-from wavesynth.evaluation.neighbours import SAME, memorising, nearest
+from wavesynth.evaluation.neighbours import SAME, memorization, nearest
 
 SAMPLE_RATE = 16_000
 ROUNDING = 1e-3  # decibels, of two float32 transforms of one sound
@@ -93,9 +93,9 @@ def test_memorising_tells_copies_from_new_sounds() -> None:
     library = [(str(seed), noise(4000, seed)) for seed in range(8)]
     held_out = np.stack([noise(4000, seed + 100) * gain for seed, gain in enumerate((1, 2, 3))])
     copies = np.stack([library[i][1] for i in (0, 1, 2)]) + rng.normal(0, 1e-4, (3, 4000)).astype(np.float32)
-    learned = memorising(copies, held_out, iter(library), SAMPLE_RATE)
+    learned = memorization(copies, held_out, iter(library), SAMPLE_RATE)
     assert learned.ratio == learned.generated / learned.held_out < 0.1
-    fresh = memorising(held_out[::-1], held_out, iter(library), SAMPLE_RATE)
+    fresh = memorization(held_out[::-1], held_out, iter(library), SAMPLE_RATE)
     np.testing.assert_allclose(fresh.ratio, 1)
     nearest_real = nearest(held_out, library, SAMPLE_RATE).distances
     np.testing.assert_allclose(learned.held_out, np.median(nearest_real), atol=ROUNDING)
@@ -111,8 +111,8 @@ def test_memorising_tells_copies_from_new_sounds() -> None:
         (lambda: nearest(SAMPLES, LIBRARY, SAMPLE_RATE, k=10), "library"),
         (lambda: nearest(SAMPLES, [("x", np.zeros((2, 9)))], SAMPLE_RATE), "library"),
         (lambda: nearest(SAMPLES, [("x", np.zeros(0))], SAMPLE_RATE), "library"),
-        (lambda: memorising(SAMPLES, SAMPLES[:, 1:], LIBRARY, SAMPLE_RATE), "held_out"),
-        (lambda: memorising(SAMPLES, SAMPLES, zip("abc", SAMPLES), SAMPLE_RATE), "held_out"),
+        (lambda: memorization(SAMPLES, SAMPLES[:, 1:], LIBRARY, SAMPLE_RATE), "held_out"),
+        (lambda: memorization(SAMPLES, SAMPLES, zip("abc", SAMPLES), SAMPLE_RATE), "held_out"),
     ],
 )
 def test_what_has_no_neighbour_is_named(make, argument: str) -> None:

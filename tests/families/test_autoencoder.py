@@ -12,7 +12,7 @@ import pytest
 
 import wavesynth
 from wavesynth import Synth, UserError
-from wavesynth.config import Config, Material
+from wavesynth.config import Config, DatasetInfo
 from wavesynth.data.shards import Shards
 from wavesynth.families import Request, autoencoder, bind, preset
 from wavesynth.families.autoencoder import BLOCK, AutoencoderFamily
@@ -56,22 +56,22 @@ def paths(synth: Synth) -> np.ndarray:
     return codes.cumsum(axis=1).astype(np.float32) / 4
 
 
-def stream(synth: Synth, **wishes: Any) -> Any:
-    return synth.family.stream(synth.params, Request(**wishes))
+def stream(synth: Synth, **options: Any) -> Any:
+    return synth.family.stream(synth.params, Request(**options))
 
 
 # Training.
 
 
-def test_thirty_steps_come_nearer_and_critics_join(run: Path):
+def test_thirty_steps_come_nearer_and_discriminators_join(run: Path):
     lines = journal.read(run / "journal.jsonl")
-    figures = [line["valid_distance"] for line in lines if "valid_distance" in line]
-    assert len(figures) == 6
-    assert figures[-1] < figures[0]
+    metrics = [line["valid_distance"] for line in lines if "valid_distance" in line]
+    assert len(metrics) == 6
+    assert metrics[-1] < metrics[0]
     steps = {line["step"]: line for line in lines if "spectral" in line}
     assert {"distance", "spectral", "nats", "pitch", "loss"} <= steps[10].keys()
-    assert "rank" not in steps[20]
-    assert {"rank", "critic", "features", "adversary"} <= steps[30].keys()
+    assert "accuracy" not in steps[20]
+    assert {"accuracy", "discriminator", "features", "adversary"} <= steps[30].keys()
     assert steps[30]["spectral"] < steps[10]["spectral"]
 
 
@@ -85,9 +85,9 @@ def test_what_is_published_is_the_coder_and_a_memory(run: Path, synth: Synth):
 def test_baselines_are_what_they_say(synth: Synth, tiny_shards: Path):
     family = family_of(synth)
     learned = family.windows(Shards.open(tiny_shards), TRAINING)
-    figures = family.baselines(learned, family.held_out(learned))
-    assert list(figures) == ["silence", "nearest training sound"]
-    assert 0 < figures["nearest training sound"] < figures["silence"]
+    metrics = family.baselines(learned, family.held_out(learned))
+    assert list(metrics) == ["silence", "nearest training sound"]
+    assert 0 < metrics["nearest training sound"] < metrics["silence"]
     itself = family.baselines(learned, dataclasses.replace(learned, limit=4))
     assert itself["nearest training sound"] == 0
 
@@ -113,8 +113,8 @@ def test_silence_alone_cannot_be_learned(synth: Synth):
 def test_presets_are_whole(name: str):
     config = preset(name)
     for pitched in (False, True):
-        material = Material(RATE, ("a",), pitched=pitched, clip_seconds=1.0)
-        family = bind(config.family, AutoencoderFamily.adapt(config.model, material), material)
+        dataset = DatasetInfo(RATE, ("a",), pitched=pitched, clip_seconds=1.0)
+        family = bind(config.family, AutoencoderFamily.adapt(config.model, dataset), dataset)
         shapes = family.shapes()
         assert ("probe" in shapes) == pitched
         assert config.training.crop % family.align == 0
@@ -168,7 +168,7 @@ def test_a_sound_is_the_same_to_the_byte_and_whatever_is_beside_it(synth: Synth,
     np.testing.assert_array_equal(alone, again)
     np.testing.assert_allclose(alone, many[:1], rtol=0, atol=64 * EPS)  # its program is rounded otherwise
     same = np.repeat(paths[:1], 3, axis=0)
-    alike = np.concatenate(list(stream(synth, n=3, seed=1, latent=same, alike=True)), axis=1)
+    alike = np.concatenate(list(stream(synth, n=3, seed=1, latent=same, shared_noise=True)), axis=1)
     np.testing.assert_array_equal(alike, np.broadcast_to(alike[0], alike.shape))
     np.testing.assert_array_equal(alike[0], many[0])
     other = np.concatenate(list(stream(synth, n=3, seed=1, latent=same)), axis=1)
@@ -192,7 +192,7 @@ def test_a_sound_that_is_followed_is_what_its_code_is_decoded_to(synth: Synth, s
     sound = (0.03 * np.random.default_rng(samples).standard_normal(samples)).astype(np.float32)
     ends = np.minimum(np.cumsum([1, 0, 2, HOP - 1, 3 * HOP, *[97] * 100]), samples)
     family, asked = family_of(synth), Request(seed=3, pitch=57.0)
-    followed = list(synth.follow(np.split(sound, ends), pitch=57.0, seed=3))
+    followed = list(synth.resynthesize(np.split(sound, ends), pitch=57.0, seed=3))
     path = family.encode(synth.params, sound, asked, False)
     whole = np.concatenate(list(stream(synth, latent=path[None], seed=3, pitch=57.0)), axis=1)[0, :samples]
     assert sum(map(len, followed)) == samples
@@ -208,29 +208,29 @@ def test_a_sound_is_followed_as_soon_as_a_frame_was_heard(synth: Synth):
             taken.append(64)
             yield np.full(64, 0.1, np.float32)
 
-    for frame, made in enumerate(itertools.islice(synth.follow(blocks()), 20), 1):
+    for frame, made in enumerate(itertools.islice(synth.resynthesize(blocks()), 20), 1):
         assert made.shape == (HOP,)
         assert sum(taken) < frame * HOP + ahead + 64
 
 
-def test_what_cannot_be_followed(synth: Synth):
-    assert list(synth.follow([])) == []
-    assert list(synth.follow([np.zeros(0, np.float32)])) == []
+def test_what_cannot_be_resynthesized(synth: Synth):
+    assert list(synth.resynthesize([])) == []
+    assert list(synth.resynthesize([np.zeros(0, np.float32)])) == []
     for whole in ("flute.wav", np.zeros(100, np.float32)):
         with pytest.raises(UserError, match="blocks is one sound: give its parts as they come"):
-            synth.follow(whole)  # type: ignore[arg-type]
+            synth.resynthesize(whole)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="not finite"):
-        list(synth.follow([np.full(100, np.nan, np.float32)]))
-    ahead = AutoencoderFamily(dataclasses.replace(family_of(synth).model, causal=False), synth.family.material)
+        list(synth.resynthesize([np.full(100, np.nan, np.float32)]))
+    ahead = AutoencoderFamily(dataclasses.replace(family_of(synth).model, causal=False), synth.family.dataset)
     with pytest.raises(
         UserError, match="cannot follow a sound: its convolutions look ahead: train one with causal=True"
     ):
-        dataclasses.replace(synth, family=ahead).follow([])
-    unpitched = AutoencoderFamily(synth.family.model, Material(RATE))
+        dataclasses.replace(synth, family=ahead).resynthesize([])
+    unpitched = AutoencoderFamily(synth.family.model, DatasetInfo(RATE))
     with pytest.raises(UserError, match="cannot play a pitch"):
-        dataclasses.replace(synth, family=unpitched).follow([], pitch=60)
+        dataclasses.replace(synth, family=unpitched).resynthesize([], pitch=60)
     with pytest.raises(UserError, match="cannot follow a sound: it does not encode sounds as they come"):
-        bind("wavenet", preset("wavenet-tiny").model, Material(RATE)).follow({}, iter([]), Request())
+        bind("wavenet", preset("wavenet-tiny").model, DatasetInfo(RATE)).resynthesize({}, iter([]), Request())
 
 
 def test_chance_and_labels_are_heard(synth: Synth):
@@ -245,8 +245,8 @@ def test_chance_and_labels_are_heard(synth: Synth):
 def test_what_cannot_be(synth: Synth, paths: np.ndarray):
     with pytest.raises(UserError, match="'autoencoder' cannot go on from a prime"):
         next(stream(synth, prime=np.zeros(10, np.float32)))
-    material = dataclasses.replace(synth.family.material, pitched=False)
-    unpitched = bind("autoencoder", AutoencoderFamily.adapt(MODEL, material), material)
+    dataset = dataclasses.replace(synth.family.dataset, pitched=False)
+    unpitched = bind("autoencoder", AutoencoderFamily.adapt(MODEL, dataset), dataset)
     with pytest.raises(UserError, match="'autoencoder' cannot play a pitch: it was trained on sounds without pitches"):
         next(unpitched.stream({}, Request(pitch=60.0)))
     with pytest.raises(UserError, match="'autoencoder' cannot score samples"):
@@ -254,9 +254,9 @@ def test_what_cannot_be(synth: Synth, paths: np.ndarray):
 
 
 def test_what_looks_ahead_makes_whole_sounds(synth: Synth, paths: np.ndarray):
-    material = synth.family.material
-    model = AutoencoderFamily.adapt(dataclasses.replace(MODEL, causal=False), material)
-    family = AutoencoderFamily(model, material)
+    dataset = synth.family.dataset
+    model = AutoencoderFamily.adapt(dataclasses.replace(MODEL, causal=False), dataset)
+    family = AutoencoderFamily(model, dataset)
     sound = 0.3 * np.random.default_rng(0).standard_normal(9 * HOP).astype(np.float32)
     params = {"coder": synth.params["coder"]}  # of the same shapes
     assert family.encode(params, sound, Request(), False).shape == (9, MODEL.code_channels)

@@ -10,9 +10,9 @@ import soundfile
 
 import wavesynth
 from wavesynth import Synth, UserError
-from wavesynth.config import Material
+from wavesynth.config import DatasetInfo
 from wavesynth.data.shards import Shards
-from wavesynth.evaluation.crowds import Crowd, gather
+from wavesynth.evaluation.sample_sets import SampleSet, gather
 from wavesynth.families import bind, preset
 from wavesynth.families.classifier import ROWS
 
@@ -39,12 +39,12 @@ def judge(run: Path) -> Synth:
 
 
 @pytest.fixture(scope="module")
-def held_out(tiny_shards: Path) -> Crowd:
+def held_out(tiny_shards: Path) -> SampleSet:
     shards = Shards.open(tiny_shards)
     return gather(shards, [*shards.split("valid"), *shards.split("test")], 8_192)
 
 
-def test_it_tells_sounds_apart(run: Path, judge: Synth, tiny_shards: Path, held_out: Crowd):
+def test_it_tells_sounds_apart(run: Path, judge: Synth, tiny_shards: Path, held_out: SampleSet):
     chances = judge.family.probabilities(judge.params, held_out.sounds)
     assert chances.shape == (len(held_out), len(judge.labels))
     np.testing.assert_allclose(chances.sum(axis=1), 1, rtol=1e-5)
@@ -54,7 +54,7 @@ def test_it_tells_sounds_apart(run: Path, judge: Synth, tiny_shards: Path, held_
     assert not (run / "previews").exists()  # it makes no sounds
 
 
-def test_more_sounds_than_are_heard_at_once(judge: Synth, held_out: Crowd):
+def test_more_sounds_than_are_heard_at_once(judge: Synth, held_out: SampleSet):
     one = judge.family.features(judge.params, held_out.sounds[:1])
     assert one.shape == (1, 64)
     many = judge.family.features(judge.params, np.repeat(held_out.sounds[:1], ROWS + 3, axis=0))
@@ -63,18 +63,18 @@ def test_more_sounds_than_are_heard_at_once(judge: Synth, held_out: Crowd):
 
 def test_what_a_good_figure_is(judge: Synth, tiny_shards: Path):
     learned = judge.family.windows(Shards.open(tiny_shards), CONFIG.training)
-    figures = judge.family.baselines(learned, judge.family.held_out(learned))
-    assert figures["uniform"] == pytest.approx(math.log2(9))
+    metrics = judge.family.baselines(learned, judge.family.held_out(learned))
+    assert metrics["uniform"] == pytest.approx(math.log2(9))
     clips = learned.shards.clips
     counts = {label: 1 + sum(clips[clip].label == label for clip in learned.clips) for label in judge.labels}
     bits = [math.log2(sum(counts.values()) / counts[str(clips[clip].label)]) for clip in learned.shards.split("valid")]
-    assert figures["frequencies"] == pytest.approx(np.mean(bits))
+    assert metrics["frequencies"] == pytest.approx(np.mean(bits))
 
 
 def test_one_shots_are_heard_from_their_beginnings_and_pieces_anywhere(judge: Synth, tiny_shards: Path):
     shards = Shards.open(tiny_shards)
     assert judge.family.windows(shards, CONFIG.training).whole
-    pieces = dataclasses.replace(judge.family.material, clip_seconds=60.0)
+    pieces = dataclasses.replace(judge.family.dataset, clip_seconds=60.0)
     assert not bind("classifier", judge.family.model, pieces).windows(shards, CONFIG.training).whole
 
 
@@ -89,7 +89,7 @@ def test_what_it_cannot_do(judge: Synth, tiny_synth: Synth):
 @pytest.mark.parametrize(("labels", "have"), [((), "none"), (("kick",), "only 'kick'")])
 def test_labels_are_needed(labels: tuple[str, ...], have: str):
     with pytest.raises(UserError, match=f"at least 2 labels apart, and the sounds have {have}: put each kind into a"):
-        type(bind("classifier", PRESET.model, Material(16_000))).adapt(PRESET.model, Material(16_000, labels))
+        type(bind("classifier", PRESET.model, DatasetInfo(16_000))).adapt(PRESET.model, DatasetInfo(16_000, labels))
 
 
 def test_a_split_without_labels_is_named(tmp_path: Path):

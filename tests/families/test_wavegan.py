@@ -17,7 +17,7 @@ import soundfile
 import wavesynth
 from wavesynth import Synth, Timbre, UserError, api, previews
 from wavesynth.audio.spectral import multi_resolution_distance
-from wavesynth.config import Config, Material
+from wavesynth.config import Config, DatasetInfo
 from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.families import Request, bind, wavegan
@@ -29,7 +29,7 @@ RATE, LENGTH = 16_000, 2_048
 CONFIG = Config(
     "wavegan",
     WaveGANConfig(
-        seconds=0.128, strides=(16,), channels=4, critic_channels=0, latent=8, style_channels=8, noise_channels=1,
+        seconds=0.128, strides=(16,), channels=4, discriminator_channels=0, latent=8, style_channels=8, noise_channels=1,
         spectral_windows=(64,), spectral_channels=8,
     ),
     AdversarialTraining(
@@ -126,7 +126,7 @@ def test_what_its_sampler_does_anyway_may_be_asked_for(synth: Synth):
 def test_sounds_of_one_chance_differ_by_their_timbres_alone(synth: Synth):
     latents = np.repeat(synth.latents(seed=1)[0].latent[None], 2, axis=0)
     for alike in (True, False):
-        request = Request(n=2, seed=1, latent=latents, alike=alike)
+        request = Request(n=2, seed=1, latent=latents, shared_noise=alike)
         first, second = next(synth.family.stream(synth.params, request))
         assert np.array_equal(first, second) == alike  # there is noise in them
 
@@ -222,7 +222,7 @@ def test_a_grid_has_its_corners(synth: Synth):
     for row, column, corner in ((0, 0, 0), (0, 2, 1), (2, 0, 2), (2, 2, 3)):
         timbre = corners[corner] if corner == 3 else synth.timbre(corners[corner])
         np.testing.assert_array_equal(grid[row, column], synth.decode(timbre, 0.02, seed=2))
-    plain = synth.morph("kick", "hat", steps=3, seed=2, seconds=0.02, even=False, as_loud=False)
+    plain = synth.morph("kick", "hat", steps=3, seed=2, seconds=0.02, even=False, match_loudness=False)
     np.testing.assert_array_equal(grid[0, 1], plain[1])
 
 
@@ -250,13 +250,13 @@ def test_an_encoded_sound_is_nearer_than_any_random_one(synth: Synth, click: np.
 def test_another_sound_is_encoded_without_compiling(synth: Synth, click: np.ndarray, brief: None):
     events: list[str] = []
 
-    def listen(event: str, *_: Any, **__: Any) -> None:
+    def discriminate(event: str, *_: Any, **__: Any) -> None:
         events.append(event)
 
     def encode(sound: np.ndarray, seed: int) -> None:
         synth.family.encode(synth.params, sound, Request(seed=seed), progress=False)
 
-    monitoring.register_event_duration_secs_listener(listen)
+    monitoring.register_event_duration_secs_listener(discriminate)
     try:
         jax.jit(lambda x: x + 1)(1.0)
         assert any("trace" in event for event in events)  # it would be heard
@@ -265,7 +265,7 @@ def test_another_sound_is_encoded_without_compiling(synth: Synth, click: np.ndar
         encode(click[::-1].copy(), 7)  # another sound and seed, from other starts
         encode(click[:100], 8)
     finally:
-        monitoring.unregister_event_duration_listener(listen)
+        monitoring.unregister_event_duration_listener(discriminate)
     assert events == []
 
 
@@ -283,15 +283,15 @@ def test_clips_that_are_longer_are_warned_about(synth: Synth, tiny_shards: Path)
     with pytest.warns(UserWarning, match=rf"{count} of {count} clips last longer.*set --model.seconds for more"):
         learned = synth.family.windows(shards, CONFIG.training)
     assert (learned.whole, learned.crop, learned.batch_size) == (True, LENGTH, 4)
-    several = dataclasses.replace(CONFIG.training, critic_steps=3)
+    several = dataclasses.replace(CONFIG.training, discriminator_steps=3)
     with pytest.warns(UserWarning, match="last longer"):
         assert synth.family.windows(shards, several).batch_size == 12
     held_out = synth.family.held_out(learned)
     assert (held_out.split, held_out.whole, held_out.batch_size % 4) == ("valid", True, 0)
-    assert held_out.batch_size >= wavegan.CROWD
-    figures = synth.family.baselines(learned, held_out)
-    assert figures["silence"] > 5
-    assert figures["training sounds"] < figures["silence"] / 2
+    assert held_out.batch_size >= wavegan.SET_SIZE
+    metrics = synth.family.baselines(learned, held_out)
+    assert metrics["silence"] > 5
+    assert metrics["training sounds"] < metrics["silence"] / 2
 
 
 def test_a_lone_sound_held_out_tells_little_beside_a_crowd(synth: Synth, click: np.ndarray):
@@ -303,7 +303,7 @@ def test_a_lone_sound_held_out_tells_little_beside_a_crowd(synth: Synth, click: 
         "label": np.arange(rows, dtype=np.int32),
         "pitch": np.full(rows, 60, np.float32),
     }
-    crowd, weight = measure(synth.params, batch)
+    sample_set, weight = measure(synth.params, batch)
     assert float(weight) == rows
     # The last batch of an epoch may hold one sound, in any row; the others are padding, whatever they are.
     alone = []
@@ -314,16 +314,16 @@ def test_a_lone_sound_held_out_tells_little_beside_a_crowd(synth: Synth, click: 
         alone.append(measure(synth.params, lone))
     assert float(alone[0][0]) == float(alone[1][0])
     value, little = map(float, alone[0])
-    # As a whole crowd does that holds nothing else. Equal points of 70 dB are not quite 0 apart: squares are subtracted.
+    # As a whole sample_set does that holds nothing else. Equal points of 70 dB are not quite 0 apart: squares are subtracted.
     same, _ = measure(synth.params, {name: values[[0] * rows] for name, values in batch.items()})
     assert value == pytest.approx(float(same), abs=math.sqrt(64 * EPS * 70**2))
     assert value > 0
-    both = (float(crowd) * rows + value * little) / (rows + little)
-    assert both == pytest.approx(float(crowd), abs=1e-3 * value)
+    both = (float(sample_set) * rows + value * little) / (rows + little)
+    assert both == pytest.approx(float(sample_set), abs=1e-3 * value)
 
 
 def test_pieces_are_learned_wherever_they_are_cut(synth: Synth, tiny_shards: Path):
-    pieces = dataclasses.replace(synth.family.material, clip_seconds=60.0)
+    pieces = dataclasses.replace(synth.family.dataset, clip_seconds=60.0)
     learned = type(synth.family)(synth.family.model, pieces).windows(Shards.open(tiny_shards), CONFIG.training)
     assert not learned.whole
     assert learned.batch(0)["start"].any()
@@ -336,7 +336,7 @@ def test_a_run_leaves_previews_and_the_generator_alone(run: Path, synth: Synth):
     assert soundfile.info(run / "previews" / "0000012" / "000.wav").frames == LENGTH
     lines = journal.read(run / "journal.jsonl")
     assert [line["step"] for line in lines if "valid_distance" in line] == [6, 12]
-    assert {"rank", "critic", "generator", "augment", "level"} <= lines[-2].keys() | lines[-1].keys()
+    assert {"accuracy", "discriminator", "generator", "augment", "level"} <= lines[-2].keys() | lines[-1].keys()
     from safetensors.numpy import load_file
 
     names = load_file(run / "model.safetensors").keys()
@@ -416,9 +416,9 @@ def test_fewer_sounds_than_a_batch_and_shorter_than_the_models(
 
 
 def test_sounds_without_labels_and_pitches():
-    material = Material(RATE)
-    config = dataclasses.replace(CONFIG.model, critic_channels=4, spectral_windows=(), periods=(3,))
-    family = bind("wavegan", wavegan.WaveGANFamily.adapt(config, material), material)
+    dataset = DatasetInfo(RATE)
+    config = dataclasses.replace(CONFIG.model, discriminator_channels=4, spectral_windows=(), periods=(3,))
+    family = bind("wavegan", wavegan.WaveGANFamily.adapt(config, dataset), dataset)
     shapes, random = family.shapes(), np.random.default_rng(0)
     synth = Synth(
         family,

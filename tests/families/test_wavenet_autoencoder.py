@@ -13,7 +13,7 @@ import pytest
 
 import wavesynth
 from wavesynth import Synth, UserError
-from wavesynth.config import Config, Material, TrainingConfig
+from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.families import Request, bind, preset, wavenet
@@ -35,10 +35,10 @@ TRAINING = TrainingConfig(
     preview_seconds=0.05,
 )  # fmt: skip
 MATERIALS = {
-    "notes": Material(RATE, ("a", "b"), pitched=True, clip_seconds=1.0),
-    "drums": Material(RATE, clip_seconds=1.0),
-    "pieces": Material(RATE, clip_seconds=60.0),
-    "pieces with pitches": Material(RATE, pitched=True, clip_seconds=60.0),
+    "notes": DatasetInfo(RATE, ("a", "b"), pitched=True, clip_seconds=1.0),
+    "drums": DatasetInfo(RATE, clip_seconds=1.0),
+    "pieces": DatasetInfo(RATE, clip_seconds=60.0),
+    "pieces with pitches": DatasetInfo(RATE, pitched=True, clip_seconds=60.0),
 }
 
 
@@ -74,8 +74,8 @@ def hiss() -> np.ndarray:
 class Forced:
     """A family with random weights, and its decoding op with a path and samples that are forced on it."""
 
-    def __init__(self, material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
-        family = self.family = bind("wavenet-autoencoder", WaveNetAutoencoderFamily.adapt(MODEL, material), material)
+    def __init__(self, dataset: DatasetInfo, monkeypatch: pytest.MonkeyPatch) -> None:
+        family = self.family = bind("wavenet-autoencoder", WaveNetAutoencoderFamily.adapt(MODEL, dataset), dataset)
         windows = {
             "samples": 0.1 * np.random.default_rng(0).standard_normal((4, 2_000), np.float32),
             "pitch": np.full(4, 69, np.float32),
@@ -217,14 +217,14 @@ def test_a_step_has_a_key_of_its_own_and_scoring_has_none():
 def test_a_key_adds_noise_to_codes(synth: Synth, tiny_shards: Path):
     family = synth.family
     batch = family.windows(Shards.open(tiny_shards), TRAINING).batch(0)
-    calm = bind(family.name, dataclasses.replace(family.model, code_noise=0.0), family.material)
+    calm = bind(family.name, dataclasses.replace(family.model, code_noise=0.0), family.dataset)
 
-    def nats(family: Any, key: int) -> np.ndarray:
+    def kl_divergence(family: Any, key: int) -> np.ndarray:
         return np.asarray(family._score(MODEL.likelihood, synth.params, batch | {"key": jax.random.key(key)}))
 
-    np.testing.assert_array_equal(nats(family, 1), nats(family, 1))
-    assert np.abs(nats(family, 1) - nats(family, 2)).max() > 1e-3
-    np.testing.assert_array_equal(nats(calm, 1), nats(calm, 2))
+    np.testing.assert_array_equal(kl_divergence(family, 1), kl_divergence(family, 1))
+    assert np.abs(kl_divergence(family, 1) - kl_divergence(family, 2)).max() > 1e-3
+    np.testing.assert_array_equal(kl_divergence(calm, 1), kl_divergence(calm, 2))
 
 
 # What a synth does.
@@ -270,8 +270,8 @@ def test_what_is_remembered_of_labels_is_played(run: Path, synth: Synth):
 
 
 def test_pitches_need_pitched_sounds():
-    material = MATERIALS["drums"]
-    family = bind("wavenet-autoencoder", WaveNetAutoencoderFamily.adapt(MODEL, material), material)
+    dataset = MATERIALS["drums"]
+    family = bind("wavenet-autoencoder", WaveNetAutoencoderFamily.adapt(MODEL, dataset), dataset)
     for ask in (family.stream, lambda params, request: family.log_prob(params, np.zeros(9), request, None)):
         with pytest.raises(UserError, match="cannot play a pitch: it was trained on sounds without pitches"):
             ask({}, Request(pitch=60.0))

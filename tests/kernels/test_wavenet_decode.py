@@ -29,7 +29,7 @@ def case(request, make_case):
 
 @pytest.fixture(params=IMPLEMENTATIONS)
 def implementation(request, make_case):
-    reason = IMPLEMENTATIONS[request.param].why_not(make_case(TESTED["mixture"]).weights)
+    reason = IMPLEMENTATIONS[request.param].unsupported_reason(make_case(TESTED["mixture"]).weights)
     if reason is not None:
         pytest.skip(f"{request.param} cannot serve: {reason}")
     return request.param

@@ -154,10 +154,10 @@ def test_silence_is_heard_and_has_slopes():
         mean, log_variance = bind(params).encoder(sounds)
         return jnp.square(bind(params).decoder(mean + log_variance, PITCH, keys)).sum()
 
-    value, slopes = loss(params, jnp.zeros((2, FRAMES * TINY.code_hop)), KEYS)
+    value, input_gradients = loss(params, jnp.zeros((2, FRAMES * TINY.code_hop)), KEYS)
     assert np.isfinite(value)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
-    assert np.any(slopes["encoder"]["out"])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(input_gradients))
+    assert np.any(input_gradients["encoder"]["out"])
 
 
 WRONG = [

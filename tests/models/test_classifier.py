@@ -1,4 +1,4 @@
-"""The classifier's network: any length, silence behind a sound changes nothing, and no sound changes another's figures."""
+"""The classifier's network: any length, silence behind a sound changes nothing, and no sound changes another's metrics."""
 
 from collections.abc import Callable
 

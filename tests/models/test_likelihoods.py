@@ -51,11 +51,11 @@ def test_gradients_are_finite_far_from_the_mean():
     likelihood = LogisticMixture(2, "int16")
     outputs = mixture_outputs([0.9, 0.9], [1e-6, 1e-6])
 
-    def nats(outputs, sample):
+    def log_prob(outputs, sample):
         return likelihood.log_prob(outputs[None], jnp.array([sample]))[0]
 
     for sample in (-1.0, -0.5, 0.0, 0.9, 1.0):
-        assert bool(jnp.all(jnp.isfinite(jax.grad(nats)(outputs, sample))))
+        assert bool(jnp.all(jnp.isfinite(jax.grad(log_prob)(outputs, sample))))
 
 
 def test_a_softmax_is_a_distribution_over_codes():

@@ -70,13 +70,13 @@ def test_gradients_and_their_gradients(ours: Callable, reference: Callable, widt
     x, kernel = drawn(width, 2, 3, 4 * stride)
 
     def derivatives(convolution: Callable) -> tuple:
-        def figure(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        def metric(x: jax.Array, kernel: jax.Array) -> jax.Array:
             return jnp.sum(jnp.tanh(convolution(x, kernel, stride)))
 
         def penalty(x: jax.Array, kernel: jax.Array) -> jax.Array:
-            return jnp.sum(jnp.square(jax.grad(figure)(x, kernel)))
+            return jnp.sum(jnp.square(jax.grad(metric)(x, kernel)))
 
-        return jax.jit(lambda *at: (jax.grad(figure, (0, 1))(*at), jax.grad(penalty, (0, 1))(*at)))(x, kernel)
+        return jax.jit(lambda *at: (jax.grad(metric, (0, 1))(*at), jax.grad(penalty, (0, 1))(*at)))(x, kernel)
 
     for mine, theirs in zip(*map(jax.tree.leaves, map(derivatives, (ours, reference))), strict=True):
         assert float(jnp.abs(mine).max()) > 0

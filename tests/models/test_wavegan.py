@@ -10,18 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wavesynth.config import Material
+from wavesynth.config import DatasetInfo
 from wavesynth.errors import UserError
 from wavesynth.families import preset
 from wavesynth.families.wavegan import WaveGANFamily
-from wavesynth.models.critics import Critics, views
+from wavesynth.models.discriminators import Discriminators, views
 from wavesynth.models.excitation import HARMONICS, excitation, harmonics, white
 from wavesynth.models.functional import initialize, pure
 from wavesynth.models.wavegan import Generator, WaveGANConfig
 
 EPS = float(jnp.finfo(jnp.float32).eps)
 TINY = WaveGANConfig(
-    length=1_024, strides=(8, 8), channels=4, critic_channels=4, latent=8, style_channels=8, periods=(2, 3),
+    length=1_024, strides=(8, 8), channels=4, discriminator_channels=4, latent=8, style_channels=8, periods=(2, 3),
     period_channels=4, spectral_windows=(64,), spectral_channels=8, phase_shuffle=1, labels=2, pitches=128,
     sample_rate=16_000,
 )  # fmt: skip
@@ -39,8 +39,8 @@ def generator_of(config: WaveGANConfig) -> Callable:
     return lambda rngs: Generator(config, rngs=rngs)
 
 
-def critics_of(config: WaveGANConfig) -> Callable:
-    return lambda rngs: Critics(config, config.length, config.condition_channels, rngs=rngs)
+def discriminators_of(config: WaveGANConfig) -> Callable:
+    return lambda rngs: Discriminators(config, config.length, config.condition_channels, rngs=rngs)
 
 
 def structure(make: Callable) -> dict:
@@ -75,7 +75,7 @@ def play(config: WaveGANConfig) -> Callable:
     return sounds
 
 
-def wishes(config: WaveGANConfig) -> tuple:
+def options(config: WaveGANConfig) -> tuple:
     """Three latents, conditions, pitches and keys."""
     latent = np.random.default_rng(1).standard_normal((3, config.latent), np.float32)
     condition = np.ones((3, config.condition_channels), np.float32) / max(config.condition_channels, 1)
@@ -86,7 +86,7 @@ def wishes(config: WaveGANConfig) -> tuple:
 def tiny() -> Callable:
     """(latent, condition, pitch, keys) to the sounds of one network of the shape TINY."""
     params, sounds = drawn(generator_of(TINY)), jax.jit(play(TINY))
-    return lambda *wishes: np.asarray(sounds(params, *wishes))
+    return lambda *options: np.asarray(sounds(params, *options))
 
 
 # Shapes.
@@ -94,13 +94,13 @@ def tiny() -> Callable:
 
 @pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)
 def test_shapes_for_any_length(config: WaveGANConfig):
-    made = jax.eval_shape(play(config), structure(generator_of(config)), *wishes(config))
+    made = jax.eval_shape(play(config), structure(generator_of(config)), *options(config))
     assert (made.shape, made.dtype) == ((3, config.length), jnp.float32)
 
-    def figures(params, sounds, key):
-        return pure(critics_of(config))(params)(views(config, sounds), wishes(config)[1], key)
+    def metrics(params, sounds, key):
+        return pure(discriminators_of(config))(params)(views(config, sounds), options(config)[1], key)
 
-    told = jax.eval_shape(figures, structure(critics_of(config)), made, jax.random.key(0))
+    told = jax.eval_shape(metrics, structure(discriminators_of(config)), made, jax.random.key(0))
     assert (told.shape, told.dtype) == ((3, 1 + 2 + 1), jnp.float32)
 
 
@@ -110,7 +110,9 @@ def test_a_length_that_the_strides_do_not_divide():
     ):
         replace(TINY, length=1_000)
     # Seconds are rounded up to the next length that they do.
-    adapted = WaveGANFamily.adapt(WaveGANConfig(seconds=0.0626, strides=(4, 4, 4)), Material(16_000, ("kick",), True))
+    adapted = WaveGANFamily.adapt(
+        WaveGANConfig(seconds=0.0626, strides=(4, 4, 4)), DatasetInfo(16_000, ("kick",), True)
+    )
     assert (adapted.length, adapted.labels, adapted.pitches, adapted.sample_rate) == (1_024, 1, 128, 16_000)
 
 
@@ -122,19 +124,19 @@ def test_a_length_that_the_strides_do_not_divide():
         (dict(latent=0), "latent is 0: it must be at least 1"),
         (dict(strides=()), r"strides is \(\): give at least one"),
         (dict(strides=(4, 1)), r"strides is \(4, 1\): give at least one, each at least 2"),
-        (dict(critic_channels=0, periods=(), spectral_windows=()), "give it one critic"),
+        (dict(discriminator_channels=0, periods=(), spectral_windows=()), "give it one discriminator"),
         (dict(spectral_windows=(66,)), r"spectral_windows is \(66,\): each must be a multiple of 4"),
         (dict(spectral_windows=(8,)), r"spectral_windows is \(8,\)"),
         (dict(dtype="float16"), "dtype is 'float16': choose one of 'float32', 'bfloat16'"),
         (dict(length=-64), "length is -64: it must not be negative; 0 is for what `seconds` comes to"),
         (dict(level=0.0), "level is 0.0: it must be above 0 and finite; 1 leaves"),
         (dict(level=math.nan), "level is nan"),
-        (dict(periods=(2, 1)), r"periods is \(2, 1\): each must be at least 2; critic_channels is for"),
+        (dict(periods=(2, 1)), r"periods is \(2, 1\): each must be at least 2; discriminator_channels is for"),
         (dict(period_channels=0), "period_channels is 0: it must be at least 1"),
         (dict(spectral_channels=0), "spectral_channels is 0: it must be at least 1"),
         *(
             (dict.fromkeys((name,), -1), f"{name} is -1: it must not be negative; 0 is for none")
-            for name in ("style_channels", "noise_channels", "output_filter", "critic_channels", "phase_shuffle")
+            for name in ("style_channels", "noise_channels", "output_filter", "discriminator_channels", "phase_shuffle")
         ),
     ],
 )
@@ -143,8 +145,11 @@ def test_what_cannot_be(change: dict, message: str):
         replace(TINY, **change)
 
 
-def test_widths_of_critics_that_are_not_there_do_not_matter():
-    assert replace(TINY, periods=(), period_channels=0, spectral_windows=(), spectral_channels=0).critic_channels == 4
+def test_widths_of_discriminators_that_are_not_there_do_not_matter():
+    assert (
+        replace(TINY, periods=(), period_channels=0, spectral_windows=(), spectral_channels=0).discriminator_channels
+        == 4
+    )
 
 
 # As published.
@@ -153,7 +158,7 @@ def test_widths_of_critics_that_are_not_there_do_not_matter():
 @pytest.fixture(scope="module")
 def paper() -> WaveGANConfig:
     """For one second and a bit at 16 kHz, of sounds without labels."""
-    return WaveGANFamily.adapt(preset("wavegan-paper").model, Material(16_000))
+    return WaveGANFamily.adapt(preset("wavegan-paper").model, DatasetInfo(16_000))
 
 
 def test_the_published_generator(paper: WaveGANConfig):
@@ -164,16 +169,16 @@ def test_the_published_generator(paper: WaveGANConfig):
     assert [found["stages"][str(i)]["kernel"] for i in range(5)] == kernels
     dense = 100 * 16_384 + 16_384
     assert count(generator_of(paper)) == dense + sum(25 * i * o + o for _, i, o in kernels)
-    assert jax.eval_shape(play(paper), structure(generator_of(paper)), *wishes(paper)).shape == (3, 16_384)
+    assert jax.eval_shape(play(paper), structure(generator_of(paper)), *options(paper)).shape == (3, 16_384)
 
 
-def test_the_published_critic(paper: WaveGANConfig):
-    (found,) = shapes(critics_of(paper))["members"].values()
+def test_the_published_discriminator(paper: WaveGANConfig):
+    (found,) = shapes(discriminators_of(paper))["members"].values()
     channels = (1, 64, 128, 256, 512, 1_024)
     kernels = [(25, i, o) for i, o in pairwise(channels)]
     assert [found["kernels"][str(i)] for i in range(5)] == kernels
     assert math.prod(found["last"]) == 16 * 1_024  # to 1; no loss knows the constant that is left out
-    assert count(critics_of(paper)) == 16_384 + sum(25 * i * o + o for _, i, o in kernels)
+    assert count(discriminators_of(paper)) == 16_384 + sum(25 * i * o + o for _, i, o in kernels)
     assert paper.phase_shuffle == 2
 
 
@@ -181,7 +186,7 @@ def test_the_published_critic(paper: WaveGANConfig):
 
 
 def test_a_sound_depends_on_its_own_key_and_not_on_the_batch(tiny: Callable):
-    latent, condition, pitch, keys = wishes(TINY)
+    latent, condition, pitch, keys = options(TINY)
     together = tiny(latent, condition, pitch, keys)
     # A matrix product of another size rounds otherwise: sums over at most 41 taps and 16 channels, in three stages.
     alone = tiny(latent[1:2], condition[1:2], pitch[1:2], keys[1:2])
@@ -191,7 +196,7 @@ def test_a_sound_depends_on_its_own_key_and_not_on_the_batch(tiny: Callable):
 
 
 def test_a_pitch_a_condition_and_a_latent_are_heard(tiny: Callable):
-    latent, condition, pitch, keys = wishes(TINY)
+    latent, condition, pitch, keys = options(TINY)
     before = tiny(latent, condition, pitch, keys)
     assert np.isfinite(before).all()
     assert (np.abs(before) <= 1).all()
@@ -206,7 +211,7 @@ def test_a_pitch_a_condition_and_a_latent_are_heard(tiny: Callable):
 
 def test_without_noise_the_key_is_not_heard():
     params, sounds = drawn(generator_of(BARE)), jax.jit(play(BARE))
-    *others, keys = wishes(BARE)
+    *others, keys = options(BARE)
     np.testing.assert_array_equal(sounds(params, *others, keys), sounds(params, *others, keys[::-1]))
 
 

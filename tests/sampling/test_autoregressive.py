@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wavesynth.sampling.autoregressive import Told
+from wavesynth.sampling.autoregressive import ConditioningSchedule
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 5, 40])
@@ -20,9 +20,9 @@ def test_a_stretch_of_conditions_is_that_of_all_of_them(num_frames: int, before:
         asked.append(count)
         return whole[first : first + count]
 
-    told = Told(table, num_frames, before, hop_length=8)
+    schedule = ConditioningSchedule(table, num_frames, before, hop_length=8)
     place = start + np.arange(length)
-    conditioning = told.at(place)
+    conditioning = schedule.at(place)
     heard = np.asarray(conditioning.table)[np.asarray(conditioning.index)]
     np.testing.assert_array_equal(heard, whole[np.clip(place // 8 + before, 0, num_frames - 1)])
     assert asked[0] == min(num_frames, (length - 1) // 8 + 2)  # as many wherever it lies: one program for all chunks

@@ -41,7 +41,9 @@ def test_a_morph_is_spaced_evenly_to_the_ear():
 
 
 def test_levels_go_straight_from_end_to_end():
-    plain, evened = (morph(bent, 5, RATE, even=False, as_loud=as_loud) for as_loud in (False, True))
+    plain, evened = (
+        morph(bent, 5, RATE, even=False, match_loudness=match_loudness) for match_loudness in (False, True)
+    )
     have, wanted = np.asarray(level(plain)), np.asarray(level(evened))
     assert have[2] < have[[0, -1]].min() - 10
     np.testing.assert_allclose(wanted, np.linspace(have[0], have[-1], 5), atol=1e-3)

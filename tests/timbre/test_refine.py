@@ -23,17 +23,17 @@ def starts(count: int, seed: int = 0) -> np.ndarray:
 
 
 def test_it_finds_the_bottom_of_a_bowl():
-    point, figure = refine(bowl, starts(4), steps=150, learning_rate=0.2)
+    point, metric = refine(bowl, starts(4), steps=150, learning_rate=0.2)
     np.testing.assert_allclose(point, GOAL, atol=0.05)
-    assert figure == pytest.approx(float(bowl(point[None])[0]), abs=16 * EPS)
+    assert metric == pytest.approx(float(bowl(point[None])[0]), abs=16 * EPS)
 
 
 def test_the_best_of_several_starts_wins():
     # Two bowls: only who starts to the right finds the deeper one.
-    def figure(x: jax.Array) -> jax.Array:
+    def metric(x: jax.Array) -> jax.Array:
         return jnp.minimum(jnp.square(x + 2) + 1, jnp.square(x - 2))
 
-    left, right = (refine(figure, np.float32(some), steps=60)[1] for some in ([-3.0, -1.0], [-3.0, 1.5, -1.0]))
+    left, right = (refine(metric, np.float32(some), steps=60)[1] for some in ([-3.0, -1.0], [-3.0, 1.5, -1.0]))
     assert left == pytest.approx(1, abs=0.05)
     assert right == pytest.approx(0, abs=0.05)
 
@@ -42,8 +42,8 @@ def test_the_best_of_several_starts_wins():
 def test_it_is_never_worse_than_the_best_start(steps: int):
     begun = starts(5)
     best = np.asarray(bowl(begun))
-    point, figure = refine(bowl, begun, steps=steps, learning_rate=100.0)  # every step leads far away
-    assert figure == pytest.approx(best.min(), rel=8 * EPS)
+    point, metric = refine(bowl, begun, steps=steps, learning_rate=100.0)  # every step leads far away
+    assert metric == pytest.approx(best.min(), rel=8 * EPS)
     np.testing.assert_array_equal(point, begun[best.argmin()])
 
 
@@ -56,10 +56,10 @@ def test_it_is_deterministic():
 def test_points_may_be_trees():
     begun = {"a": starts(4)[:, :2], "b": [np.ones((4, 2, 2), np.float32)]}
 
-    def figure(points: Any) -> jax.Array:
+    def metric(points: Any) -> jax.Array:
         return jnp.sum(jnp.square(points["a"] - 1), axis=1) + jnp.sum(jnp.square(points["b"][0] + 1), axis=(1, 2))
 
-    point, least = refine(figure, begun, steps=150, learning_rate=0.2)
+    point, least = refine(metric, begun, steps=150, learning_rate=0.2)
     assert point["a"].shape == (2,)
     assert point["b"][0].shape == (2, 2)
     np.testing.assert_allclose(point["a"], 1, atol=0.1)
@@ -77,23 +77,23 @@ def test_starts_do_not_disturb_each_other():
 @pytest.mark.parametrize("begun", [[-1.0, 4.0], [4.0, -1.0], [4.0, 0.05]], ids=["at once", "the last", "on the way"])
 def test_a_start_that_fails_leaves_the_others(begun: list[float]):
     # No number below 0, which the first step from 0.05 leads to.
-    point, figure = refine(
+    point, metric = refine(
         lambda x: jnp.where(x < 0, jnp.nan, 2 + jnp.sqrt(jnp.abs(x))), np.float32(begun), steps=5, learning_rate=0.1
     )
-    assert np.isfinite(figure)
-    assert figure == pytest.approx(2 + np.sqrt(point), rel=8 * EPS)
+    assert np.isfinite(metric)
+    assert metric == pytest.approx(2 + np.sqrt(point), rel=8 * EPS)
     assert point >= 0
 
 
 def test_another_goal_compiles_nothing():
     traced = []
 
-    def figure(points: jax.Array, goal: dict[str, np.ndarray]) -> jax.Array:
+    def metric(points: jax.Array, goal: dict[str, np.ndarray]) -> jax.Array:
         traced.append(points.shape)
         return jnp.sum(jnp.square(points - goal["at"][None]), axis=-1)
 
     for goal in (GOAL, -GOAL, GOAL + 1):
-        point, _ = refine(figure, starts(4), given=({"at": goal},), steps=150, learning_rate=0.2)
+        point, _ = refine(metric, starts(4), given=({"at": goal},), steps=150, learning_rate=0.2)
         np.testing.assert_allclose(point, goal, atol=0.05)
     assert len(traced) == 1
 

@@ -1,4 +1,4 @@
-"""Cross-entropy against figures by hand; sounds without a label do not count; a step that failed leaves no trace."""
+"""Cross-entropy against metrics by hand; sounds without a label do not count; a step that failed leaves no trace."""
 
 import math
 
@@ -20,17 +20,17 @@ def objective(**training) -> Classification:
 
 
 def test_bits_and_errors_of_the_sounds_that_have_a_label():
-    figures, weight = objective().evaluate({"logits": jnp.log(CHANCES)}, BATCH)
-    assert float(figures["bits"]) == pytest.approx((1 + 2 + 1) / 3)
-    assert float(figures["error"]) == pytest.approx(1 / 3)
+    metrics, weight = objective().evaluate({"logits": jnp.log(CHANCES)}, BATCH)
+    assert float(metrics["bits"]) == pytest.approx((1 + 2 + 1) / 3)
+    assert float(metrics["error"]) == pytest.approx(1 / 3)
     assert int(weight) == 3
 
 
 def test_no_label_at_all():
     params = {"logits": jnp.log(CHANCES)}
     batch = BATCH | {"label": jnp.full(4, -1)}
-    figures, weight = objective().evaluate(params, batch)
-    assert (float(figures["bits"]), float(figures["error"]), int(weight)) == (0, 0, 0)
+    metrics, weight = objective().evaluate(params, batch)
+    assert (float(metrics["bits"]), float(metrics["error"]), int(weight)) == (0, 0, 0)
     before = objective().init(params)
     after, metrics = jax.jit(objective().step)(before, batch)
     assert float(metrics["gradient_norm"]) == 0

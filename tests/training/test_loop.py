@@ -219,7 +219,7 @@ def test_stopped_and_resumed_is_never_stopped(
     (state, meta), (expected, expected_meta) = restored
     assert int(state.step) == 20
     jax.tree.map(np.testing.assert_array_equal, state, expected)
-    if stopped > 5:  # a stop before the first validation makes one more, so that there is something to listen to
+    if stopped > 5:  # a stop before the first validation makes one more, so that there is something to discriminate to
         assert meta == expected_meta
 
 
@@ -248,7 +248,7 @@ DEVICES = """
 import sys
 from pathlib import Path
 import jax
-from wavesynth.config import Material, TrainingConfig
+from wavesynth.config import DatasetInfo, TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.families.wavenet import WaveNetFamily
@@ -258,9 +258,9 @@ from wavesynth.training.checkpoints import States
 from wavesynth.training.journal import Journal
 
 shards = Shards.open(sys.argv[1])
-material = Material(shards.sample_rate, shards.labels, True, 1.0)
+dataset = DatasetInfo(shards.sample_rate, shards.labels, True, 1.0)
 model = WaveNetConfig(stacks=1, layers_per_stack=2, channels=4, skip_channels=4, head_channels=4, taps=8, mixtures=2)
-family = WaveNetFamily(WaveNetFamily.adapt(model, material), material)
+family = WaveNetFamily(WaveNetFamily.adapt(model, dataset), dataset)
 training = TrainingConfig(steps=10, batch_size=8, crop=256, warmup=1, validate_every=5)
 learned = Batches(shards, "train", 8, 256, family.context, 0, align=family.align)
 held_out = Batches(shards, "valid", 8, 256, family.context, 0, align=family.align, limit=16)

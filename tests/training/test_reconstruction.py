@@ -1,4 +1,4 @@
-"""The objective of autoencoders, by toys whose losses and slopes are known; phases are programs of their own."""
+"""The objective of autoencoders, by toys whose losses and input_gradients are known; phases are programs of their own."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +14,13 @@ from wavesynth.audio.spectral import log_mel_distance
 from wavesynth.errors import UserError
 from wavesynth.training.loop import compiled
 from wavesynth.training.objective import Phased
-from wavesynth.training.reconstruction import Reconstruction, ReconstructionTraining, distance, nats, real_frames
+from wavesynth.training.reconstruction import (
+    Reconstruction,
+    ReconstructionTraining,
+    distance,
+    kl_divergence,
+    real_frames,
+)
 
 EPS = float(np.finfo(np.float32).eps)
 RATE, ROWS, LENGTH, FRAMES = 16_000, 4, 2_048, 4
@@ -41,17 +47,17 @@ def views(sounds: jax.Array) -> list[jax.Array]:
     return [sounds.reshape(len(sounds), -1, 16)]
 
 
-def listen(params: Any, views: list[jax.Array], key: jax.Array) -> tuple[jax.Array, list[list[jax.Array]]]:
+def discriminate(params: Any, views: list[jax.Array], key: jax.Array) -> tuple[jax.Array, list[list[jax.Array]]]:
     heard = jnp.tanh(views[0] @ params["kernel"])
     return heard.mean(axis=(1, 2))[:, None], [[heard]]
 
 
-def guess(params: Any, codes: jax.Array) -> jax.Array:
+def probe_logits(params: Any, codes: jax.Array) -> jax.Array:
     return codes @ params["table"]
 
 
 def objective(training: ReconstructionTraining = TRAINING) -> Reconstruction:
-    return Reconstruction(encode, decode, views, listen, guess, RATE, training)
+    return Reconstruction(encode, decode, views, discriminate, probe_logits, RATE, training)
 
 
 @cache
@@ -68,7 +74,7 @@ def parameters() -> Any:
             "log_variance": np.array([-1.0, 0.5], np.float32),
             "sound": 0.05 * random.standard_normal(LENGTH, np.float32),
         },
-        "critics": {"kernel": 0.3 * random.standard_normal((16, 3), np.float32)},
+        "discriminators": {"kernel": 0.3 * random.standard_normal((16, 3), np.float32)},
         "probe": {"table": 0.5 * random.standard_normal((2, 128), np.float32)},
     }
     return jax.tree.map(jnp.asarray, made)
@@ -94,8 +100,8 @@ def coder_slopes(training: ReconstructionTraining, params: Any, batch: Any) -> A
 
 def test_nats_are_those_of_gaussians():
     mean, log_variance = jnp.array([[0.0, 2.0]]), jnp.array([[0.0, -1.0]])
-    np.testing.assert_allclose(nats(mean, log_variance), [0.5 * (4 + np.exp(-1) - 1 + 1)], rtol=8 * EPS)
-    np.testing.assert_array_equal(nats(jnp.zeros((1, 2)), jnp.zeros((1, 2))), [0.0])
+    np.testing.assert_allclose(kl_divergence(mean, log_variance), [0.5 * (4 + np.exp(-1) - 1 + 1)], rtol=8 * EPS)
+    np.testing.assert_array_equal(kl_divergence(jnp.zeros((1, 2)), jnp.zeros((1, 2))), [0.0])
 
 
 @pytest.mark.parametrize(("target", "pulled"), [(0.0, True), (1e3, False)])
@@ -104,11 +110,11 @@ def test_codes_that_hold_too_much_are_pulled_to_the_middle(target: float, pulled
     quiet = replace(TRAINING, pitch_adversary=0.0)
     heavy, none = (replace(quiet, kl_target=target, kl_weight=weight) for weight in (1.0, 0.0))
     del params["probe"]
-    slopes = [coder_slopes(training, params, batch) for training in (heavy, none)]
-    own = jax.tree.map(lambda with_it, without: with_it - without, *slopes)
+    input_gradients = [coder_slopes(training, params, batch) for training in (heavy, none)]
+    own = jax.tree.map(lambda with_it, without: with_it - without, *input_gradients)
     # Down a slope goes the way to a mean of 0 and a variance of 1: each has the sign of what it is of.
     for name, place in (("weight", params["coder"]["weight"]), ("log_variance", params["coder"]["log_variance"])):
-        scale = 64 * EPS * np.abs(slopes[0][name])
+        scale = 64 * EPS * np.abs(input_gradients[0][name])
         if pulled:
             assert (np.sign(place) * own[name] > scale).all()
         else:
@@ -121,13 +127,13 @@ def test_the_probe_learns_pitches_and_the_coder_hides_them():
     mean, _ = encode(params["coder"], batch["samples"])
 
     def surprise(coder: Any, probe: Any) -> jax.Array:
-        return own._surprise(probe, encode(coder, batch["samples"])[0], batch)
+        return own._cross_entropy(probe, encode(coder, batch["samples"])[0], batch)
 
     before = surprise(params["coder"], params["probe"])
-    slopes = jax.grad(own._probe_loss)(params["probe"], mean, batch)
-    learned = jax.tree.map(lambda leaf, slope: leaf - 0.1 * slope, params["probe"], slopes)
+    input_gradients = jax.grad(own._probe_loss)(params["probe"], mean, batch)
+    learned = jax.tree.map(lambda leaf, slope: leaf - 0.1 * slope, params["probe"], input_gradients)
     assert surprise(params["coder"], learned) < before
-    # With a probe that knows something, what the coder is told by it makes the pitch harder to guess.
+    # With a probe that knows something, what the coder is told by it makes the pitch harder to probe_logits.
     keen = {
         "table": jnp.zeros((2, 128)).at[:, jnp.array([50, 60, 70, 71])].set(jnp.array([[-2.0, 0, 1, 1], [0, 0, 0, 0]]))
     }
@@ -170,47 +176,50 @@ def test_the_figure_is_the_log_mel_distance_of_real_frames():
 # Steps.
 
 
-def test_phases_are_two_programs_and_critics_learn_in_the_second():
+def test_phases_are_two_programs_and_discriminators_learn_in_the_second():
     own = objective()
     assert isinstance(own, Phased)
     assert [own.phase(step) for step in range(5)] == [0, 0, 0, 1, 1]
     assert objective(replace(TRAINING, adversarial_from=1.0)).phase(9) == 0
     step, state, batch = compiled(own), own.init(parameters()), batch_of()
-    critics = jax.tree.map(np.asarray, state.params["critics"])
+    discriminators = jax.tree.map(np.asarray, state.params["discriminators"])
     names = []
     for index in range(5):
-        state, figures = step(index, state, batch)
-        names.append("rank" in figures)
-        same = np.array_equal(state.params["critics"]["kernel"], critics["kernel"])
+        state, metrics = step(index, state, batch)
+        names.append("accuracy" in metrics)
+        same = np.array_equal(state.params["discriminators"]["kernel"], discriminators["kernel"])
         assert same == (index < 3)
     assert names == [False, False, False, True, True]
     assert int(state.step) == 5
 
 
 @pytest.mark.parametrize("loss", ["hinge", "relativistic"])
-def test_critics_learn_to_rank_and_the_coder_to_please_them(loss: Any):
+def test_discriminators_learn_to_rank_and_the_coder_to_please_them(loss: Any):
     own, params, batch = objective(replace(TRAINING, loss=loss)), parameters(), batch_of()
     key = jax.random.key(0)
-    (_, (figures, made, _)) = own._coder_loss(params["coder"], params, batch, key, 1)
-    before, slopes = jax.value_and_grad(lambda critics: own._critic_loss(critics, batch["samples"], made, key)[0])(
-        params["critics"]
-    )
-    stepped = jax.tree.map(lambda leaf, slope: leaf - 0.3 * slope, params["critics"], slopes)
-    assert own._critic_loss(stepped, batch["samples"], made, key)[0] < before
-    real, fake = (listen(params["critics"], views(sounds), key)[0] for sounds in (batch["samples"], made))
+    (_, (metrics, made, _)) = own._coder_loss(params["coder"], params, batch, key, 1)
+    before, input_gradients = jax.value_and_grad(
+        lambda discriminators: own._discriminator_loss(discriminators, batch["samples"], made, key)[0]
+    )(params["discriminators"])
+    stepped = jax.tree.map(lambda leaf, slope: leaf - 0.3 * slope, params["discriminators"], input_gradients)
+    assert own._discriminator_loss(stepped, batch["samples"], made, key)[0] < before
+    real, fake = (discriminate(params["discriminators"], views(sounds), key)[0] for sounds in (batch["samples"], made))
     wanted = -fake.mean() if loss == "hinge" else jax.nn.softplus(real - fake).mean()
-    np.testing.assert_allclose(figures["adversary"], wanted, rtol=64 * EPS, atol=64 * EPS)
-    heard = [np.asarray(listen(params["critics"], views(sounds), key)[1][0][0]) for sounds in (batch["samples"], made)]
+    np.testing.assert_allclose(metrics["adversary"], wanted, rtol=64 * EPS, atol=64 * EPS)
+    heard = [
+        np.asarray(discriminate(params["discriminators"], views(sounds), key)[1][0][0])
+        for sounds in (batch["samples"], made)
+    ]
     apart = np.abs(heard[0] - heard[1]).mean() / np.abs(heard[0]).mean()
-    np.testing.assert_allclose(figures["features"], apart, rtol=1e-4)
+    np.testing.assert_allclose(metrics["features"], apart, rtol=1e-4)
 
 
 @pytest.mark.parametrize("phase", [0, 1])
 def test_a_step_without_a_finite_loss_changes_nothing(phase: int):
     state, batch = objective().init(parameters()), batch_of()
     batch["samples"][1, 7] = np.nan
-    kept, figures = step_of(phase=phase)(state, batch)
-    assert not figures["healthy"]
+    kept, metrics = step_of(phase=phase)(state, batch)
+    assert not metrics["healthy"]
     jax.tree.map(np.testing.assert_array_equal, kept, state)
 
 
@@ -218,9 +227,9 @@ def test_steps_lower_the_loss_and_the_average_follows():
     state, batch = objective().init(parameters()), batch_of()
     losses = []
     for _ in range(30):
-        state, figures = step_of()(state, batch)
-        assert figures["healthy"]
-        losses.append(float(figures["spectral"]))
+        state, metrics = step_of()(state, batch)
+        assert metrics["healthy"]
+        losses.append(float(metrics["spectral"]))
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
     assert state.ema.keys() == {"coder"}
     again = objective().init(parameters())
@@ -232,16 +241,16 @@ def test_steps_lower_the_loss_and_the_average_follows():
 def test_a_probe_of_no_weight_rests():
     training = replace(TRAINING, pitch_adversary=0.0)
     state = objective(training).init(parameters())
-    stepped, figures = step_of(training)(state, batch_of())
-    assert figures["healthy"]
-    assert "pitch" not in figures
+    stepped, metrics = step_of(training)(state, batch_of())
+    assert metrics["healthy"]
+    assert "pitch" not in metrics
     np.testing.assert_array_equal(stepped.params["probe"]["table"], state.params["probe"]["table"])
-    assert not replace(objective(), guess=None).probing
+    assert not replace(objective(), probe_logits=None).probing
 
 
 WRONG = [
     (dict(kl_weight=-1.0), "kl_weight is -1.0: it must not be negative, and finite"),
-    (dict(critic_rate=0.0), "critic_rate is 0.0: it must be above 0 and finite"),
+    (dict(discriminator_rate=0.0), "discriminator_rate is 0.0: it must be above 0 and finite"),
     (dict(adversarial_from=1.5), "adversarial_from is 1.5: it must lie between 0 and 1"),
     (dict(loss="least squares"), "loss is 'least squares': choose one of 'hinge', 'relativistic'"),
 ]

@@ -152,8 +152,8 @@ def test_likelihood_counts_real_samples_and_learns_all():
     )  # the silence behind is learned
     assert bool(metrics["healthy"])
     assert int(state.step) == 1
-    figures, weight = objective.evaluate(params, batch)
-    assert float(figures["bits"]) == pytest.approx(1.0)
+    metrics, weight = objective.evaluate(params, batch)
+    assert float(metrics["bits"]) == pytest.approx(1.0)
     assert int(weight) == 6
     nothing = batch | {"real": jnp.zeros((2, 4), bool)}
     assert float(objective.evaluate(params, nothing)[0]["bits"]) == 0.0

@@ -115,7 +115,7 @@ def _resample(blocks: Iterator[NDArray[np.float32]], old: int, new: int) -> Iter
 
 @dataclass
 class _Survey:
-    """Running figures of each channel and, in the last row, of their mean (of mono, the channel itself)."""
+    """Running metrics of each channel and, in the last row, of their mean (of mono, the channel itself)."""
 
     frames: int
     low: NDArray[np.float64]

@@ -131,11 +131,11 @@ def evaluate(arguments: list[str]) -> None:
         Args:
             run: a run folder, or a published one.
             shards: what it was trained on.
-            classifier: the run of a classifier of the same labels, for the figures that need one.
+            classifier: the run of a classifier of the same labels, for the metrics that need one.
             n: how many sounds to make.
             seconds: length of each. Left out: the model's own length, or that of the median clip, 10 at most.
-            seed: the same seed gives the same figures.
-            json: a file to write the figures to.
+            seed: the same seed gives the same metrics.
+            json: a file to write the metrics to.
             force: overwrite that file.
         """
         from wavesynth.config import to_json
@@ -143,15 +143,15 @@ def evaluate(arguments: list[str]) -> None:
         if json is not None and json.exists() and not force:
             raise UserError(f"{json} is there already: name another file, or overwrite it by --force")
         synth = wavesynth.load(run)
-        figures = wavesynth.evaluate(synth, shards, classifier, n=n, seconds=seconds, seed=seed)
-        print(figures)
+        metrics = wavesynth.evaluate(synth, shards, classifier, n=n, seconds=seconds, seed=seed)
+        print(metrics)
         if classifier is None and len(synth.labels) > 1:
             print(
                 "label accuracy, inception score and Fréchet distance need a classifier, --classifier runs/judge. Train it:"
             )
             print(f"  wavesynth train {shards} runs/judge --preset classifier")
         if json is not None:
-            json.write_text(to_json(figures))
+            json.write_text(to_json(metrics))
 
     run_command(evaluate, arguments)
 

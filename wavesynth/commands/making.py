@@ -45,14 +45,14 @@ def sample(arguments: list[str]) -> None:
         if (out is None) != play:
             raise UserError("OUT, the folder to write, is required, or --play in its place; not both")
         synth = wavesynth.load(run)
-        wishes: dict[str, Any] = dict(
+        options: dict[str, Any] = dict(
             seed=seed, label=label, pitch=pitch, prime=prime, temperature=temperature, top_k=top_k, top_p=top_p,
             truncation=truncation, implementation=implementation, dtype=dtype,
         )  # fmt: skip
         if out is None:
             endless = math.inf if seconds is None else seconds
-            return _play((block[0] for block in synth.blocks(1, endless, **wishes)), synth.sample_rate)
-        paths = synth.write(out, n, seconds, force=force, progress=True, **wishes)
+            return _play((block[0] for block in synth.blocks(1, endless, **options)), synth.sample_rate)
+        paths = synth.write(out, n, seconds, force=force, progress=True, **options)
         print(f"wrote {paths[0]}" + (f" to {paths[-1].name}" if n > 1 else ""))
 
     run_command(sample, arguments)
@@ -133,7 +133,7 @@ def decode(arguments: list[str]) -> None:
 
 
 def morph(arguments: list[str]) -> None:
-    """RUN A B OUT: the sounds on the way from A to B, a picture and figures; labels, wavs or timbres; --steps 9."""
+    """RUN A B OUT: the sounds on the way from A to B, a picture and metrics; labels, wavs or timbres; --steps 9."""
     from tyro.conf import arg
 
     import wavesynth
@@ -142,11 +142,11 @@ def morph(arguments: list[str]) -> None:
         run: Annotated[Path, arg(metavar="RUN")], a: Annotated[str, arg(metavar="A")],
         b: Annotated[str, arg(metavar="B")], out: Annotated[Path, arg(metavar="OUT")], /,
         steps: int = 9, seconds: float | None = None, seed: int = 0, pitch: float | None = None, temperature: float = 1.0,
-        even: bool | None = None, as_loud: bool = True, force: bool = False,
+        even: bool | None = None, match_loudness: bool = True, force: bool = False,
     ) -> None:  # fmt: skip
         """Write the sounds on the way from one sound, label or timbre to another, and how good a morph they are.
 
-        OUT gets the wavs 000.wav ..., morph.wav, which plays them in turn, morph.png and figures.json.
+        OUT gets the wavs 000.wav ..., morph.wav, which plays them in turn, morph.png and metrics.json.
 
         Args:
             run: a run folder, or a published one.
@@ -159,7 +159,7 @@ def morph(arguments: list[str]) -> None:
             pitch: MIDI number of all; 60 is middle C. Left out: the way from one sound's to the other's.
             temperature: less than 1 is safer, more is wilder.
             even: space the steps evenly to the ear. Left out: where sounds are made whole.
-            as_loud: bring levels onto the straight way from one end's to the other's.
+            match_loudness: bring levels onto the straight way from one end's to the other's.
             force: overwrite what is there.
         """
         from wavesynth.evaluation.morphing import table
@@ -168,12 +168,20 @@ def morph(arguments: list[str]) -> None:
         synth = wavesynth.load(run)
         morph_files(out, steps, force)  # which fails before anything is made
         sounds = synth.morph(
-            a, b, steps, seconds, even=even, as_loud=as_loud, seed=seed, pitch=pitch, temperature=temperature
+            a,
+            b,
+            steps,
+            seconds,
+            even=even,
+            match_loudness=match_loudness,
+            seed=seed,
+            pitch=pitch,
+            temperature=temperature,
         )
-        figures = write_morph(synth, sounds, out, force=force)
+        metrics = write_morph(synth, sounds, out, force=force)
         print(f"wrote {out / '000.wav'} to {steps - 1:03d}.wav, and morph.wav, which plays them in turn")
-        if figures:
-            print(table(figures))
+        if metrics:
+            print(table(metrics))
 
     run_command(morph, arguments)
 

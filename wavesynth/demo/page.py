@@ -97,7 +97,7 @@ def section_html(folder: Path, section: Section) -> str:
     for picture in section.pictures:
         caption = f"<figcaption>{text_html(picture.caption)}</figcaption>" if picture.caption else ""
         address, description = address_of(folder, picture.path), text_html(picture.description)
-        parts.append(f'<figure><a href="{address}"><img src="{address}" alt="{description}"></a>{caption}</figure>')
+        parts.append(f'<metric><a href="{address}"><img src="{address}" alt="{description}"></a>{caption}</metric>')
     if section.sounds:
         parts.append('<ul class="sounds">')
         for sound in section.sounds:
@@ -181,7 +181,7 @@ p { max-width: 46rem; margin: 0.6rem 0 0; color: var(--quiet); }
 header p { margin-top: 1rem; font-size: 1.08rem; }
 section { margin-top: 3rem; }
 h1, h2, p, li, figcaption { overflow-wrap: anywhere; }
-figure {
+metric {
   margin: 1.25rem 0 0; padding: 0.75rem;
   background: #ffffff; border: 1px solid var(--line); border-radius: 12px;
 }

@@ -1,1 +1,1 @@
-"""Figures that say how good a model is, and what a good figure would be."""
+"""Metrics that say how good a model is, and what a good metric would be."""

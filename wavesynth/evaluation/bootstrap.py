@@ -1,4 +1,4 @@
-"""How far a figure would scatter if other samples of the same kind had been drawn."""
+"""How far a metric would scatter if other samples of the same kind had been drawn."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ TAILS = (2.5, 97.5)  # percentiles: 95 % lie between them
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and where 95 % of its resampled values lie. value: of the samples as they are; low, high: the limits."""
+    """A metric and where 95 % of its resampled values lie. value: of the samples as they are; low, high: the limits."""
 
     value: float
     low: float

@@ -1,4 +1,4 @@
-"""How far a crowd of sounds lies from another: the energy distance of their mel spectra."""
+"""How far a sample_set of sounds lies from another: the energy distance of their mel spectra."""
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,8 @@ def spectra(samples: jax.Array, sample_rate: int) -> jax.Array:
 def energy_distance(a: jax.Array, b: jax.Array, real_a: jax.Array, real_b: jax.Array) -> jax.Array:
     """``2 E|A - B| - E|A - A'| - E|B - B'|`` of points a and b [N, D] (Székely and Rizzo, 2013), without bias.
 
-    It is 0 in the mean for two draws from one crowd, whatever their number from 2 on, so values below 0 occur; the mean
-    over batches converges. Of one point nobody can tell how far its crowd is spread: it is taken for a whole crowd, of
+    It is 0 in the mean for two draws from one sample_set, whatever their number from 2 on, so values below 0 occur; the mean
+    over batches converges. Of one point nobody can tell how far its sample_set is spread: it is taken for a whole sample_set, of
     spread 0, and the result is the distance from that point, above 0 in the mean. real_a, real_b: bool [N], which rows count.
     """
     within = [_mean_distance(x, x, real, real, apart=True) for x, real in ((a, real_a), (b, real_b))]

@@ -1,6 +1,6 @@
-"""How near a crowd of samples comes to a crowd of real sounds, seen through the features or classes of one network.
+"""How near a sample_set of samples comes to a sample_set of real sounds, seen through the features or classes of one network.
 
-Figures of two networks never compare, and neither do those of two numbers of samples.
+Metrics of two networks never compare, and neither do those of two numbers of samples.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
     fewer rows than columns do no harm.
 
     The distance is biased upwards, the more the fewer the rows (for equal Gaussians it still is of the order of
-    tr(A) d / n): compare sets of equal n only, and give n beside the figure.
+    tr(A) d / n): compare sets of equal n only, and give n beside the metric.
 
     Args:
         a: float [n, d], n >= 2.

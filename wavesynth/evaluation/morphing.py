@@ -1,6 +1,6 @@
 """How good a morph is: whether it moves evenly, straight, and through sounds that are more than a mix of its ends.
 
-No one figure is enough: a crossfade is even more direct than a morph, a switch keeps the loudness, a way round through
+No one metric is enough: a crossfade is even more direct than a morph, a switch keeps the loudness, a way round through
 noise is even. Together they tell these apart, so always print the crossfade of the same ends beside the morph, as
 `table` does.
 """
@@ -32,13 +32,13 @@ AUDIBLE = {"centroid": math.log(1.1), "attack": math.log(2), "flatness": 10.0}
 
 @dataclass(frozen=True)
 class Gate:
-    """What a figure of a good morph keeps to. bound: the threshold; highest: whether it is the highest or the lowest."""
+    """What a metric of a good morph keeps to. bound: the threshold; highest: whether it is the highest or the lowest."""
 
     bound: float
     highest: bool = False
 
     def passes(self, value: float | None) -> bool:
-        """A figure that does not apply (None) passes."""
+        """A metric that does not apply (None) passes."""
         return value is None or (value <= self.bound if self.highest else value >= self.bound)
 
     def __str__(self) -> str:
@@ -56,7 +56,7 @@ GATES: Mapping[str, Gate] = {
 
 
 @dataclass(frozen=True)
-class MorphFigures:
+class MorphMetrics:
     """What `judge` measures.
 
     Attributes:
@@ -91,8 +91,8 @@ class MorphFigures:
         return tuple(name for name, gate in GATES.items() if not gate.passes(getattr(self, name)))
 
 
-def judge(path: ArrayLike, sample_rate: int, *, track_pitch: bool = False) -> MorphFigures:
-    """The figures of merit of a morph x_0..x_K.
+def judge(path: ArrayLike, sample_rate: int, *, track_pitch: bool = False) -> MorphMetrics:
+    """The metrics of merit of a morph x_0..x_K.
 
     With d the mean absolute difference of two sounds' log-mel frames, in decibels, after both are brought to one level
     and their onsets into line, and delta_k = d(x_k, x_k+1):
@@ -116,7 +116,7 @@ def judge(path: ArrayLike, sample_rate: int, *, track_pitch: bool = False) -> Mo
             `wavesynth.audio.pitch.median_pitch` of each sound; needs the extra `pitch`.
 
     Returns:
-        The figures, all finite.
+        The metrics, all finite.
 
     Raises:
         UserError: fewer than 3 sounds, samples that are not finite, or a sample rate that the log-mel frames refuse.
@@ -144,7 +144,7 @@ def judge(path: ArrayLike, sample_rate: int, *, track_pitch: bool = False) -> Mo
         name: _tau(values) if abs(values[-1] - values[0]) >= AUDIBLE[name] else None
         for name, values in _described(sounds, sample_rate).items()
     }
-    return MorphFigures(
+    return MorphMetrics(
         evenness=float(steps.max()) * len(steps) / way if way else 1.0,
         directness=float(np.abs(frames[-1] - frames[0]).mean()) / way if way else 1.0,
         not_a_crossfade=_unexplained(sounds),
@@ -190,29 +190,29 @@ def crossfade(a: ArrayLike, b: ArrayLike, steps: int) -> NDArray[np.float32]:
     return ((1 - share) * a[None] + share * b[None]).astype(np.float32)
 
 
-def table(rows: Mapping[str, MorphFigures]) -> str:
-    """A text table of figures, one path a line and the gates last; a figure that fails its gate is marked with *.
+def table(rows: Mapping[str, MorphMetrics]) -> str:
+    """A text table of metrics, one path a line and the gates last; a metric that fails its gate is marked with *.
 
     Args:
-        rows: figures by the name to print.
+        rows: metrics by the name to print.
 
     Returns:
-        Lines without a last line break. A dash is a figure that does not apply; the pitch drift is left out where none was
+        Lines without a last line break. A dash is a metric that does not apply; the pitch drift is left out where none was
         tracked.
 
-    >>> print(table({"morph": MorphFigures(1.15, 0.69, 0.4, 0.0), "crossfade": MorphFigures(5.8, 1.0, 0.04, -3.0)}))
+    >>> print(table({"morph": MorphMetrics(1.15, 0.69, 0.4, 0.0), "crossfade": MorphMetrics(5.8, 1.0, 0.04, -3.0)}))
                evenness  directness  monotone  not a crossfade  loudness dip
     morph          1.15        0.69         –             0.40          0.00
     crossfade     5.80*        1.00         –            0.04*        -3.00*
     gate           <= 2      >= 0.4    >= 0.9          >= 0.06       >= -1.5
     """
-    tracked = any(figures.pitch_drift is not None for figures in rows.values())
+    tracked = any(metrics.pitch_drift is not None for metrics in rows.values())
     gates = {name: gate for name, gate in GATES.items() if tracked or name != "pitch_drift"}
     titles = [name.replace("_", " ") for name in gates]
     lines = [["", *titles]]
-    for name, figures in rows.items():
-        values = [getattr(figures, figure) for figure in gates]
-        marks = ["*" if figure in figures.failed else "" for figure in gates]
+    for name, metrics in rows.items():
+        values = [getattr(metrics, metric) for metric in gates]
+        marks = ["*" if metric in metrics.failed else "" for metric in gates]
         lines.append([name, *("–" if v is None else f"{v:.2f}{mark}" for v, mark in zip(values, marks))])
     lines.append(["gate", *map(str, gates.values())])
     first = max(len(line[0]) for line in lines)

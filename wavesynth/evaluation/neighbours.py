@@ -30,7 +30,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Memorising:
+class Memorization:
     """Median distance to the nearest training sound, in decibels.
 
     generated: of the model's samples. held_out: of real sounds that were not trained on.
@@ -99,12 +99,12 @@ def nearest(
     return Neighbours(tuple(tuple(names[number] for number in row) for row in numbers), distances)
 
 
-def memorising(
+def memorization(
     samples: ArrayLike,
     held_out: ArrayLike,
     library: Iterable[tuple[str, ArrayLike]],
     sample_rate: int,
-) -> Memorising:
+) -> Memorization:
     """How much nearer samples come to the training sounds than real sounds do that were not trained on.
 
     Both are asked for their `nearest` sound in the same library, and are of one length, since a longer common silence
@@ -125,10 +125,10 @@ def memorising(
             f"held_out: {held_out.shape[1]} samples a sound where the model's have {samples.shape[1]}; cut or pad them"
         )
     distances = nearest(np.concatenate([samples, held_out]), library, sample_rate).distances[:, 0]
-    figures = Memorising(float(np.median(distances[: len(samples)])), float(np.median(distances[len(samples) :])))
-    if figures.held_out < SAME:
+    metrics = Memorization(float(np.median(distances[: len(samples)])), float(np.median(distances[len(samples) :])))
+    if metrics.held_out < SAME:
         raise UserError("held_out: most sounds lie in the library too; hold out sounds that were not trained on")
-    return figures
+    return metrics
 
 
 def _checked_samples(name: str, samples: ArrayLike) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from wavesynth.config import Config, Material
+from wavesynth.config import Config, DatasetInfo
 from wavesynth.errors import UserError
 from wavesynth.families.autoencoder import AutoencoderFamily
 from wavesynth.families.base import Dtype, Family, Request
@@ -36,9 +36,9 @@ def family_type(name: str) -> type[Family]:
     return FAMILIES[name]
 
 
-def bind(name: str, model: Any, material: Material) -> Family:
-    """The family `name` with a network of the shape `model`, for sounds like `material`."""
-    return family_type(name)(model, material)
+def bind(name: str, model: Any, dataset: DatasetInfo) -> Family:
+    """The family `name` with a network of the shape `model`, for sounds like `dataset`."""
+    return family_type(name)(model, dataset)
 
 
 __all__ = ["FAMILIES", "PRESETS", "Dtype", "Family", "Request", "bind", "family_type", "preset"]

@@ -12,14 +12,14 @@ import numpy as np
 
 from wavesynth.audio.pcm import to_float
 from wavesynth.audio.spectral import log_mel
-from wavesynth.config import Config, Material
+from wavesynth.config import Config, DatasetInfo
 from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.families.base import PITCHES, Request
 from wavesynth.families.coding import CodingFamily
 from wavesynth.models.autoencoder import Autoencoder, AutoencoderConfig, Probe
-from wavesynth.models.critics import Critics, views
+from wavesynth.models.discriminators import Discriminators, views
 from wavesynth.models.functional import initialize, pure
 from wavesynth.training.objective import Batch
 from wavesynth.training.reconstruction import Reconstruction, ReconstructionTraining, real_frames
@@ -27,7 +27,7 @@ from wavesynth.training.state import Params
 
 ROWS = 8  # sounds encoded or decoded at once, where there are several
 BLOCK = 16  # frames of the code at once: half a second
-CRITIC_LENGTH = 16_384  # samples; critics of periods are as deep as such sounds ask for
+DISCRIMINATOR_LENGTH = 16_384  # samples; discriminators of periods are as deep as such sounds ask for
 NEIGHBOURS = 200  # training clips among which the nearest is looked for
 
 
@@ -53,8 +53,8 @@ class AutoencoderFamily(CodingFamily):
     }  # fmt: skip
 
     @classmethod
-    def adapt(cls, model: AutoencoderConfig, material: Material) -> AutoencoderConfig:
-        return replace(model, pitches=PITCHES * material.pitched, sample_rate=material.sample_rate)
+    def adapt(cls, model: AutoencoderConfig, dataset: DatasetInfo) -> AutoencoderConfig:
+        return replace(model, pitches=PITCHES * dataset.pitched, sample_rate=dataset.sample_rate)
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
         if not np.any(windows["samples"]):
@@ -84,19 +84,17 @@ class AutoencoderFamily(CodingFamily):
             encode=lambda params, sounds: self._bind["coder"](params).encoder(sounds),
             decode=lambda params, *rest: self._bind["coder"](params).decoder(*rest),
             views=partial(views, self.model),
-            listen=lambda params, seen, key: self._bind["critics"](params).listen(seen, jnp.zeros((len(seen[0]), 0)), key),
-            guess=(lambda params, codes: self._bind["probe"](params)(codes)) if self.model.pitches else None,
-            sample_rate=self.material.sample_rate, training=training,
+            discriminate=lambda params, seen, key: self._bind["discriminators"](params).discriminate(seen, jnp.zeros((len(seen[0]), 0)), key),
+            probe_logits=(lambda params, codes: self._bind["probe"](params)(codes)) if self.model.pitches else None,
+            sample_rate=self.dataset.sample_rate, training=training,
         )  # fmt: skip
 
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
         """The distance of silence, and of the nearest of some training clips of the same label, from held-out sounds."""
         shards, crop = training.shards, held_out.crop
         chosen = np.unique(np.linspace(0, len(training.clips) - 1, NEIGHBOURS).astype(int))
-        labels = {
-            clip: self.material.label_index(shards.clips[clip].label) for clip in np.array(training.clips)[chosen]
-        }
-        heard = partial(log_mel, sample_rate=self.material.sample_rate)
+        labels = {clip: self.dataset.label_index(shards.clips[clip].label) for clip in np.array(training.clips)[chosen]}
+        heard = partial(log_mel, sample_rate=self.dataset.sample_rate)
         silence = np.asarray(heard(np.zeros(crop, np.float32)))
 
         @cache
@@ -104,7 +102,7 @@ class AutoencoderFamily(CodingFamily):
             sound = to_float(shards.samples(clip)[start : start + crop])
             return np.asarray(heard(np.pad(sound, (0, crop - len(sound)))))
 
-        figures, weights = [], []
+        metrics, weights = [], []
         for batch in held_out.held_out():
             counted = np.asarray(real_frames(batch["real"]))
             for row in np.flatnonzero(counted.any(axis=1)):
@@ -112,9 +110,9 @@ class AutoencoderFamily(CodingFamily):
                 near = [clip for clip, label in labels.items() if label == batch["label"][row]] or list(labels)
                 others = [silence, *(learned(clip, int(batch["start"][row])) for clip in near)]
                 apart = [np.abs(target - other)[counted[row]].mean() for other in others]
-                figures.append([apart[0], min(apart[1:])])
+                metrics.append([apart[0], min(apart[1:])])
                 weights.append(counted[row].sum())
-        means = np.average(figures, axis=0, weights=weights)
+        means = np.average(metrics, axis=0, weights=weights)
         return {"silence": float(means[0]), "nearest training sound": float(means[1])}
 
     def codes(self, params: Params, sounds: np.ndarray) -> np.ndarray:
@@ -133,7 +131,7 @@ class AutoencoderFamily(CodingFamily):
         )
         self.check_truncation(request, "encode a sound of your own")
         if request.endless and not self.model.causal:
-            self.cannot("go on for ever", "its convolutions look ahead: train one with causal=True")
+            self.unsupported("go on for ever", "its convolutions look ahead: train one with causal=True")
         paths = request.latent
         if paths is None:
             paths = self.latents(params, request.n, request.seed, request.label)
@@ -141,7 +139,7 @@ class AutoencoderFamily(CodingFamily):
         pitch = jnp.full(size, np.nan if request.pitch is None else request.pitch)
         groups = []
         for first in range(0, request.n, size):
-            rows = np.arange(first, first + size) * (not request.alike)
+            rows = np.arange(first, first + size) * (not request.shared_noise)
             keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(request.seed)))(rows)
             chosen = np.minimum(np.arange(first, first + size), request.n - 1)
             decode = self._decoded_in_blocks if self.model.causal else self._decoded_at_once
@@ -149,13 +147,13 @@ class AutoencoderFamily(CodingFamily):
         for blocks in zip(*groups, strict=True):
             yield np.clip(np.concatenate(blocks)[: request.n], -1.0, 1.0)  # as a wav would
 
-    def follow(self, params: Params, blocks: Iterator[np.ndarray], request: Request) -> Iterator[np.ndarray]:
+    def resynthesize(self, params: Params, blocks: Iterator[np.ndarray], request: Request) -> Iterator[np.ndarray]:
         if not self.model.causal:
-            self.cannot("follow a sound", "its convolutions look ahead: train one with causal=True")
+            self.unsupported("follow a sound", "its convolutions look ahead: train one with causal=True")
         self.check_pitch(request)
-        return self._followed(params, blocks, request)
+        return self._resynthesized(params, blocks, request)
 
-    def _followed(self, params: Params, blocks: Iterator[np.ndarray], request: Request) -> Iterator[np.ndarray]:
+    def _resynthesized(self, params: Params, blocks: Iterator[np.ndarray], request: Request) -> Iterator[np.ndarray]:
         coder, hop, ahead = params["coder"], self.code_hop, self.model.lookahead
         pitch = jnp.full(1, np.nan if request.pitch is None else request.pitch)
         keys = jax.random.fold_in(jax.random.key(request.seed), 0)[None]
@@ -220,7 +218,7 @@ class AutoencoderFamily(CodingFamily):
     def _makers(self) -> dict[str, Callable]:
         makers: dict[str, Callable] = {
             "coder": lambda rngs: Autoencoder(self.model, rngs=rngs),
-            "critics": lambda rngs: Critics(self.model, CRITIC_LENGTH, 0, rngs=rngs),
+            "discriminators": lambda rngs: Discriminators(self.model, DISCRIMINATOR_LENGTH, 0, rngs=rngs),
         }
         return makers | ({"probe": lambda rngs: Probe(self.model, rngs=rngs)} if self.model.pitches else {})
 

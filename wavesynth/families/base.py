@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, NoReturn, get_args
 import jax
 import numpy as np
 
-from wavesynth.config import Config, Material, TrainingConfig
+from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
@@ -46,7 +46,7 @@ class Request:
     prime: np.ndarray | None = None
     strategy: Strategy = Strategy()
     truncation: float = 1.0
-    alike: bool = False
+    shared_noise: bool = False
     endless: bool = False
     implementation: str | None = None
     dtype: Dtype | None = None
@@ -75,12 +75,12 @@ class Family(ABC):
     reconstructs: ClassVar[bool] = False
     autoregressive: ClassVar[bool] = False
 
-    def __init__(self, model: Any, material: Material) -> None:
-        self.model, self.material = model, material
+    def __init__(self, model: Any, dataset: DatasetInfo) -> None:
+        self.model, self.dataset = model, dataset
 
     @classmethod
     @abstractmethod
-    def adapt(cls, model: Any, material: Material) -> Any:
+    def adapt(cls, model: Any, dataset: DatasetInfo) -> Any:
         """The shape of the network, completed by what the sounds have: labels, pitches."""
 
     @property
@@ -111,7 +111,7 @@ class Family(ABC):
     @property
     def one_shots(self) -> bool:
         """Whether its sounds are short ones with a beginning and an end, and not pieces."""
-        return self.material.clip_seconds <= ONE_SHOT_SECONDS
+        return self.dataset.clip_seconds <= ONE_SHOT_SECONDS
 
     def windows(self, shards: Shards, training: TrainingConfig) -> Batches:
         """How the sounds to learn are drawn from shards."""
@@ -152,36 +152,36 @@ class Family(ABC):
 
     @abstractmethod
     def baselines(self, training: Any, held_out: Any) -> dict[str, float]:
-        """The objective's metric for models anyone can compute, on the same sounds: what a good figure lies below."""
+        """The objective's metric for models anyone can compute, on the same sounds: what a good metric lies below."""
 
     def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
         """Blocks of samples, float32 [n, any length], for ever or until the sounds are over."""
-        self.cannot("sample")
+        self.unsupported("sample")
 
     def log_prob(self, params: Params, samples: np.ndarray, request: Request, quantization: str | None) -> np.ndarray:
         """Nats [T] of each of samples [T], given those before it."""
-        self.cannot("score samples", "its objective is not a likelihood")
+        self.unsupported("score samples", "its objective is not a likelihood")
 
     def latent(self, params: Params, label: int) -> np.ndarray:
         """The timbre, float32 [D] or [F, D], that stands for a label."""
-        self.cannot("turn a label into a timbre")
+        self.unsupported("turn a label into a timbre")
 
-    def usual_pitch(self, params: Params, label: int) -> float | None:
-        """The pitch to play where none is wished for a label (-1 for any); None where the model can do without."""
+    def default_pitch(self, params: Params, label: int) -> float | None:
+        """The pitch to play where none is requested for a label (-1 for any); None where the model can do without."""
         return None
 
     def latents(self, params: Params, n: int, seed: int, label: int) -> np.ndarray:
         """Timbres drawn by chance, float32 [n, D] or [n, F, D]."""
-        self.cannot("draw timbres by chance", "its latent space holds the labels alone")
+        self.unsupported("draw timbres by chance", "its latent space holds the labels alone")
 
     def encode(self, params: Params, samples: np.ndarray, request: Request, progress: bool) -> np.ndarray:
         """The timbre, float32 [D] or [F, D], that sounds most like samples [T]; `request` knows label, pitch and seed."""
-        self.cannot("turn a sound into a timbre")
+        self.unsupported("turn a sound into a timbre")
 
-    def follow(self, params: Params, blocks: Iterator[np.ndarray], request: Request) -> Iterator[np.ndarray]:
+    def resynthesize(self, params: Params, blocks: Iterator[np.ndarray], request: Request) -> Iterator[np.ndarray]:
         """What decoding its code makes of a sound while that goes on: blocks [t] to blocks, as many samples in all;
         `request` knows pitch and seed."""
-        self.cannot("follow a sound", "it does not encode sounds as they come")
+        self.unsupported("follow a sound", "it does not encode sounds as they come")
 
     def between(self, a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
         """The timbre a share t of the way from a to b, all of one shape; the ends are exactly a and b."""
@@ -189,11 +189,11 @@ class Family(ABC):
 
     def features(self, params: Params, sounds: np.ndarray) -> np.ndarray:
         """What the model sums sounds [N, T] up in before it decides on their labels, float32 [N, D]."""
-        self.cannot("judge sounds", "it is no classifier")
+        self.unsupported("judge sounds", "it is no classifier")
 
     def probabilities(self, params: Params, sounds: np.ndarray) -> np.ndarray:
         """How likely each label is for sounds [N, T], float32 [N, labels]; rows sum to 1."""
-        self.cannot("judge sounds", "it is no classifier")
+        self.unsupported("judge sounds", "it is no classifier")
 
     def check_whole(self, request: Request, prime: str, less: str) -> None:
         """Raises UserError where something is wanted that means nothing to a model which makes sounds without drawing samples.
@@ -201,36 +201,36 @@ class Family(ABC):
         prime: why it cannot go on from one. less: what makes its sounds less various.
         """
         if request.prime is not None:
-            self.cannot("go on from a prime", prime)
+            self.unsupported("go on from a prime", prime)
         self.check_pitch(request)
         for name in ("temperature", "top_k", "top_p"):
-            wished = getattr(request.strategy, name)
-            if wished != getattr(Strategy(), name):
-                self.cannot(
-                    f"sample with {name} {wished}",
+            requested = getattr(request.strategy, name)
+            if requested != getattr(Strategy(), name):
+                self.unsupported(
+                    f"sample with {name} {requested}",
                     f"it draws no samples; leave {name} out, and for less variety {less}",
                 )
         if request.implementation is not None:
-            self.cannot(
+            self.unsupported(
                 f"sample by the implementation {request.implementation!r}",
                 "it has one alone, no loop over samples; leave implementation out",
             )
         if request.dtype not in (None, self.model.dtype):
-            self.cannot(
+            self.unsupported(
                 f"sample in {request.dtype}", f"it was trained to compute in {self.model.dtype}; leave dtype out"
             )
 
     def check_pitch(self, request: Request) -> None:
         """Raises UserError where a pitch is wanted of a model that has learned none."""
-        if request.pitch is not None and not self.material.pitched:
-            self.cannot("play a pitch", "it was trained on sounds without pitches; leave pitch out")
+        if request.pitch is not None and not self.dataset.pitched:
+            self.unsupported("play a pitch", "it was trained on sounds without pitches; leave pitch out")
 
     def check_truncation(self, request: Request, less: str) -> None:
         """Raises UserError where a truncation is wanted of a model that knows no middle of its timbres."""
         if request.truncation != 1:
-            self.cannot(
+            self.unsupported(
                 f"draw with truncation {request.truncation:g}", f"its timbres have no middle; for less variety {less}"
             )
 
-    def cannot(self, what: str, why: str = "the family has no such ability") -> NoReturn:
+    def unsupported(self, what: str, why: str = "the family has no such ability") -> NoReturn:
         raise UserError(f"a model of the family {self.name!r} cannot {what}: {why}")

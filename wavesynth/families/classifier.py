@@ -8,7 +8,7 @@ from typing import ClassVar
 import jax
 import numpy as np
 
-from wavesynth.config import Config, Material
+from wavesynth.config import Config, DatasetInfo
 from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
@@ -30,14 +30,14 @@ class ClassifierFamily(Family):
     presets: ClassVar = {"classifier": Config("classifier", ClassifierConfig(), ClassificationTraining())}
 
     @classmethod
-    def adapt(cls, model: ClassifierConfig, material: Material) -> ClassifierConfig:
-        if len(material.labels) < 2:
-            have = f"only {material.labels[0]!r}" if material.labels else "none"
+    def adapt(cls, model: ClassifierConfig, dataset: DatasetInfo) -> ClassifierConfig:
+        if len(dataset.labels) < 2:
+            have = f"only {dataset.labels[0]!r}" if dataset.labels else "none"
             raise UserError(
                 f"a classifier tells at least 2 labels apart, and the sounds have {have}: put each kind into a folder of "
                 "its own (or name labels in metadata.csv), and prepare them again"
             )
-        return replace(model, labels=len(material.labels), sample_rate=material.sample_rate)
+        return replace(model, labels=len(dataset.labels), sample_rate=dataset.sample_rate)
 
     def windows(self, shards: Shards, training: ClassificationTraining) -> Batches:
         """Clips from their beginnings where they are one-shots, any part of them where they are pieces."""
@@ -60,7 +60,7 @@ class ClassifierFamily(Family):
 
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
         """Bits for who knows nothing, and for who knows how many training clips have each label."""
-        labels = self.material.labels
+        labels = self.dataset.labels
         clips = Counter(training.shards.clips[clip].label for clip in training.clips)
         counts = np.array([clips[label] + 1.0 for label in labels])
         held = np.concatenate([batch["label"] for batch in held_out.held_out()])

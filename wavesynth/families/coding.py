@@ -46,7 +46,7 @@ class CodingFamily(Family):
 
     @property
     def frame_rate(self) -> float:
-        return self.material.sample_rate / self.code_hop
+        return self.dataset.sample_rate / self.code_hop
 
     @property
     def glide_rate(self) -> float:
@@ -58,8 +58,8 @@ class CodingFamily(Family):
     def latent(self, params: Params, label: int) -> np.ndarray:
         return np.asarray(params["memory"]["mean"][label])
 
-    def usual_pitch(self, params: Params, label: int) -> float | None:
-        if not self.material.pitched or "memory" not in params:
+    def default_pitch(self, params: Params, label: int) -> float | None:
+        if not self.dataset.pitched or "memory" not in params:
             return None
         pitch = float(params["memory"]["pitch"][label])  # of the label -1, that of all sounds
         return None if np.isnan(pitch) else pitch
@@ -74,10 +74,10 @@ class CodingFamily(Family):
         return np.asarray(mean[labels] + shifts[:, None])
 
     def memory(self, params: Params, learned: Batches) -> Params:
-        groups: dict[str | None, list[int]] = {label: [] for label in self.material.labels}
+        groups: dict[str | None, list[int]] = {label: [] for label in self.dataset.labels}
         for clip in learned.clips:
             groups.setdefault(learned.shards.clips[clip].label, []).append(clip)
-        known = [groups[label] for label in self.material.labels] or [list(learned.clips)]
+        known = [groups[label] for label in self.dataset.labels] or [list(learned.clips)]
         each = max(LEAST_CLIPS, MEMORY_CLIPS // len(known))
         mean, spread = self._usual_of(params, learned, list(learned.clips), MEMORY_CLIPS)
         usual = [self._usual_of(params, learned, group, each) if group else (mean, spread) for group in known]
@@ -93,7 +93,7 @@ class CodingFamily(Family):
         }
 
     def memory_shapes(self) -> Params:
-        groups = max(1, len(self.material.labels))
+        groups = max(1, len(self.dataset.labels))
         return {
             "memory": {
                 "mean": jax.ShapeDtypeStruct((groups, self._memory_frames, self.code_channels), jnp.float32),

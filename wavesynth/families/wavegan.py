@@ -1,4 +1,4 @@
-"""WaveGAN: a generator that makes a whole sound at once, trained against critics."""
+"""WaveGAN: a generator that makes a whole sound at once, trained against discriminators."""
 
 import math
 import warnings
@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from wavesynth.audio.spectral import multi_resolution_distance
-from wavesynth.config import Config, Material
+from wavesynth.config import Config, DatasetInfo
 from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.evaluation.energy import energy_distance, spectra
 from wavesynth.families.base import PITCHES, Family, Request
-from wavesynth.models.critics import Critics, views
+from wavesynth.models.discriminators import Discriminators, views
 from wavesynth.models.functional import initialize, pure
 from wavesynth.models.layers import one_hot
 from wavesynth.models.wavegan import Generator, WaveGANConfig
@@ -29,8 +29,8 @@ from wavesynth.training.objective import Batch
 from wavesynth.training.state import Params
 
 ROWS = 8  # sounds made at once
-CROWD = 128  # sounds whose distance from as many others is measured
-ALONE = 1e-3  # weight of a crowd of one sound among others, which weigh as much as they have sounds
+SET_SIZE = 128  # sounds whose distance from as many others is measured
+ALONE = 1e-3  # weight of a sample_set of one sound among others, which weigh as much as they have sounds
 NOISE = 2**31  # in the place of a row, for the keys of noise: a latent and its noise are drawn apart
 MIDDLE = 256  # latents whose mean style is the middle that truncation draws to
 CANDIDATES, STARTS = 256, 4  # of a search for a sound's latent
@@ -45,7 +45,7 @@ class WaveGANFamily(Family):
     presets: ClassVar = {
         "wavegan-tiny": Config(
             "wavegan",
-            WaveGANConfig(channels=8, critic_channels=8, spectral_channels=48),
+            WaveGANConfig(channels=8, discriminator_channels=8, spectral_channels=48),
             AdversarialTraining(steps=1_000, batch_size=16),
         ),
         "wavegan-small": Config(
@@ -54,7 +54,7 @@ class WaveGANFamily(Family):
         "wavegan": Config(
             "wavegan",
             WaveGANConfig(
-                channels=32, critic_channels=32, periods=(2, 3, 5, 7, 11), spectral_windows=(256, 512, 1024, 2048),
+                channels=32, discriminator_channels=32, periods=(2, 3, 5, 7, 11), spectral_windows=(256, 512, 1024, 2048),
                 spectral_channels=128, dtype="bfloat16",
             ),
             AdversarialTraining(steps=100_000, batch_size=64, ema=0.9995),
@@ -63,24 +63,24 @@ class WaveGANFamily(Family):
             "wavegan",
             WaveGANConfig(
                 seconds=1.024, latent=100, style_channels=0, channels=64, widest=1024, smooth=False, leak=0.0, level=1.0,
-                noise_channels=0, critic_channels=64, phase_shuffle=2, spectral_windows=(),
+                noise_channels=0, discriminator_channels=64, phase_shuffle=2, spectral_windows=(),
             ),
             AdversarialTraining(
-                steps=200_000, batch_size=64, loss="wgan-gp", critic_steps=5, penalty=10.0, augment=1.0, learning_rate=1e-4,
+                steps=200_000, batch_size=64, loss="wgan-gp", discriminator_steps=5, penalty=10.0, augment=1.0, learning_rate=1e-4,
                 beta1=0.5, beta2=0.9, schedule="constant", warmup=0,
             ),
         ),
     }  # fmt: skip
 
     @classmethod
-    def adapt(cls, model: WaveGANConfig, material: Material) -> WaveGANConfig:
-        wanted = round(model.seconds * material.sample_rate)
+    def adapt(cls, model: WaveGANConfig, dataset: DatasetInfo) -> WaveGANConfig:
+        wanted = round(model.seconds * dataset.sample_rate)
         return replace(
             model,
             length=model.length or -(-wanted // model.hop) * model.hop,
-            labels=len(material.labels),
-            pitches=PITCHES * material.pitched,
-            sample_rate=material.sample_rate,
+            labels=len(dataset.labels),
+            pitches=PITCHES * dataset.pitched,
+            sample_rate=dataset.sample_rate,
         )
 
     @property
@@ -89,7 +89,9 @@ class WaveGANFamily(Family):
 
     def windows(self, shards: Shards, training: AdversarialTraining) -> Batches:
         """Whole clips from their beginnings where they are one-shots, any part of them where they are pieces."""
-        learned = super().windows(shards, replace(training, batch_size=training.batch_size * training.critic_steps))
+        learned = super().windows(
+            shards, replace(training, batch_size=training.batch_size * training.discriminator_steps)
+        )
         cut = sum(shards.clips[clip].length > self.length for clip in learned.clips)
         if cut and self.one_shots:
             warnings.warn(
@@ -100,8 +102,8 @@ class WaveGANFamily(Family):
         return learned
 
     def held_out(self, learned: Batches) -> Batches:
-        """As many at once as make a crowd: the distance between crowds is the mean over pairs in a batch."""
-        return replace(super().held_out(learned), batch_size=learned.batch_size * -(-CROWD // learned.batch_size))
+        """As many at once as make a sample_set: the distance between sample_sets is the mean over pairs in a batch."""
+        return replace(super().held_out(learned), batch_size=learned.batch_size * -(-SET_SIZE // learned.batch_size))
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
         if not np.any(windows["samples"]):
@@ -120,24 +122,27 @@ class WaveGANFamily(Family):
 
     def objective(self, training: AdversarialTraining) -> Adversarial:
         return Adversarial(
-            generate=self._generate_for, views=self._views, criticise=self._criticise, distance=self._distance,
+            generate=self._generate_for, views=self._views, discriminate=self._discriminate, distance=self._distance,
             training=training,
         )  # fmt: skip
 
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
         """The energy distance of silence, and of training sounds, from held-out sounds."""
         learned = replace(training, batch_size=held_out.batch_size)
-        figures, weights = [], []
+        metrics, weights = [], []
         for step, batch in enumerate(held_out.held_out()):
             real, others = jnp.asarray(batch["real"].any(axis=1)), learned.batch(step)["samples"]
-            crowds = [
-                spectra(jnp.asarray(s), self.material.sample_rate) for s in (batch["samples"], others * 0, others)
+            sample_sets = [
+                spectra(jnp.asarray(s), self.dataset.sample_rate) for s in (batch["samples"], others * 0, others)
             ]
-            figures.append(
-                [float(energy_distance(crowds[0], crowd, real, jnp.ones_like(real))) for crowd in crowds[1:]]
+            metrics.append(
+                [
+                    float(energy_distance(sample_sets[0], sample_set, real, jnp.ones_like(real)))
+                    for sample_set in sample_sets[1:]
+                ]
             )
             weights.append(ALONE if real.sum() == 1 else float(real.sum()))
-        silence, sounds = np.average(figures, axis=0, weights=weights)
+        silence, sounds = np.average(metrics, axis=0, weights=weights)
         return {"silence": float(silence), "training sounds": float(sounds)}
 
     def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
@@ -146,11 +151,11 @@ class WaveGANFamily(Family):
         latents = request.latent
         if latents is None:
             latents = self.latents(params, request.n, request.seed, request.label)
-        yield self._made(params, latents, np.arange(request.n) * (not request.alike), request)
+        yield self._made(params, latents, np.arange(request.n) * (not request.shared_noise), request)
 
     def latent(self, params: Params, label: int) -> np.ndarray:
         if not self.model.labels:
-            self.cannot("turn a label into a timbre", "it was trained without labels")
+            self.unsupported("turn a label into a timbre", "it was trained without labels")
         return self.latents(params, 1, 0, label)[0]
 
     def latents(self, params: Params, n: int, seed: int, label: int) -> np.ndarray:
@@ -204,7 +209,9 @@ class WaveGANFamily(Family):
     def _makers(self) -> dict[str, Callable]:
         return {
             "generator": lambda rngs: Generator(self.model, rngs=rngs),
-            "critics": lambda rngs: Critics(self.model, self.model.length, self.model.condition_channels, rngs=rngs),
+            "discriminators": lambda rngs: Discriminators(
+                self.model, self.model.length, self.model.condition_channels, rngs=rngs
+            ),
         }
 
     @cached_property
@@ -231,21 +238,21 @@ class WaveGANFamily(Family):
     def _views(self, sounds: jax.Array) -> list[jax.Array]:
         return views(self.model, sounds)
 
-    def _criticise(self, params: Params, views: list[jax.Array], batch: Batch, key: jax.Array) -> jax.Array:
-        return self._bind["critics"](params)(views, self._condition_of(batch), key)
+    def _discriminate(self, params: Params, views: list[jax.Array], batch: Batch, key: jax.Array) -> jax.Array:
+        return self._bind["discriminators"](params)(views, self._condition_of(batch), key)
 
     def _distance(self, params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Of sounds made of the same latents every time, for the labels and pitches of a batch that is held out.
 
         A batch of one sound, which tells nothing of the spread of what is held out, weighs next to nothing beside others.
-        Where it is the only one, all rows are made like it: the figure is how far what is made lies from that sound.
+        Where it is the only one, all rows are made like it: the metric is how far what is made lies from that sound.
         """
         real = batch["real"].any(axis=1)
         alone = real.sum() == 1
         like = jnp.where(real, jnp.arange(len(real)), jnp.argmax(real))
         made = self._generate_for(params, jax.random.key(0), {name: batch[name][like] for name in ("label", "pitch")})
-        crowds = [spectra(sounds, self.material.sample_rate) for sounds in (made, batch["samples"])]
-        distance = energy_distance(crowds[0], crowds[1], real | alone, real)
+        sample_sets = [spectra(sounds, self.dataset.sample_rate) for sounds in (made, batch["samples"])]
+        distance = energy_distance(sample_sets[0], sample_sets[1], real | alone, real)
         return distance, jnp.where(alone, ALONE, real.sum())
 
     def _made(self, params: Params, latents: np.ndarray, rows: np.ndarray, request: Request) -> np.ndarray:

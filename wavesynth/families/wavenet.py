@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wavesynth.audio.prediction import fit_lagged
-from wavesynth.config import Config, Material, TrainingConfig
+from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.evaluation.baselines import baselines
 from wavesynth.evaluation.descriptors import onset_time
@@ -21,7 +21,7 @@ from wavesynth.models.functional import initialize, pure
 from wavesynth.models.layers import one_hot
 from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax, quantize
 from wavesynth.models.wavenet import WaveNet, WaveNetConfig
-from wavesynth.sampling.autoregressive import Told, stream
+from wavesynth.sampling.autoregressive import ConditioningSchedule, stream
 from wavesynth.timbre.refine import refine
 from wavesynth.training.likelihood import Likelihood
 from wavesynth.training.objective import Batch
@@ -57,13 +57,13 @@ class WaveNetFamily(Family):
     }  # fmt: skip
 
     @classmethod
-    def adapt(cls, model: WaveNetConfig, material: Material) -> WaveNetConfig:
+    def adapt(cls, model: WaveNetConfig, dataset: DatasetInfo) -> WaveNetConfig:
         return replace(
             model,
-            labels=len(material.labels),
-            vector_channels=model.vector_channels if material.labels else 0,
-            frame_channels=PITCHES * material.pitched + CLOCK * (material.clip_seconds <= ONE_SHOT_SECONDS),
-            longest_period=round(material.sample_rate / LOWEST_HZ) if material.pitched else 0,
+            labels=len(dataset.labels),
+            vector_channels=model.vector_channels if dataset.labels else 0,
+            frame_channels=PITCHES * dataset.pitched + CLOCK * (dataset.clip_seconds <= ONE_SHOT_SECONDS),
+            longest_period=round(dataset.sample_rate / LOWEST_HZ) if dataset.pitched else 0,
         )
 
     @property
@@ -90,8 +90,8 @@ class WaveNetFamily(Family):
             spread = jnp.linspace(-2.0, 0.0, self.model.mixtures)  # components of several widths, to tell them apart
             scales = slice(2 * self.model.mixtures, 3 * self.model.mixtures)
             params["out_bias"] = params["out_bias"].at[scales].set(spread)
-            bends = slice(3 * self.model.mixtures, None)  # begin as the least squares solution
-            params["out"] = params["out"].at[:, bends].set(0.0)
+            adaptive_coefficients = slice(3 * self.model.mixtures, None)  # begin as the least squares solution
+            params["out"] = params["out"].at[:, adaptive_coefficients].set(0.0)
         return params
 
     def _lagged(self, windows: Batch) -> Iterator[np.ndarray]:
@@ -156,13 +156,13 @@ class WaveNetFamily(Family):
             )
             return condition_table(params, spec, *own)
 
-        told = None
+        schedule = None
         if vector is not None or frames is not None:
             lengths = [part.shape[1] for part in (vector, frames) if part is not None and moves(part)]
-            told = Told(table, max(lengths, default=1), self._frames_before, model.hop_length)
+            schedule = ConditioningSchedule(table, max(lengths, default=1), self._frames_before, model.hop_length)
         return stream(
-            pack(params, spec, request.dtype or model.dtype), request.n, request.seed, alike=request.alike,
-            strategy=request.strategy, told=told,
+            pack(params, spec, request.dtype or model.dtype), request.n, request.seed, shared_noise=request.shared_noise,
+            strategy=request.strategy, schedule=schedule,
             periods=self._periods(pitch_and_start(request)[0]) if model.taps_ago else None,
             implementation=request.implementation,
             prime=None if request.prime is None else request.prime[-self.context :],
@@ -188,20 +188,20 @@ class WaveNetFamily(Family):
 
     def latent(self, params: Params, label: int) -> np.ndarray:
         if not self.model.labels:
-            self.cannot("turn a label into a timbre", "it was trained without labels")
+            self.unsupported("turn a label into a timbre", "it was trained without labels")
         return np.asarray(params["label_table"][label])
 
     @property
     def glide_rate(self) -> float | None:
-        return self.material.sample_rate / self.model.hop_length if self.model.labels else None
+        return self.dataset.sample_rate / self.model.hop_length if self.model.labels else None
 
     def encode(self, params: Params, samples: np.ndarray, request: Request, progress: bool) -> np.ndarray:
         """The embedding under which the sound is likeliest, searched by gradients from those of the likeliest labels."""
         if not self.model.labels:
-            self.cannot("turn a sound into a timbre", "it was trained without labels, and has no timbres")
+            self.unsupported("turn a sound into a timbre", "it was trained without labels, and has no timbres")
         self.check_pitch(request)
         table = np.asarray(params["label_table"])
-        onset = int(float(onset_time(samples, self.material.sample_rate)) * self.material.sample_rate)
+        onset = int(float(onset_time(samples, self.dataset.sample_rate)) * self.dataset.sample_rate)
         start = onset - onset % self.align
         heard = np.pad(samples, (self.context, EXCERPT))[start : start + self.context + EXCERPT]
         batch = {
@@ -209,8 +209,8 @@ class WaveNetFamily(Family):
             "pitch": np.array([np.nan if request.pitch is None else request.pitch], np.float32),
         }  # fmt: skip
         starts = table[[request.label]] if request.label >= 0 else table
-        told = [float(self._unlikeliness(jnp.asarray(row[None]), params, batch)[0]) for row in starts]
-        best = starts[np.argsort(told)[:STARTS]]
+        bits = [float(self._unlikeliness(jnp.asarray(row[None]), params, batch)[0]) for row in starts]
+        best = starts[np.argsort(bits)[:STARTS]]
         found, _ = refine(
             self._unlikeliness, best, given=(params, batch), steps=SEARCH_STEPS, learning_rate=SEARCH_RATE,
             progress=progress, what="encoding",
@@ -252,7 +252,7 @@ class WaveNetFamily(Family):
 
     def _periods(self, pitch: jax.Array) -> jax.Array:
         """How many samples one period of these pitches [B] lasts, int32 [B]; 0 for NaN and where none can be looked back at."""
-        period = jnp.round(self.material.sample_rate / (440.0 * 2.0 ** ((pitch - 69) / 12)))
+        period = jnp.round(self.dataset.sample_rate / (440.0 * 2.0 ** ((pitch - 69) / 12)))
         seen = (period > self.model.taps_ago // 2) & (period <= self.model.longest_period)
         return jnp.where(seen, period, 0).astype(jnp.int32)
 
@@ -265,11 +265,11 @@ class WaveNetFamily(Family):
         parts = []
         before = self._frames_before
         length = before + num_frames if self.clocked else 1
-        if self.material.pitched:
+        if self.dataset.pitched:
             parts.append(jnp.repeat(one_hot(pitch, PITCHES)[:, None], length, axis=1))
         if self.clocked:
             place = start[:, None] + (jnp.arange(length) - before)[None] * model.hop_length
-            parts.append(clock(place / self.material.sample_rate))
+            parts.append(clock(place / self.dataset.sample_rate))
         return jnp.concatenate(parts, axis=-1)
 
     @property
@@ -280,14 +280,14 @@ class WaveNetFamily(Family):
     @property
     def _frames_until_held(self) -> int:
         """After how many frames the clock of a sound stands still."""
-        return -(-int(CLOCK_SECONDS * self.material.sample_rate) // self.model.hop_length) + 1
+        return -(-int(CLOCK_SECONDS * self.dataset.sample_rate) // self.model.hop_length) + 1
 
     def _likelihood(self, quantization: str | None) -> LogisticMixture | MulawSoftmax:
         own = self.model.likelihood
         if quantization in (None, own.quantization):
             return own
         if isinstance(own, MulawSoftmax) or quantization not in ("int16", "mulaw"):
-            self.cannot(f"score in bins of {quantization!r}", f"its own are {own.quantization!r}")
+            self.unsupported(f"score in bins of {quantization!r}", f"its own are {own.quantization!r}")
         return replace(own, quantization=quantization)
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wavesynth.config import Config, Material, TrainingConfig
+from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.families.base import Request
 from wavesynth.families.coding import CodingFamily
 from wavesynth.families.wavenet import WaveNetFamily, pitch_and_start
@@ -54,8 +54,8 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
     }
 
     @classmethod
-    def adapt(cls, model: WaveNetAutoencoderConfig, material: Material) -> WaveNetAutoencoderConfig:
-        told = super().adapt(model, material)
+    def adapt(cls, model: WaveNetAutoencoderConfig, dataset: DatasetInfo) -> WaveNetAutoencoderConfig:
+        told = super().adapt(model, dataset)
         frame_channels = told.frame_channels + model.code_channels
         return replace(
             model, labels=0, vector_channels=0, frame_channels=frame_channels, longest_period=told.longest_period

@@ -28,7 +28,7 @@ from flax import nnx
 from wavesynth.audio.spectral import SOFT_FLOOR, hann_window
 from wavesynth.config import check_at_least_one
 from wavesynth.errors import UserError
-from wavesynth.models.critics import CriticsConfig, normal, plus
+from wavesynth.models.discriminators import DiscriminatorsConfig, normal, plus
 from wavesynth.models.frames import noise, overlapped, pulses, ramps, windowed
 from wavesynth.models.layers import one_hot, zeros
 
@@ -45,7 +45,7 @@ LOUDEST = 6.0  # natural log of a filter's magnitude
 
 
 @dataclass(frozen=True)
-class AutoencoderConfig(CriticsConfig):
+class AutoencoderConfig(DiscriminatorsConfig):
     """The shape of an autoencoder. The defaults need 43 + 155 million multiply-adds for a second of sound at 16 kHz.
 
     Attributes:
@@ -63,7 +63,7 @@ class AutoencoderConfig(CriticsConfig):
         sample_rate: Hz. Filled in from the data.
     """
 
-    critic_channels: int = 0
+    discriminator_channels: int = 0
     spectral_windows: tuple[int, ...] = (256, 1024)
     spectral_channels: int = 48
     code_channels: int = 16

@@ -38,7 +38,7 @@ class ClassifierConfig:
         bands: of the mel spectrogram.
         channels: of each convolution.
         layers: convolutions, each of which halves the number of frames.
-        features: how many figures it sums a sound up in, before it decides.
+        features: how many metrics it sums a sound up in, before it decides.
         labels: how many there are. Filled in from the data.
         sample_rate: Hz. Filled in from the data.
     """

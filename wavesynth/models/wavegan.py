@@ -1,5 +1,5 @@
 """WaveGAN (Donahue, McAuley and Puckette, 2019) and what has been learned since: a generator that makes a whole sound of a
-latent vector at once, for the critics of `wavesynth.models.critics`.
+latent vector at once, for the discriminators of `wavesynth.models.discriminators`.
 
 Activations are [B, time, channels]. A generator of strides (4, 4, 4, 4, 4) and 32 channels:
 
@@ -20,15 +20,15 @@ from flax import nnx
 
 from wavesynth.config import check_at_least_one
 from wavesynth.errors import UserError
-from wavesynth.models.critics import CriticsConfig, normal, plus
+from wavesynth.models.discriminators import DiscriminatorsConfig, normal, plus
 from wavesynth.models.excitation import excitation, white
 from wavesynth.models.layers import zeros
 from wavesynth.models.polyphase import same, smoothed, transposed
 
 
 @dataclass(frozen=True)
-class WaveGANConfig(CriticsConfig):
-    """The shape of a WaveGAN. The generator has the `kernel_width`, `widest` and `dtype` of the critics too.
+class WaveGANConfig(DiscriminatorsConfig):
+    """The shape of a WaveGAN. The generator has the `kernel_width`, `widest` and `dtype` of the discriminators too.
 
     Attributes:
         seconds: how long every sound is; the strides' product in samples divides it, so it is rounded up to the next

@@ -113,7 +113,7 @@ class WaveNetConfig:
 
     @property
     def output_channels(self) -> int:
-        """Of the last layer: the likelihood's parameters and, for a mixture, how the linear prediction bends."""
+        """Of the last layer: the likelihood's parameters and, for a mixture, how the linear prediction adapts."""
         return self.likelihood.width + (self.inputs if self.output == "mixture" else 0)
 
     @property
@@ -265,10 +265,12 @@ def mixture_outputs(outputs: jax.Array, white: jax.Array, linear: jax.Array, log
     typical error of linear prediction; the unit of a correction is its component's own scale.
     """
     components = (outputs.shape[0] - white.shape[0]) // 3
-    logits, corrections, log_scales, bends = jnp.split(outputs, [components, 2 * components, 3 * components])
+    logits, corrections, log_scales, adaptive_coefficients = jnp.split(
+        outputs, [components, 2 * components, 3 * components]
+    )
     with jax.default_matmul_precision("highest"):
         prediction = linear @ white
-    prediction += jnp.exp(log_scale) * jnp.sum(bends * white, axis=0)
+    prediction += jnp.exp(log_scale) * jnp.sum(adaptive_coefficients * white, axis=0)
     log_scales = jnp.maximum(log_scales + log_scale, MIN_LOG_SCALE)
     locations = prediction[None] + jnp.exp(log_scales) * corrections
     return jnp.concatenate([logits, locations, log_scales])

@@ -12,13 +12,18 @@ MOST_GAIN = 20.0  # decibels: what is quieter is near silence, and stays quiet
 
 
 def morph(
-    render: Callable[[np.ndarray], np.ndarray], steps: int, sample_rate: int, *, even: bool = True, as_loud: bool = True
+    render: Callable[[np.ndarray], np.ndarray],
+    steps: int,
+    sample_rate: int,
+    *,
+    even: bool = True,
+    match_loudness: bool = True,
 ) -> np.ndarray:
     """Sounds from one end to the other, float32 [steps, T].
 
     render: shares of the way [n], 0 to 1 and both ends among them, to sounds [n, T]. even: the shares are spaced so that
     neighbours differ by the same to the ear (`step_sizes`), as far as the way allows: a latent space is no map of hearing.
-    as_loud: what lies between is brought to levels (root mean square) that go straight from one end's to the other's.
+    match_loudness: what lies between is brought to levels (root mean square) that go straight from one end's to the other's.
     """
     shares = np.linspace(0, 1, steps)
     sounds = render(shares)
@@ -31,7 +36,7 @@ def morph(
             found = _unevenness(heard, sample_rate)
             if found < best:
                 best, sounds = found, heard
-    return leveled(sounds) if as_loud else sounds
+    return leveled(sounds) if match_loudness else sounds
 
 
 def evenly_heard(shares: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -52,11 +52,11 @@ class Timbre:
             object.__setattr__(self, name, None if value is None else float(value))
 
     def __add__(self, other: "Timbre") -> "Timbre":
-        a, b = alike(self.latent, self._matching(other))
+        a, b = same_length(self.latent, self._matching(other))
         return self._with(a + b)
 
     def __sub__(self, other: "Timbre") -> "Timbre":
-        a, b = alike(self.latent, self._matching(other))
+        a, b = same_length(self.latent, self._matching(other))
         return self._with(a - b)
 
     def __mul__(self, factor: float) -> "Timbre":
@@ -134,7 +134,7 @@ def lerp(a: Timbre, b: Timbre, t: float, *, extrapolate: bool = False) -> Timbre
     >>> halfway = lerp(a, b, 0.5)
     """
     check_share(t, extrapolate)
-    first, last = alike(a.latent, a._matching(b))
+    first, last = same_length(a.latent, a._matching(b))
     return _way(a, b, t, straight(first, last, t))
 
 
@@ -147,7 +147,7 @@ def slerp(a: Timbre, b: Timbre, t: float, *, extrapolate: bool = False) -> Timbr
     >>> halfway = slerp(a, b, 0.5)
     """
     check_share(t, extrapolate)
-    first, last = alike(a.latent, a._matching(b))
+    first, last = same_length(a.latent, a._matching(b))
     if first.ndim == 1:
         return _way(a, b, t, arc(first, last, t))
     return _way(a, b, t, np.stack([arc(begin, end, t) for begin, end in zip(first, last, strict=True)]))
@@ -191,7 +191,7 @@ def arc(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
     return np.float32(lengths[0] * (1 - t) + lengths[1] * t) * direction.astype(np.float32)
 
 
-def alike(*latents: np.ndarray) -> list[np.ndarray]:
+def same_length(*latents: np.ndarray) -> list[np.ndarray]:
     """Points as they are, and paths of one length: the last frames of the shorter ones are held."""
     longest = max(len(latent) for latent in latents)
     return [latent if latent.ndim == 1 else held(latent, longest) for latent in latents]

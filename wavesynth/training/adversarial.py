@@ -1,4 +1,4 @@
-"""The objective of a generator and its critics: one learns to make sounds that the others cannot tell from real ones."""
+"""The objective of a generator and its discriminators: one learns to make sounds that the others cannot tell from real ones."""
 
 import math
 from collections.abc import Callable
@@ -25,34 +25,34 @@ from wavesynth.training.state import (
 )
 
 Loss = Literal["relativistic", "hinge", "wgan-gp"]
-RUN_AWAY = 1e4  # a critic's figure of this size means that training has diverged
+RUN_AWAY = 1e4  # a discriminator's metric of this size means that training has diverged
 AUGMENT_EXAMPLES = 20_000  # that the probability of changes takes from 0 to 1, at the fastest
 MOST_AUGMENTED = 0.8  # above, changes leak into what is made
 
 
 @dataclass(frozen=True)
 class AdversarialTraining(TrainingConfig):
-    """How a generator and its critics are trained.
+    """How a generator and its discriminators are trained.
 
     Attributes:
-        loss: "relativistic": critics compare a real with a made sound (Jolicoeur-Martineau, 2018), under zero-centred
+        loss: "relativistic": discriminators compare a real with a made sound (Jolicoeur-Martineau, 2018), under zero-centred
             penalties on both (Huang et al., 2024, R3GAN); "hinge": under one on real sounds (Lim and Ye, 2017);
             "wgan-gp": the published WaveGAN's (Gulrajani et al., 2017).
-        critic_steps: steps of the critics for each of the generator, each on sounds of its own: a step takes
-            critic_steps * batch_size examples.
-        critic_rate: the critics' learning rate, in units of the generator's.
-        penalty: weight of the gradient penalty, by what each critic sees.
+        discriminator_steps: steps of the discriminators for each of the generator, each on sounds of its own: a step takes
+            discriminator_steps * batch_size examples.
+        discriminator_rate: the discriminators' learning rate, in units of the generator's.
+        penalty: weight of the gradient penalty, by what each discriminator sees.
         penalty_share: of the examples for which it is taken. (Taking it every few steps for all would cost as much, but
             a branch in the compiled step runs its convolutions ten times slower on a CPU.)
-        augment: how often critics may rank a real sound above a made one before both are changed more (see
+        augment: how often discriminators may accuracy a real sound above a made one before both are changed more (see
             `wavesynth.training.augment`); 1 for no changes.
     """
 
     crop: int = 0
     validation_windows: int = 128
     loss: Loss = "relativistic"
-    critic_steps: int = 1
-    critic_rate: float = 1.0
+    discriminator_steps: int = 1
+    discriminator_rate: float = 1.0
     penalty: float = 1.0
     penalty_share: float = 0.25
     augment: float = 0.8
@@ -64,80 +64,85 @@ class AdversarialTraining(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "loss", Loss)
-        check_at_least_one(self, "critic_steps")
+        check_at_least_one(self, "discriminator_steps")
         if self.crop:
             raise UserError(f"crop is {self.crop}: a sound is learned whole, so leave it 0 and set the model's seconds")
-        if not self.penalty >= 0 or not self.critic_rate > 0:
+        if not self.penalty >= 0 or not self.discriminator_rate > 0:
             raise UserError(
-                f"penalty is {self.penalty} and critic_rate {self.critic_rate}: they must be at least 0, and above 0"
+                f"penalty is {self.penalty} and discriminator_rate {self.discriminator_rate}: they must be at least 0, and above 0"
             )
         if not 0 < self.penalty_share <= 1:
             raise UserError(f"penalty_share is {self.penalty_share}: it must lie above 0 and at most at 1")
         if not 0.5 < self.augment <= 1:
-            raise UserError(f"augment is {self.augment}: it must lie above 0.5, where critics guess, and at most at 1")
+            raise UserError(
+                f"augment is {self.augment}: it must lie above 0.5, where discriminators probe_logits, and at most at 1"
+            )
 
 
 @dataclass(frozen=True)
 class Adversarial:
-    """Alternating steps of critics and generator, as pure functions (see `wavesynth.training.objective.Objective`).
+    """Alternating steps of discriminators and generator, as pure functions (see `wavesynth.training.objective.Objective`).
 
-    generate: (generator's parameters, key, batch) to sounds [B, T]. views: sounds to what each critic sees. criticise:
-    (critics' parameters, views, batch, key) to a figure of each critic [B, critics]; real is more. distance: (generator's
-    parameters, batch) to the figure by which validation judges, and its weight.
+    generate: (generator's parameters, key, batch) to sounds [B, T]. views: sounds to what each discriminator sees. discriminate:
+    (discriminators' parameters, views, batch, key) to a metric of each discriminator [B, discriminators]; real is more. distance: (generator's
+    parameters, batch) to the metric by which validation judges, and its weight.
     """
 
     generate: Callable[[Params, jax.Array, Batch], jax.Array]
     views: Callable[[jax.Array], list[jax.Array]]
-    criticise: Callable[[Params, list[jax.Array], Batch, jax.Array], jax.Array]
+    discriminate: Callable[[Params, list[jax.Array], Batch, jax.Array], jax.Array]
     distance: Callable[[Params, Batch], tuple[jax.Array, jax.Array]]
     training: AdversarialTraining
     metric: ClassVar[str] = "distance"
     meaning: ClassVar[str] = "energy distance of made from held-out sounds, dB of their mel spectra"
     aim: ClassVar[str] = "a good model comes near the last"
-    watched: ClassVar[str] = "rank"
+    watched: ClassVar[str] = "accuracy"
     remedy: ClassVar[str] = "a smaller learning rate or a larger penalty"
 
     @cached_property
     def _optimizers(self) -> dict[str, optax.GradientTransformation]:
         generator = make_optimizer(self.training)
-        return {"generator": generator, "critics": optax.chain(generator, optax.scale(self.training.critic_rate))}
+        return {
+            "generator": generator,
+            "discriminators": optax.chain(generator, optax.scale(self.training.discriminator_rate)),
+        }
 
     def init(self, params: Params) -> TrainState:
         state = create_parts(params, self._optimizers, averaged="generator")
         return replace(state, optimizer=state.optimizer | {"augment": jnp.zeros(())})
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """`critic_steps` steps of the critics, each on rows of its own, and one of the generator."""
-        steps = self.training.critic_steps
+        """`discriminator_steps` steps of the discriminators, each on rows of its own, and one of the generator."""
+        steps = self.training.discriminator_steps
         key = jax.random.fold_in(jax.random.key(self.training.seed), state.step)
         rows = {name: leaf.reshape(-1, steps, *leaf.shape[1:]) for name, leaf in batch.items()}
-        stepped, figures, parts = state, {}, [{name: leaf[:, i] for name, leaf in rows.items()} for i in range(steps)]
+        stepped, metrics, parts = state, {}, [{name: leaf[:, i] for name, leaf in rows.items()} for i in range(steps)]
         largest = jnp.zeros(())
         for index, part in enumerate(parts):
-            stepped, figures = self.critic_step(stepped, part, jax.random.fold_in(key, index + 1))
-            largest = jnp.maximum(largest, figures.pop("largest"))
+            stepped, metrics = self.discriminator_step(stepped, part, jax.random.fold_in(key, index + 1))
+            largest = jnp.maximum(largest, metrics.pop("largest"))
         stepped, others = self.generator_step(stepped, parts[-1], jax.random.fold_in(key, 0))
-        figures |= others | {"augment": state.optimizer["augment"]}
-        healthy = jnp.isfinite(sum(figures.values())) & (largest < RUN_AWAY)
-        return keep_healthy(stepped, state, healthy), figures | {"healthy": healthy}
+        metrics |= others | {"augment": state.optimizer["augment"]}
+        healthy = jnp.isfinite(sum(metrics.values())) & (largest < RUN_AWAY)
+        return keep_healthy(stepped, state, healthy), metrics | {"healthy": healthy}
 
-    def critic_step(self, state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
-        """One step of the critics, and of how much they see changed; `state.step` stays."""
+    def discriminator_step(self, state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+        """One step of the discriminators, and of how much they see changed; `state.step` stays."""
         probability = state.optimizer["augment"]
-        (loss, figures), gradients = jax.value_and_grad(self._critic_loss, has_aux=True)(
-            state.params["critics"], state.params["generator"], batch, key, probability
+        (loss, metrics), gradients = jax.value_and_grad(self._discriminator_loss, has_aux=True)(
+            state.params["discriminators"], state.params["generator"], batch, key, probability
         )
         if self.training.augment < 1:
-            change = jnp.sign(figures["rank"] - self.training.augment) * len(batch["label"]) / AUGMENT_EXAMPLES
+            change = jnp.sign(metrics["accuracy"] - self.training.augment) * len(batch["label"]) / AUGMENT_EXAMPLES
             probability = jnp.clip(probability + change, 0.0, MOST_AUGMENTED)
-        stepped = update_part(state, "critics", gradients, self._optimizers)
+        stepped = update_part(state, "discriminators", gradients, self._optimizers)
         stepped = replace(stepped, optimizer=stepped.optimizer | {"augment": probability})
-        return stepped, figures | {"critic": loss, "critic_norm": optax.tree.norm(gradients)}
+        return stepped, metrics | {"discriminator": loss, "discriminator_norm": optax.tree.norm(gradients)}
 
     def generator_step(self, state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         """One step of the generator and its moving average, which ends a step."""
         (loss, level), gradients = jax.value_and_grad(self._generator_loss, has_aux=True)(
-            state.params["generator"], state.params["critics"], batch, key, state.optimizer["augment"]
+            state.params["generator"], state.params["discriminators"], batch, key, state.optimizer["augment"]
         )
         stepped = end_step(update_part(state, "generator", gradients, self._optimizers), self.training.ema)
         return stepped, {"generator": loss, "generator_norm": optax.tree.norm(gradients), "level": level}
@@ -146,8 +151,8 @@ class Adversarial:
         distance, weight = self.distance(params["generator"], batch)
         return {"distance": distance}, weight
 
-    def _critic_loss(
-        self, critics: Params, generator: Params, batch: Batch, key: jax.Array, probability: jax.Array
+    def _discriminator_loss(
+        self, discriminators: Params, generator: Params, batch: Batch, key: jax.Array, probability: jax.Array
     ) -> tuple[jax.Array, Metrics]:
         training = self.training
         keys = jax.random.split(key, 6)
@@ -156,7 +161,9 @@ class Adversarial:
         if training.augment < 1:
             sounds = [augment(own, sound, probability) for own, sound in zip(keys[1:3], sounds, strict=True)]
         both = [self.views(sound) for sound in sounds]
-        real, fake = (self.criticise(critics, views, batch, own) for views, own in zip(both, keys[3:], strict=False))
+        real, fake = (
+            self.discriminate(discriminators, views, batch, own) for views, own in zip(both, keys[3:], strict=False)
+        )
         if training.loss == "relativistic":
             loss = jax.nn.softplus(fake - real).mean()
         elif training.loss == "hinge":
@@ -164,12 +171,12 @@ class Adversarial:
         else:
             loss = (fake - real).mean()
         if training.penalty:
-            loss += training.penalty * self._penalty(critics, both, batch, keys[5])
-        rank = (real > fake).mean() + (real == fake).mean() / 2
-        return loss, {"rank": rank, "largest": jnp.maximum(jnp.abs(real).max(), jnp.abs(fake).max())}
+            loss += training.penalty * self._penalty(discriminators, both, batch, keys[5])
+        accuracy = (real > fake).mean() + (real == fake).mean() / 2
+        return loss, {"accuracy": accuracy, "largest": jnp.maximum(jnp.abs(real).max(), jnp.abs(fake).max())}
 
-    def _penalty(self, critics: Params, both: list[list[jax.Array]], batch: Batch, key: jax.Array) -> jax.Array:
-        """On the slopes of the critics' figures by what they see, of the first examples of real and made views."""
+    def _penalty(self, discriminators: Params, both: list[list[jax.Array]], batch: Batch, key: jax.Array) -> jax.Array:
+        """On the input_gradients of the discriminators' metrics by what they see, of the first examples of real and made views."""
         rows = math.ceil(len(batch["label"]) * self.training.penalty_share)
         some = {name: leaf[:rows] for name, leaf in batch.items()}
         places = [[view[: len(view) * rows // len(batch["label"])] for view in views] for views in both]
@@ -182,25 +189,25 @@ class Adversarial:
             places = places[:1]
         values = []
         for views in places:
-            slopes = jax.grad(lambda views: self.criticise(critics, views, some, key).sum())(views)
-            for slope in slopes:
+            input_gradients = jax.grad(lambda views: self.discriminate(discriminators, views, some, key).sum())(views)
+            for slope in input_gradients:
                 square = jnp.square(slope.astype(jnp.float32)).reshape(rows, -1).sum(axis=1)
                 published = self.training.loss == "wgan-gp"
                 values.append(jnp.square(jnp.sqrt(square + 1e-12) - 1) if published else square / 2)
         return sum(value.mean() for value in values) / len(both[0])  # type: ignore[return-value]
 
     def _generator_loss(
-        self, generator: Params, critics: Params, batch: Batch, key: jax.Array, probability: jax.Array
+        self, generator: Params, discriminators: Params, batch: Batch, key: jax.Array, probability: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         keys = jax.random.split(key, 5)
         made, real = self.generate(generator, keys[0], batch), batch["samples"]
         level = jnp.sqrt(jnp.mean(jnp.square(made)) / (jnp.mean(jnp.square(real)) + 1e-12))
         if self.training.augment < 1:
             made, real = augment(keys[1], made, probability), augment(keys[2], real, probability)
-        fake = self.criticise(critics, self.views(made), batch, keys[3])
+        fake = self.discriminate(discriminators, self.views(made), batch, keys[3])
         if self.training.loss != "relativistic":
             return -fake.mean(), level
-        real = self.criticise(critics, self.views(real), batch, keys[4])
+        real = self.discriminate(discriminators, self.views(real), batch, keys[4])
         return jax.nn.softplus(real - fake).mean(), level
 
 

@@ -1,7 +1,7 @@
-"""Changes of sounds that a critic sees real and made sounds through alike, so that a small folder is not learned by heart.
+"""Changes of sounds that a discriminator sees real and made sounds through alike, so that a small folder is not learned by heart.
 
 Adaptive discriminator augmentation (Karras et al., 2020): each change befalls an example with probability p. While p is
-below 1, a generator can only please such a critic by making unchanged sounds, so the changes do not leak into them.
+below 1, a generator can only please such a discriminator by making unchanged sounds, so the changes do not leak into them.
 """
 
 import jax

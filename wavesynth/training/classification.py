@@ -66,20 +66,20 @@ class Classification:
         sounds = augment(key, batch["samples"], jnp.float32(self.training.augment))
 
         def loss(params: Params) -> tuple[jax.Array, Metrics]:
-            figures = _figures(self.logits(params, sounds), batch["label"])
-            return figures["bits"], figures
+            metrics = _metrics(self.logits(params, sounds), batch["label"])
+            return metrics["bits"], metrics
 
-        (bits, figures), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        (bits, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
         norm = optax.tree.norm(gradients)
         healthy = jnp.isfinite(bits) & jnp.isfinite(norm)
         state = apply_gradients(state, gradients, self._optimizer, self.training.ema, healthy)
-        return state, figures | {"gradient_norm": norm, "healthy": healthy}
+        return state, metrics | {"gradient_norm": norm, "healthy": healthy}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
-        return _figures(self.logits(params, batch["samples"]), batch["label"]), (batch["label"] >= 0).sum()
+        return _metrics(self.logits(params, batch["samples"]), batch["label"]), (batch["label"] >= 0).sum()
 
 
-def _figures(logits: jax.Array, labels: jax.Array) -> Metrics:
+def _metrics(logits: jax.Array, labels: jax.Array) -> Metrics:
     """Bits of the right labels and the share of wrong guesses, the means over all sounds that have a label."""
     known = labels >= 0
     chances = jax.nn.log_softmax(logits, axis=-1)

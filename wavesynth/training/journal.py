@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Journal:
-    """Appends figures to RUN/journal.jsonl; each line has `step`, `seconds` (of training) and what was measured then.
+    """Appends metrics to RUN/journal.jsonl; each line has `step`, `seconds` (of training) and what was measured then.
 
     first_step: lines after this step are dropped on opening, since a resumed run writes them again. A line that a
     killed process or a full disk left unfinished is dropped as well. What is not a finite number is written as null.
@@ -26,10 +26,10 @@ class Journal:
         self._file = self.path.open("a")
         self._board = _tensorboard(run / "tensorboard", first_step)
 
-    def write(self, step: int, seconds: float, **figures: Any) -> None:
+    def write(self, step: int, seconds: float, **metrics: Any) -> None:
         known = {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in figures.items()
+            for name, value in metrics.items()
         }
         self._file.write(json.dumps({"step": step, "seconds": round(seconds, 3), **known}) + "\n")
         self._file.flush()

@@ -20,7 +20,7 @@ class Likelihood:
 
     log_prob: (params, batch) to nats [B, crop] of every sample to learn.
     The gradient is that of the mean over the whole crop: the silence behind a short clip is learned too, so that samples
-    end as sounds do. The figure `bits` counts real samples alone.
+    end as sounds do. The metric `bits` counts real samples alone.
     """
 
     log_prob: Callable[[Params, Batch], jax.Array]

@@ -50,8 +50,8 @@ def train(
 ) -> TrainState:
     """Runs from `state.step` to `training.steps`; validates, saves, publishes and previews on the way.
 
-    best: the best validation so far; `publish(ema, step, figure)` is called whenever it is beaten. A new phase begins anew:
-    critics are let in for what the figure does not hear.
+    best: the best validation so far; `publish(ema, step, metric)` is called whenever it is beaten. A new phase begins anew:
+    discriminators are let in for what the metric does not hear.
     Raises Stopped after SIGINT or SIGTERM, and UserError after a step without a finite loss; both after saving.
     """
     from tqdm import tqdm
@@ -71,10 +71,10 @@ def train(
         for batch in prefetch(batches, first, training.steps):
             state, metrics = step_once(step, state, place(batch, batched=True))
             step += 1
-            figures = {name: float(value) for name, value in metrics.items()}
-            healthy = bool(figures.pop("healthy"))
+            metrics = {name: float(value) for name, value in metrics.items()}
+            healthy = bool(metrics.pop("healthy"))
             rate = (step - first) * batches.batch_size * batches.crop / clock.lap(step - first)
-            latest = figures[objective.watched]
+            latest = metrics[objective.watched]
             shown = latest if math.isnan(shown) else 0.95 * shown + 0.05 * latest  # windows differ more than steps do
             bar.set_postfix_str(
                 f"{objective.watched} {shown:.3f}, best {objective.metric} {best:.3f}, {rate:,.0f} samples/s"
@@ -82,9 +82,9 @@ def train(
             bar.update()
             stopping = bool(received) or step == training.steps or not healthy
             if stopping or step % 10 == 0:
-                journal.write(step, clock.total, **figures)
+                journal.write(step, clock.total, **metrics)
             if isinstance(objective, Phased) and objective.phase(step - 1) != objective.phase(max(step - 2, 0)):
-                best = math.inf  # figures of another phase are those of another aim
+                best = math.inf  # metrics of another phase are those of another aim
             due = step % training.validate_every == 0 or step == training.steps
             good = step if healthy else step - 1
             if (healthy and due) or (stopping and best == math.inf and good):  # whatever was saved can be listened to
@@ -122,11 +122,11 @@ def compiled(objective: Objective) -> Callable[[int, TrainState, Batch], tuple[T
 
 
 def validate(evaluate: Callable, params: Params, held_out: Batches, place: Callable, metric: str) -> float:
-    """The mean of a figure over the held-out windows, each weighted by the samples it counts."""
+    """The mean of a metric over the held-out windows, each weighted by the samples it counts."""
     total = weight = 0.0
     for batch in held_out.held_out():
-        figures, count = evaluate(params, place(batch, batched=True))
-        total += float(figures[metric]) * float(count)
+        metrics, count = evaluate(params, place(batch, batched=True))
+        total += float(metrics[metric]) * float(count)
         weight += float(count)
     return total / weight if weight else math.nan
 

@@ -13,8 +13,8 @@ Metrics = dict[str, jax.Array]
 class Objective(Protocol):
     """Pure steps over a `TrainState`; the loop compiles them and knows nothing else of the model.
 
-    metric: the name of the figure that validation is judged by; lower is better. meaning: that figure in words.
-    aim: where it should lie beside the family's baselines. watched: the name of the figure of a step that is shown while
+    metric: the name of the metric that validation is judged by; lower is better. meaning: that metric in words.
+    aim: where it should lie beside the family's baselines. watched: the name of the metric of a step that is shown while
     it trains. remedy: what helps when training has failed.
     """
 
@@ -39,7 +39,7 @@ class Objective(Protocol):
         ...
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
-        """The figures of one held-out batch, and the weight with which they enter the mean."""
+        """The metrics of one held-out batch, and the weight with which they enter the mean."""
         ...
 
 

@@ -39,11 +39,11 @@ class ReconstructionTraining(TrainingConfig):
         kl_weight: of what it holds more, in decibels of the spectral loss a nat.
         pitch_adversary: weight with which the coder hides the pitch from a probe that guesses it from the code; 0 for no
             probe. The decoder is told the pitch: what the code does not tell of it can be changed by who plays.
-        adversarial_from: share of the steps after which critics join in; 1 for never.
-        loss: of the critics, "hinge" (Lim and Ye, 2017) or "relativistic" (Jolicoeur-Martineau, 2018).
-        adversarial_weight: of the decoder's loss by the critics' figures.
-        feature_weight: of its loss by the critics' activations, which shall be those of the real sound (Larsen et al., 2016).
-        critic_rate: the critics' learning rate, in units of the coder's.
+        adversarial_from: share of the steps after which discriminators join in; 1 for never.
+        loss: of the discriminators, "hinge" (Lim and Ye, 2017) or "relativistic" (Jolicoeur-Martineau, 2018).
+        adversarial_weight: of the decoder's loss by the discriminators' metrics.
+        feature_weight: of its loss by the discriminators' activations, which shall be those of the real sound (Larsen et al., 2016).
+        discriminator_rate: the discriminators' learning rate, in units of the coder's.
     """
 
     steps: int = 20_000
@@ -57,7 +57,7 @@ class ReconstructionTraining(TrainingConfig):
     loss: Loss = "hinge"
     adversarial_weight: float = 1.0
     feature_weight: float = 4.0
-    critic_rate: float = 0.2
+    discriminator_rate: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,29 +65,29 @@ class ReconstructionTraining(TrainingConfig):
         for name in ("kl_target", "kl_weight", "pitch_adversary", "adversarial_weight", "feature_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}: it must not be negative, and finite")
-        if not 0 < self.critic_rate < math.inf:
-            raise UserError(f"critic_rate is {self.critic_rate}: it must be above 0 and finite")
+        if not 0 < self.discriminator_rate < math.inf:
+            raise UserError(f"discriminator_rate is {self.discriminator_rate}: it must be above 0 and finite")
         if not 0 <= self.adversarial_from <= 1:
             raise UserError(f"adversarial_from is {self.adversarial_from}: it must lie between 0 and 1")
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Spectral losses, and critics in a second phase, as pure steps (see `wavesynth.training.objective.Phased`).
+    """Spectral losses, and discriminators in a second phase, as pure steps (see `wavesynth.training.objective.Phased`).
 
     encode: (coder's parameters, sounds [B, T]) to mean and log variance of codes [B, F, D]. decode: (its parameters, codes,
-    pitch [B], keys [B]) to sounds. views: sounds to what each critic sees. listen: (critics' parameters, views, key) to a
-    figure of each critic [B, critics], real is more, and its activations. guess: (probe's parameters, codes) to logits of
+    pitch [B], keys [B]) to sounds. views: sounds to what each discriminator sees. discriminate: (discriminators' parameters, views, key) to a
+    metric of each discriminator [B, discriminators], real is more, and its activations. probe_logits: (probe's parameters, codes) to logits of
     pitches [B, F, P], None where sounds have none.
 
-    All frames are learned, the silence behind a short clip too; the figure `distance` counts those of real sound.
+    All frames are learned, the silence behind a short clip too; the metric `distance` counts those of real sound.
     """
 
     encode: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
     decode: Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array]
     views: Callable[[jax.Array], list[jax.Array]]
-    listen: Callable[[Params, list[jax.Array], jax.Array], tuple[jax.Array, list[list[jax.Array]]]]
-    guess: Callable[[Params, jax.Array], jax.Array] | None
+    discriminate: Callable[[Params, list[jax.Array], jax.Array], tuple[jax.Array, list[list[jax.Array]]]]
+    probe_logits: Callable[[Params, jax.Array], jax.Array] | None
     sample_rate: int
     training: ReconstructionTraining
     metric: ClassVar[str] = "distance"
@@ -99,7 +99,11 @@ class Reconstruction:
     @cached_property
     def _optimizers(self) -> dict[str, optax.GradientTransformation]:
         own = make_optimizer(self.training)
-        return {"coder": own, "critics": optax.chain(own, optax.scale(self.training.critic_rate)), "probe": own}
+        return {
+            "coder": own,
+            "discriminators": optax.chain(own, optax.scale(self.training.discriminator_rate)),
+            "probe": own,
+        }
 
     def init(self, params: Params) -> TrainState:
         return create_parts(params, self._optimizers, averaged="coder")
@@ -107,41 +111,41 @@ class Reconstruction:
     @property
     def probing(self) -> bool:
         """Whether pitches are guessed from codes."""
-        return self.guess is not None and self.training.pitch_adversary > 0
+        return self.probe_logits is not None and self.training.pitch_adversary > 0
 
     def phase(self, step: int) -> int:
-        """0: spectral losses alone; 1: critics too."""
+        """0: spectral losses alone; 1: discriminators too."""
         return int(step >= self.training.adversarial_from * self.training.steps)
 
     def step(self, state: TrainState, batch: Batch, phase: int = 0) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(self.training.seed), state.step)
         gradients: dict[str, Params] = {}
-        (_, (figures, made, mean)), gradients["coder"] = jax.value_and_grad(self._coder_loss, has_aux=True)(
+        (_, (metrics, made, mean)), gradients["coder"] = jax.value_and_grad(self._coder_loss, has_aux=True)(
             state.params["coder"], state.params, batch, key, phase
         )
         if self.probing:
-            figures["pitch"], gradients["probe"] = jax.value_and_grad(self._probe_loss)(
+            metrics["pitch"], gradients["probe"] = jax.value_and_grad(self._probe_loss)(
                 state.params["probe"], mean, batch
             )
         if phase:
-            (figures["critic"], figures["rank"]), gradients["critics"] = jax.value_and_grad(
-                self._critic_loss, has_aux=True
-            )(state.params["critics"], batch["samples"], made, key)
-        figures["gradient_norm"] = optax.tree.norm(gradients)
-        healthy = jnp.isfinite(sum(figures.values())) & (figures["loss"] < RUN_AWAY)
+            (metrics["discriminator"], metrics["accuracy"]), gradients["discriminators"] = jax.value_and_grad(
+                self._discriminator_loss, has_aux=True
+            )(state.params["discriminators"], batch["samples"], made, key)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
+        healthy = jnp.isfinite(sum(metrics.values())) & (metrics["loss"] < RUN_AWAY)
         stepped = state
         for name, own in gradients.items():
             stepped = update_part(stepped, name, own, self._optimizers)
         kept = keep_healthy(end_step(stepped, self.training.ema), state, healthy)
-        return kept, figures | {"healthy": healthy}
+        return kept, metrics | {"healthy": healthy}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
         """Of sounds decoded from the means of their codes, with the same noise every time."""
         sounds = batch["samples"]
         codes, _ = self.encode(params["coder"], sounds)
         made = self.decode(params["coder"], codes, batch["pitch"], self._keys(jax.random.key(0), len(sounds)))
-        figure, weight = distance(made, batch, self.sample_rate)
-        return {"distance": figure}, weight
+        metric, weight = distance(made, batch, self.sample_rate)
+        return {"distance": metric}, weight
 
     def _coder_loss(
         self, coder: Params, others: Params, batch: Batch, key: jax.Array, phase: int
@@ -151,42 +155,42 @@ class Reconstruction:
         mean, log_variance = self.encode(coder, sounds)
         codes = mean + jnp.exp(log_variance / 2) * jax.random.normal(own, mean.shape)
         made = self.decode(coder, codes, batch["pitch"], self._keys(noise, len(sounds)))
-        figures = {"distance": distance(made, batch, self.sample_rate)[0]}
-        figures["spectral"] = self._spectral(made, sounds)
-        figures["nats"] = nats(mean, log_variance).mean()
-        loss = figures["spectral"] + training.kl_weight * jax.nn.relu(figures["nats"] - training.kl_target)
+        metrics = {"distance": distance(made, batch, self.sample_rate)[0]}
+        metrics["spectral"] = self._spectral(made, sounds)
+        metrics["kl"] = kl_divergence(mean, log_variance).mean()
+        loss = metrics["spectral"] + training.kl_weight * jax.nn.relu(metrics["kl"] - training.kl_target)
         if self.probing:
-            loss -= training.pitch_adversary * self._surprise(others["probe"], mean, batch, hiding=True)
+            loss -= training.pitch_adversary * self._cross_entropy(others["probe"], mean, batch, hiding=True)
         if phase:
-            real, heard = self.listen(others["critics"], self.views(sounds), chance)
-            fake, made_heard = self.listen(others["critics"], self.views(made), chance)
-            figures["adversary"] = (
+            real, heard = self.discriminate(others["discriminators"], self.views(sounds), chance)
+            fake, made_heard = self.discriminate(others["discriminators"], self.views(made), chance)
+            metrics["adversary"] = (
                 jax.nn.softplus(real - fake).mean() if training.loss == "relativistic" else -fake.mean()
             )
-            figures["features"] = _apart(heard, made_heard)
-            loss += training.adversarial_weight * figures["adversary"] + training.feature_weight * figures["features"]
-        return loss, (figures | {"loss": loss}, made, mean)
+            metrics["features"] = _apart(heard, made_heard)
+            loss += training.adversarial_weight * metrics["adversary"] + training.feature_weight * metrics["features"]
+        return loss, (metrics | {"loss": loss}, made, mean)
 
     def _probe_loss(self, probe: Params, mean: jax.Array, batch: Batch) -> jax.Array:
-        return self._surprise(probe, mean, batch)
+        return self._cross_entropy(probe, mean, batch)
 
-    def _critic_loss(
-        self, critics: Params, sounds: jax.Array, made: jax.Array, key: jax.Array
+    def _discriminator_loss(
+        self, discriminators: Params, sounds: jax.Array, made: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         chance = jax.random.split(key, 3)[2]
-        real, fake = (self.listen(critics, self.views(both), chance)[0] for both in (sounds, made))
-        rank = (real > fake).mean() + (real == fake).mean() / 2
+        real, fake = (self.discriminate(discriminators, self.views(both), chance)[0] for both in (sounds, made))
+        accuracy = (real > fake).mean() + (real == fake).mean() / 2
         if self.training.loss == "relativistic":
-            return jax.nn.softplus(fake - real).mean(), rank
-        return (jax.nn.relu(1 - real) + jax.nn.relu(1 + fake)).mean(), rank
+            return jax.nn.softplus(fake - real).mean(), accuracy
+        return (jax.nn.relu(1 - real) + jax.nn.relu(1 + fake)).mean(), accuracy
 
-    def _surprise(self, probe: Params, mean: jax.Array, batch: Batch, hiding: bool = False) -> jax.Array:
+    def _cross_entropy(self, probe: Params, mean: jax.Array, batch: Batch, hiding: bool = False) -> jax.Array:
         """Nats that the pitch costs the probe, the mean over frames of real sound that has one.
 
         hiding: at most those that it costs who knows nothing, which is all that the coder has to reach.
         """
-        assert self.guess is not None
-        chances = jax.nn.log_softmax(self.guess(probe, mean), axis=-1)
+        assert self.probe_logits is not None
+        chances = jax.nn.log_softmax(self.probe_logits(probe, mean), axis=-1)
         cost = -jnp.sum(one_hot(batch["pitch"], chances.shape[-1])[:, None] * chances, axis=-1)
         if hiding:
             cost = jnp.minimum(cost, math.log(chances.shape[-1]))
@@ -203,7 +207,7 @@ class Reconstruction:
         return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(rows))
 
 
-def nats(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+def kl_divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     """Divergence of Gaussians [..., D] from the standard one: [...]."""
     return 0.5 * jnp.sum(jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance, axis=-1)
 
@@ -222,7 +226,7 @@ def real_frames(real: jax.Array | np.ndarray) -> Any:
 
 
 def _apart(real: list[list[jax.Array]], made: list[list[jax.Array]]) -> jax.Array:
-    """Mean absolute difference of activations, in units of their mean size, over all layers of all critics."""
+    """Mean absolute difference of activations, in units of their mean size, over all layers of all discriminators."""
     parts = []
     for layers, others in zip(real, made, strict=True):
         for layer, other in zip(layers, others, strict=True):

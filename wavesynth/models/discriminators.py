@@ -1,4 +1,4 @@
-"""Critics: networks that tell made sounds from real ones, each by its own view of them.
+"""Discriminators: networks that tell made sounds from real ones, each by its own view of them.
 
 Activations are [B, time, channels].
 """
@@ -17,29 +17,31 @@ from wavesynth.errors import UserError
 from wavesynth.models.layers import zeros
 from wavesynth.models.polyphase import strided
 
-SPECTRAL_FLOOR = 1e-3  # of a magnitude, 60 dB below full scale: what is quieter looks alike to the spectral critics
-PERIOD_STRIDE, PERIOD_WIDTH = 3, 5  # of the convolutions of the critics of periods
+SPECTRAL_FLOOR = (
+    1e-3  # of a magnitude, 60 dB below full scale: what is quieter looks alike to the spectral discriminators
+)
+PERIOD_STRIDE, PERIOD_WIDTH = 3, 5  # of the convolutions of the discriminators of periods
 SPECTRAL_WIDTH = 5  # frames
 Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
-class CriticsConfig:
-    """The shape of a model's critics.
+class DiscriminatorsConfig:
+    """The shape of a model's discriminators.
 
     Attributes:
-        critic_channels: of the first stage of the critic that sees the waveform, 0 for no such critic.
-        phase_shuffle: by up to how many samples that critic's activations are shifted at random, example by example.
+        discriminator_channels: of the first stage of the discriminator that sees the waveform, 0 for no such discriminator.
+        phase_shuffle: by up to how many samples that discriminator's activations are shifted at random, example by example.
         kernel_width: taps of its convolutions.
         widest: the most channels of a stage.
-        periods: of the critics that see every second, third, fifth ... sample side by side (Kong et al., 2020).
+        periods: of the discriminators that see every second, third, fifth ... sample side by side (Kong et al., 2020).
         period_channels: of their first layers.
-        spectral_windows: of the critics that see a spectrogram, in samples.
+        spectral_windows: of the discriminators that see a spectrogram, in samples.
         spectral_channels: of their layers.
         dtype: of the activations, "float32" or "bfloat16"; parameters, losses and spectra are always float32.
     """
 
-    critic_channels: int = 16
+    discriminator_channels: int = 16
     phase_shuffle: int = 0
     kernel_width: int = 25
     widest: int = 512
@@ -52,15 +54,19 @@ class CriticsConfig:
     def __post_init__(self) -> None:
         check_at_least_one(self, "widest", "kernel_width")
         check_choice(self, "dtype", Dtype)
-        for name in ("critic_channels", "phase_shuffle"):
+        for name in ("discriminator_channels", "phase_shuffle"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}: it must not be negative; 0 is for none")
-        if not (self.critic_channels or self.periods or self.spectral_windows):
-            raise UserError("critic_channels is 0 and there are no periods and no spectral_windows: give it one critic")
+        if not (self.discriminator_channels or self.periods or self.spectral_windows):
+            raise UserError(
+                "discriminator_channels is 0 and there are no periods and no spectral_windows: give it one discriminator"
+            )
         if any(window % 4 or window < 16 for window in self.spectral_windows):
             raise UserError(f"spectral_windows is {self.spectral_windows}: each must be a multiple of 4, at least 16")
         if self.periods and min(self.periods) < 2:
-            raise UserError(f"periods is {self.periods}: each must be at least 2; critic_channels is for period 1")
+            raise UserError(
+                f"periods is {self.periods}: each must be at least 2; discriminator_channels is for period 1"
+            )
         if self.periods:
             check_at_least_one(self, "period_channels")
         if self.spectral_windows:
@@ -77,8 +83,8 @@ def plus(x: jax.Array, bias: nnx.Param) -> jax.Array:
     return x + jnp.broadcast_to(bias[...].astype(x.dtype), x.shape)
 
 
-class Critic(nnx.Module):
-    """A stack of convolutions that ends in one figure for each example; what it sees is [B, time, channels].
+class Discriminator(nnx.Module):
+    """A stack of convolutions that ends in one metric for each example; what it sees is [B, time, channels].
 
     places: how many places its last activations have, if each gets weights of its own, as published; 1 counts all alike.
     A condition enters as an inner product with their mean (Miyato and Koyama, 2018).
@@ -116,19 +122,19 @@ class Critic(nnx.Module):
         return value
 
 
-class Critics(nnx.Module):
-    """All critics of a model, each with its own view of a sound.
+class Discriminators(nnx.Module):
+    """All discriminators of a model, each with its own view of a sound.
 
-    length: of the sounds, in samples; it says how deep critics are. condition: width of the vector that is told them.
+    length: of the sounds, in samples; it says how deep discriminators are. condition: width of the vector that is told them.
     """
 
-    def __init__(self, config: CriticsConfig, length: int, condition: int, *, rngs: nnx.Rngs) -> None:
-        members: list[Critic] = []
-        if config.critic_channels:
+    def __init__(self, config: DiscriminatorsConfig, length: int, condition: int, *, rngs: nnx.Rngs) -> None:
+        members: list[Discriminator] = []
+        if config.discriminator_channels:
             depth = max(1, round(math.log(length / 16, 4)))
-            channels = tuple(min(config.widest, config.critic_channels * 2**i) for i in range(depth))
+            channels = tuple(min(config.widest, config.discriminator_channels * 2**i) for i in range(depth))
             members.append(
-                Critic(
+                Discriminator(
                     1, channels, 4, config.kernel_width, condition=condition, places=-(-length // 4**depth),
                     shuffle=config.phase_shuffle, rngs=rngs,
                 )
@@ -136,33 +142,33 @@ class Critics(nnx.Module):
         for period in config.periods:
             depth = max(1, round(math.log(length / period / 16, PERIOD_STRIDE)))
             channels = tuple(min(config.widest, config.period_channels * 2**i) for i in range(depth))
-            members.append(Critic(1, channels, PERIOD_STRIDE, PERIOD_WIDTH, condition=condition, rngs=rngs))
+            members.append(Discriminator(1, channels, PERIOD_STRIDE, PERIOD_WIDTH, condition=condition, rngs=rngs))
         for window in config.spectral_windows:
             channels = (config.spectral_channels,) * 4
-            members.append(Critic(window // 2 + 1, channels, 1, SPECTRAL_WIDTH, condition=condition, rngs=rngs))
+            members.append(Discriminator(window // 2 + 1, channels, 1, SPECTRAL_WIDTH, condition=condition, rngs=rngs))
         self.members = nnx.List(members)
 
     def __call__(self, views: list[jax.Array], condition: jax.Array, key: jax.Array) -> jax.Array:
-        """Views as above and condition [B, condition] to one figure of each critic, [B, critics]: real is more."""
-        return self.listen(views, condition, key)[0]
+        """Views as above and condition [B, condition] to one metric of each discriminator, [B, discriminators]: real is more."""
+        return self.discriminate(views, condition, key)[0]
 
-    def listen(
+    def discriminate(
         self, views: list[jax.Array], condition: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, list[list[jax.Array]]]:
-        """The same figures, and every critic's activations, layer by layer."""
-        figures, heard = [], []
+        """The same metrics, and every discriminator's activations, layer by layer."""
+        metrics, heard = [], []
         for index, (member, view) in enumerate(zip(self.members, views, strict=True)):
             layers = member.activations(view, jax.random.fold_in(key, index))
             last = layers[-1].astype(jnp.float32)
-            figures.append(member.judge(last.reshape(len(condition), -1, last.shape[-1]), condition))
+            metrics.append(member.judge(last.reshape(len(condition), -1, last.shape[-1]), condition))
             heard.append(layers)
-        return jnp.stack(figures, axis=1), heard
+        return jnp.stack(metrics, axis=1), heard
 
 
-def views(config: CriticsConfig, sounds: jax.Array) -> list[jax.Array]:
-    """What each critic sees of sounds [B, length]: [B, time, channels]; periods lie in the batch, [B period, ...]."""
+def views(config: DiscriminatorsConfig, sounds: jax.Array) -> list[jax.Array]:
+    """What each discriminator sees of sounds [B, length]: [B, time, channels]; periods lie in the batch, [B period, ...]."""
     seen = []
-    if config.critic_channels:
+    if config.discriminator_channels:
         seen.append(sounds[..., None])
     for period in config.periods:
         padded = jnp.pad(sounds, ((0, 0), (0, -sounds.shape[1] % period)))

@@ -1,4 +1,4 @@
-"""Figures of crowds whose answer is known, real models judged from end to end, and mistakes named before anything is made."""
+"""Metrics of sample_sets whose answer is known, real models judged from end to end, and mistakes named before anything is made."""
 
 import dataclasses
 import json
@@ -15,21 +15,21 @@ from hypothesis import strategies as st
 
 import wavesynth
 from wavesynth import Synth, UserError
-from wavesynth.config import Material, to_json
+from wavesynth.config import DatasetInfo, to_json
 from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import Shards
 from wavesynth.evaluation.bootstrap import Interval
-from wavesynth.evaluation.crowds import (
+from wavesynth.evaluation.sample_sets import (
     Beside,
     BesideInterval,
-    Crowd,
-    CrowdFigures,
     Judge,
-    alike,
+    SampleSet,
+    SampleSetMetrics,
     compare,
     evenly,
     gather,
     labels_of,
+    matching,
     spread,
 )
 from wavesynth.families import Family, Request
@@ -41,12 +41,12 @@ LENGTH = 2_048
 LABELS = 4
 
 
-def crowd(n: int, seed: int, level: float = 0.1) -> Crowd:
+def sample_set(n: int, seed: int, level: float = 0.1) -> SampleSet:
     """Noises of `LABELS` levels, a label each."""
     random = np.random.default_rng(seed)
     labels = (np.arange(n) % LABELS).astype(np.int32)
     sounds = random.normal(size=(n, LENGTH)) * level * (1.0 + labels)[:, None] / LABELS
-    return Crowd(sounds.astype(np.float32), labels)
+    return SampleSet(sounds.astype(np.float32), labels)
 
 
 def loudness(sounds: np.ndarray) -> np.ndarray:
@@ -60,10 +60,10 @@ def certain(sounds: np.ndarray) -> np.ndarray:
 
 
 JUDGE = Judge(features=loudness, probabilities=certain)
-HELD_OUT, TRAINING = crowd(40, 1), crowd(40, 2)
+HELD_OUT, TRAINING = sample_set(40, 1), sample_set(40, 2)
 
 
-def compared(made: Crowd, judge: Judge | None = JUDGE, training: Crowd = TRAINING) -> CrowdFigures:
+def compared(made: SampleSet, judge: Judge | None = JUDGE, training: SampleSet = TRAINING) -> SampleSetMetrics:
     library = [(str(i), sound) for i, sound in enumerate(TRAINING.sounds)]
     return compare(made, HELD_OUT, training, library, RATE, judge)
 
@@ -72,78 +72,78 @@ def compared(made: Crowd, judge: Judge | None = JUDGE, training: Crowd = TRAININ
 
 
 def test_a_perfect_model_has_the_figures_of_real_sounds():
-    figures = compared(crowd(80, 3))
-    assert (figures.made, figures.held_out, figures.drawn) == (80, 40, 40)
-    assert figures.seconds == LENGTH / RATE
-    assert figures.accuracy == BesideInterval(Interval(1, 1, 1), Interval(1, 1, 1))
-    assert figures.inception is not None
-    assert figures.frechet is not None
-    assert figures.inception.made.value == pytest.approx(LABELS)
-    assert figures.inception.real.value == pytest.approx(LABELS)
-    assert figures.frechet.made.value < 0.01
-    assert figures.frechet.real.value < 0.01
-    assert abs(figures.energy.made - figures.energy.real) < 0.2
-    assert figures.nearest.made == pytest.approx(figures.nearest.real, rel=0.05)
+    metrics = compared(sample_set(80, 3))
+    assert (metrics.made, metrics.held_out, metrics.drawn) == (80, 40, 40)
+    assert metrics.seconds == LENGTH / RATE
+    assert metrics.accuracy == BesideInterval(Interval(1, 1, 1), Interval(1, 1, 1))
+    assert metrics.inception is not None
+    assert metrics.frechet is not None
+    assert metrics.inception.made.value == pytest.approx(LABELS)
+    assert metrics.inception.real.value == pytest.approx(LABELS)
+    assert metrics.frechet.made.value < 0.01
+    assert metrics.frechet.real.value < 0.01
+    assert abs(metrics.energy.made - metrics.energy.real) < 0.2
+    assert metrics.nearest.made == pytest.approx(metrics.nearest.real, rel=0.05)
 
 
 def test_a_model_that_makes_one_sound_of_four():
-    kick = crowd(80, 3)
-    kick = Crowd(kick.sounds[kick.labels == 0], kick.labels[:20])  # asked for all four
-    figures = compared(kick)
-    assert figures.drawn == 20
-    assert figures.accuracy is not None
-    assert figures.inception is not None
-    assert figures.frechet is not None
-    assert figures.accuracy.made.value == pytest.approx(1 / LABELS)
-    assert figures.accuracy.made.low < 1 / LABELS < figures.accuracy.made.high
-    assert figures.inception.made.value == pytest.approx(1)
-    # The levels 1 of the one crowd, 1, 2, 3, 4 of the other: means 1.5 apart, variances 0 and 1.25 (over n - 1).
-    assert figures.frechet.made.value == pytest.approx(1.5**2 + 1.25 * 20 / 19, rel=0.1)
-    assert figures.energy.made > figures.energy.real + 1
+    kick = sample_set(80, 3)
+    kick = SampleSet(kick.sounds[kick.labels == 0], kick.labels[:20])  # asked for all four
+    metrics = compared(kick)
+    assert metrics.drawn == 20
+    assert metrics.accuracy is not None
+    assert metrics.inception is not None
+    assert metrics.frechet is not None
+    assert metrics.accuracy.made.value == pytest.approx(1 / LABELS)
+    assert metrics.accuracy.made.low < 1 / LABELS < metrics.accuracy.made.high
+    assert metrics.inception.made.value == pytest.approx(1)
+    # The levels 1 of the one sample_set, 1, 2, 3, 4 of the other: means 1.5 apart, variances 0 and 1.25 (over n - 1).
+    assert metrics.frechet.made.value == pytest.approx(1.5**2 + 1.25 * 20 / 19, rel=0.1)
+    assert metrics.energy.made > metrics.energy.real + 1
 
 
 def test_copies_of_training_sounds_are_found():
-    figures = compared(TRAINING)
-    assert figures.nearest.made < 0.01 < 1 < figures.nearest.real
+    metrics = compared(TRAINING)
+    assert metrics.nearest.made < 0.01 < 1 < metrics.nearest.real
 
 
 def test_sounds_without_a_label_do_not_count():
-    made = crowd(40, 3)
-    half = Crowd(made.sounds, np.where(np.arange(40) < 20, made.labels, -1))
+    made = sample_set(40, 3)
+    half = SampleSet(made.sounds, np.where(np.arange(40) < 20, made.labels, -1))
     assert compared(half).accuracy == BesideInterval(Interval(1, 1, 1), Interval(1, 1, 1))
-    none = Crowd(made.sounds, np.full(40, -1, np.int32))
-    figures = compared(none)
-    assert figures.accuracy is None
-    assert figures.inception is not None
+    none = SampleSet(made.sounds, np.full(40, -1, np.int32))
+    metrics = compared(none)
+    assert metrics.accuracy is None
+    assert metrics.inception is not None
 
 
 def test_what_needs_a_judge_is_left_out_without_one():
-    figures = compared(crowd(40, 3), judge=None)
-    assert (figures.accuracy, figures.inception, figures.frechet) == (None, None, None)
-    assert figures.energy == compared(crowd(40, 3)).energy
+    metrics = compared(sample_set(40, 3), judge=None)
+    assert (metrics.accuracy, metrics.inception, metrics.frechet) == (None, None, None)
+    assert metrics.energy == compared(sample_set(40, 3)).energy
 
 
-def test_crowds_that_do_not_fit_are_named():
+def test_sample_sets_that_do_not_fit_are_named():
     with pytest.raises(UserError, match=r"made: sounds of shape \(1, 2048\) cannot be compared; give at least 2"):
-        compared(crowd(1, 3))
-    short = Crowd(TRAINING.sounds[:, 1:], TRAINING.labels)
+        compared(sample_set(1, 3))
+    short = SampleSet(TRAINING.sounds[:, 1:], TRAINING.labels)
     with pytest.raises(UserError, match=r"training: sounds of shape \(40, 2047\) cannot be compared"):
-        compared(crowd(40, 3), training=short)
+        compared(sample_set(40, 3), training=short)
 
 
 def test_the_table_and_its_json():
-    figures = CrowdFigures(
+    metrics = SampleSetMetrics(
         500, 203, 200, 1.024, Beside(2.125, 0.25), Beside(9.0, 8.0),
         accuracy=BesideInterval(Interval(0.75, 0.5, 0.8), Interval(0.9, 0.85, 0.95)),
     )  # fmt: skip
-    assert str(figures).splitlines() == [
+    assert str(metrics).splitlines() == [
         "500 made sounds beside 203 held-out ones, of 1.02 seconds",
         "                            made             real              real is of",
         "label accuracy              0.75 [0.5, 0.8]  0.9 [0.85, 0.95]  held-out sounds",
         "energy distance, dB         2.12             0.25              training sounds",
         "nearest training sound, dB  9                8                 held-out sounds",
     ]
-    told = json.loads(to_json(figures))
+    told = json.loads(to_json(metrics))
     assert told["accuracy"]["made"] == {"value": 0.75, "low": 0.5, "high": 0.8}
     assert told["energy"] == {"made": 2.125, "real": 0.25}
     assert told["frechet"] is None
@@ -175,12 +175,12 @@ def test_labels_are_as_frequent_as_among_the_held_out(tiny_shards: Path, n: int)
 def test_clips_alike_have_the_labels_that_are_left(tiny_shards: Path):
     shards = Shards.open(tiny_shards)
     learned, held_out = shards.split("train"), [*shards.split("valid"), *shards.split("test")]
-    found = alike(shards, held_out, learned, seed=0)
+    found = matching(shards, held_out, learned, seed=0)
     assert set(found) <= set(learned)
     assert len(set(found)) == len(held_out)
     np.testing.assert_array_equal(labels_of(shards, found), labels_of(shards, held_out))
-    assert found != alike(shards, held_out, learned, seed=1)
-    everything = alike(shards, [learned[0]] * len(learned), learned, seed=0)  # more of one label than there are
+    assert found != matching(shards, held_out, learned, seed=1)
+    everything = matching(shards, [learned[0]] * len(learned), learned, seed=0)  # more of one label than there are
     assert sorted(everything) == sorted(learned)
 
 
@@ -203,9 +203,9 @@ def test_clips_are_cut_or_padded(tiny_shards: Path):
 @pytest.fixture(scope="module")
 def judge(tiny_synth: Synth) -> Synth:
     """An untrained one."""
-    material = tiny_synth.family.material
-    model = ClassifierFamily.adapt(ClassifierConfig(channels=4, layers=2), material)
-    family = ClassifierFamily(model, material)
+    dataset = tiny_synth.family.dataset
+    model = ClassifierFamily.adapt(ClassifierConfig(channels=4, layers=2), dataset)
+    family = ClassifierFamily(model, dataset)
     return Synth(family, jax.jit(lambda: family.init(jax.random.key(0), {}))())
 
 
@@ -215,7 +215,7 @@ class Hiss(Family):
     name = "hiss"
 
     @classmethod
-    def adapt(cls, model: Any, material: Material) -> Any:
+    def adapt(cls, model: Any, dataset: DatasetInfo) -> Any:
         return model
 
     @property
@@ -230,28 +230,28 @@ class Hiss(Family):
 
 @pytest.fixture(scope="module")
 def hiss(tiny_synth: Synth) -> Synth:
-    return Synth(Hiss(None, tiny_synth.family.material), {})
+    return Synth(Hiss(None, tiny_synth.family.dataset), {})
 
 
 def test_a_model_of_one_length_is_judged_by_that(hiss: Synth, tiny_shards: Path):
-    figures = wavesynth.evaluate(hiss, tiny_shards, n=20, progress=False)
+    metrics = wavesynth.evaluate(hiss, tiny_shards, n=20, progress=False)
     shards = Shards.open(tiny_shards)
-    assert figures.made == 20
-    assert figures.held_out == min(20, len(shards.split("valid")) + len(shards.split("test")))
-    assert figures.seconds == 0.25
-    assert figures.energy.made > 5 * abs(figures.energy.real)  # noise is no instrument
+    assert metrics.made == 20
+    assert metrics.held_out == min(20, len(shards.split("valid")) + len(shards.split("test")))
+    assert metrics.seconds == 0.25
+    assert metrics.energy.made > 5 * abs(metrics.energy.real)  # noise is no instrument
     with pytest.raises(UserError, match=r"seconds is 0.3: this model's sounds last 0.25 seconds"):
         wavesynth.evaluate(hiss, tiny_shards, n=2, seconds=0.3, progress=False)
 
 
-def test_a_classifier_adds_its_figures(hiss: Synth, tiny_shards: Path, judge: Synth):
-    wishes: dict[str, Any] = dict(n=20, seed=3, progress=False)
-    figures = wavesynth.evaluate(hiss, tiny_shards, judge, **wishes)
-    assert figures.accuracy is not None
-    assert figures.inception is not None
-    assert figures == wavesynth.evaluate(hiss, tiny_shards, judge, **wishes)
-    plain = wavesynth.evaluate(hiss, tiny_shards, **wishes)
-    assert plain == dataclasses.replace(figures, accuracy=None, inception=None, frechet=None)
+def test_a_classifier_adds_its_metrics(hiss: Synth, tiny_shards: Path, judge: Synth):
+    options: dict[str, Any] = dict(n=20, seed=3, progress=False)
+    metrics = wavesynth.evaluate(hiss, tiny_shards, judge, **options)
+    assert metrics.accuracy is not None
+    assert metrics.inception is not None
+    assert metrics == wavesynth.evaluate(hiss, tiny_shards, judge, **options)
+    plain = wavesynth.evaluate(hiss, tiny_shards, **options)
+    assert plain == dataclasses.replace(metrics, accuracy=None, inception=None, frechet=None)
 
 
 def test_what_is_asked_of_a_model(tiny_synth: Synth, tiny_shards: Path, monkeypatch: pytest.MonkeyPatch):
@@ -264,10 +264,10 @@ def test_what_is_asked_of_a_model(tiny_synth: Synth, tiny_shards: Path, monkeypa
     monkeypatch.setattr(Synth, "sample", sample)
     shards = Shards.open(tiny_shards)
     held_out = [*shards.split("valid"), *shards.split("test")]
-    figures = wavesynth.evaluate(tiny_synth, tiny_shards, n=len(held_out), progress=False)
+    metrics = wavesynth.evaluate(tiny_synth, tiny_shards, n=len(held_out), progress=False)
     wanted = Counter((shards.clips[clip].label, shards.clips[clip].pitch) for clip in held_out)
     assert Counter(asked) == wanted
-    assert figures.seconds == pytest.approx(tiny_synth.family.material.clip_seconds, abs=1 / RATE)
+    assert metrics.seconds == pytest.approx(tiny_synth.family.dataset.clip_seconds, abs=1 / RATE)
 
 
 def test_mistakes_are_named_before_anything_is_made(
@@ -275,16 +275,16 @@ def test_mistakes_are_named_before_anything_is_made(
 ):
     monkeypatch.setattr(Synth, "sample", lambda *_, **__: pytest.fail("it was sampled"))
 
-    def of(synth: Synth, **material: Any) -> Synth:
+    def of(synth: Synth, **dataset: Any) -> Synth:
         """The same, as if it had been trained on other sounds."""
-        family = type(synth.family)(synth.family.model, dataclasses.replace(synth.family.material, **material))
+        family = type(synth.family)(synth.family.model, dataclasses.replace(synth.family.dataset, **dataset))
         return Synth(family, synth.params)
 
     def fails(message: str, shards: Path = tiny_shards, classifier: Any = None, synth: Any = tiny_synth, n: int = 9):
         with pytest.raises(UserError, match=message):
             wavesynth.evaluate(synth, shards, classifier, n=n, progress=False)
 
-    fails("n is 1: a crowd has at least 2 sounds", n=1)
+    fails("n is 1: a sample_set has at least 2 sounds", n=1)
     fails("shards is of 16,000 Hz, the model of 8,000 Hz: name shards of", synth=of(tiny_synth, sample_rate=8_000))
     fails(
         r"shards has other labels \(cello, .*\) than the model \(a, b\): name", synth=of(tiny_synth, labels=("a", "b"))

@@ -1,7 +1,7 @@
-"""How a crowd of made sounds compares with real ones: as a classifier hears them, by their spectra, and whether training
+"""How a sample_set of made sounds compares with real ones: as a classifier hears them, by their spectra, and whether training
 sounds were learned by heart.
 
-A figure alone says little, so each stands beside the same one of real sounds: of the held-out sounds themselves or, where
+A metric alone says little, so each stands beside the same one of real sounds: of the held-out sounds themselves or, where
 it is a distance from those, of as many training sounds. A perfect model has these.
 """
 
@@ -21,7 +21,7 @@ from wavesynth.errors import UserError
 from wavesynth.evaluation.bootstrap import Interval, bootstrap
 from wavesynth.evaluation.energy import energy_distance, spectra
 from wavesynth.evaluation.frechet import frechet_distance, inception_score
-from wavesynth.evaluation.neighbours import memorising
+from wavesynth.evaluation.neighbours import memorization
 
 ROWS = 64  # sounds whose spectra are made at once
 RESAMPLES = 300
@@ -42,7 +42,7 @@ class Judge:
 
 
 @dataclass(frozen=True, eq=False)
-class Crowd:
+class SampleSet:
     """Sounds of one length. sounds: float32 [N, T]. labels: int [N], of each sound, or those it was asked for; -1: none."""
 
     sounds: NDArray[np.float32]
@@ -54,7 +54,7 @@ class Crowd:
 
 @dataclass(frozen=True)
 class Beside:
-    """A figure of made sounds, and that of real ones."""
+    """A metric of made sounds, and that of real ones."""
 
     made: float
     real: float
@@ -62,14 +62,14 @@ class Beside:
 
 @dataclass(frozen=True)
 class BesideInterval:
-    """A figure of made sounds, and that of real ones, each with its interval."""
+    """A metric of made sounds, and that of real ones, each with its interval."""
 
     made: Interval
     real: Interval
 
 
 @dataclass(frozen=True)
-class CrowdFigures:
+class SampleSetMetrics:
     """What `compare` measures; `str` makes a table of it.
 
     Attributes:
@@ -112,19 +112,19 @@ class CrowdFigures:
 
 
 def compare(
-    made: Crowd,
-    held_out: Crowd,
-    training: Crowd,
+    made: SampleSet,
+    held_out: SampleSet,
+    training: SampleSet,
     library: Iterable[tuple[str, ArrayLike]],
     sample_rate: int,
     judge: Judge | None = None,
     *,
     seed: int = 0,
-) -> CrowdFigures:
-    """The figures of made sounds beside those of real ones.
+) -> SampleSetMetrics:
+    """The metrics of made sounds beside those of real ones.
 
     Inception score and Fréchet distance depend on the number of sounds: they are measured on as many of each kind as the
-    smallest crowd has. The intervals are those of `wavesynth.evaluation.bootstrap`; that of a Fréchet distance lies too
+    smallest sample_set has. The intervals are those of `wavesynth.evaluation.bootstrap`; that of a Fréchet distance lies too
     high, for both alike.
 
     Args:
@@ -137,46 +137,51 @@ def compare(
         seed: of the intervals.
 
     Raises:
-        UserError: crowds of fewer than 2 sounds or of differing lengths; as `memorising`.
+        UserError: sample_sets of fewer than 2 sounds or of differing lengths; as `memorization`.
     """
-    crowds = {"made": made, "held_out": held_out, "training": training}
-    for name, crowd in crowds.items():
-        if len(crowd) < 2 or crowd.sounds.shape[1] != made.sounds.shape[1]:
+    sample_sets = {"made": made, "held_out": held_out, "training": training}
+    for name, sample_set in sample_sets.items():
+        if len(sample_set) < 2 or sample_set.sounds.shape[1] != made.sounds.shape[1]:
             raise UserError(
-                f"{name}: sounds of shape {crowd.sounds.shape} cannot be compared; give at least 2, as long as all others"
+                f"{name}: sounds of shape {sample_set.sounds.shape} cannot be compared; give at least 2, as long as all others"
             )
-    drawn = min(map(len, crowds.values()))
-    points = [_points(crowd.sounds, sample_rate) for crowd in (made, held_out, training)]
-    loud = ((name, _as_loud(np.asarray(sound, np.float32))) for name, sound in library)
-    distances = memorising(_as_loud(made.sounds), _as_loud(held_out.sounds), loud, sample_rate)
-    figures = CrowdFigures(
+    drawn = min(map(len, sample_sets.values()))
+    points = [_points(sample_set.sounds, sample_rate) for sample_set in (made, held_out, training)]
+    loud = ((name, _match_peak(np.asarray(sound, np.float32))) for name, sound in library)
+    distances = memorization(_match_peak(made.sounds), _match_peak(held_out.sounds), loud, sample_rate)
+    metrics = SampleSetMetrics(
         made=len(made), held_out=len(held_out), drawn=drawn, seconds=made.sounds.shape[1] / sample_rate,
         energy=Beside(_energy(points[0], points[1]), _energy(points[2], points[1])),
         nearest=Beside(distances.generated, distances.held_out),
     )  # fmt: skip
     if judge is None:
-        return figures
+        return metrics
 
     def interval(statistic: Callable, *samples: ArrayLike) -> Interval:
         return bootstrap(statistic, *samples, resamples=RESAMPLES, seed=seed)
 
-    chances = [np.asarray(judge.probabilities(crowd.sounds)) for crowd in (made, held_out)]
-    some = {name: np.argsort(crowd.labels, kind="stable")[evenly(len(crowd), drawn)] for name, crowd in crowds.items()}
+    chances = [np.asarray(judge.probabilities(sample_set.sounds)) for sample_set in (made, held_out)]
+    some = {
+        name: np.argsort(sample_set.labels, kind="stable")[evenly(len(sample_set), drawn)]
+        for name, sample_set in sample_sets.items()
+    }
     scores = [
         interval(inception_score, chances[0][some["made"]]),
         interval(inception_score, chances[1][some["held_out"]]),
     ]
-    ours, theirs, known = (np.asarray(judge.features(crowd.sounds[some[name]])) for name, crowd in crowds.items())
+    ours, theirs, known = (
+        np.asarray(judge.features(sample_set.sounds[some[name]])) for name, sample_set in sample_sets.items()
+    )
     hits = [
-        (rows.argmax(axis=1) == crowd.labels)[crowd.labels >= 0]
-        for rows, crowd in zip(chances, (made, held_out), strict=True)
+        (rows.argmax(axis=1) == sample_set.labels)[sample_set.labels >= 0]
+        for rows, sample_set in zip(chances, (made, held_out), strict=True)
     ]
     return replace(
-        figures,
+        metrics,
         accuracy=BesideInterval(*(interval(np.mean, hit) for hit in hits)) if all(map(len, hits)) else None,
         inception=BesideInterval(*scores),
         frechet=BesideInterval(
-            *(interval(_frechet_of_pairs, np.stack([crowd, theirs], axis=1)) for crowd in (ours, known))
+            *(interval(_frechet_of_pairs, np.stack([sample_set, theirs], axis=1)) for sample_set in (ours, known))
         ),
     )
 
@@ -201,7 +206,7 @@ def spread(shards: Shards, clips: Sequence[int], n: int) -> list[int]:
     return [order[index] for index in evenly(len(order), n)]
 
 
-def alike(shards: Shards, wanted: Sequence[int], among: Sequence[int], seed: int) -> list[int]:
+def matching(shards: Shards, wanted: Sequence[int], among: Sequence[int], seed: int) -> list[int]:
     """For each wanted clip another one of its label, drawn from `among`, none twice; where none is left, of any label.
 
     `among` has at least as many clips as are wanted.
@@ -217,13 +222,13 @@ def alike(shards: Shards, wanted: Sequence[int], among: Sequence[int], seed: int
     return [next(others) if clip is None else clip for clip in found]
 
 
-def gather(shards: Shards, clips: Sequence[int], length: int) -> Crowd:
+def gather(shards: Shards, clips: Sequence[int], length: int) -> SampleSet:
     """These clips from their beginnings, cut or padded with silence to `length` samples."""
     sounds = np.zeros((len(clips), length), np.float32)
     for row, clip in enumerate(clips):
         heard = to_float(shards.samples(clip)[:length])
         sounds[row, : len(heard)] = heard
-    return Crowd(sounds, labels_of(shards, clips))
+    return SampleSet(sounds, labels_of(shards, clips))
 
 
 def labels_of(shards: Shards, clips: Sequence[int]) -> NDArray[np.int32]:
@@ -242,15 +247,15 @@ def _energy(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 
 def _frechet_of_pairs(pairs: NDArray[np.float32]) -> float:
-    """[n, 2, D]: drawing whole pairs anew keeps the labels of both crowds alike."""
+    """[n, 2, D]: drawing whole pairs anew keeps the labels of both sample_sets alike."""
     return frechet_distance(pairs[:, 0], pairs[:, 1])
 
 
-def _as_loud(sounds: NDArray[np.float32]) -> NDArray[np.float32]:
+def _match_peak(sounds: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each sound [..., T] with a peak of 1; silence stays silent."""
     peaks = np.abs(sounds).max(axis=-1, keepdims=True)
     return (sounds / np.where(peaks > 0, peaks, 1)).astype(np.float32)
 
 
-def _cell(figure: float | Interval) -> str:
-    return str(figure) if isinstance(figure, Interval) else f"{figure:.3g}"
+def _cell(metric: float | Interval) -> str:
+    return str(metric) if isinstance(metric, Interval) else f"{metric:.3g}"

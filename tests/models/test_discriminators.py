@@ -1,4 +1,4 @@
-"""Critics: what they see, what they judge by, and what cannot be one."""
+"""Discriminators: what they see, what they judge by, and what cannot be one."""
 
 import math
 from dataclasses import replace
@@ -11,13 +11,13 @@ import pytest
 
 from wavesynth.audio.spectral import num_frames
 from wavesynth.errors import UserError
-from wavesynth.models.critics import Critics, CriticsConfig, phase_shuffle, views
+from wavesynth.models.discriminators import Discriminators, DiscriminatorsConfig, phase_shuffle, views
 from wavesynth.models.functional import initialize, pure
 
 EPS = float(jnp.finfo(jnp.float32).eps)
 LENGTH = 1_024
-TINY = CriticsConfig(
-    critic_channels=4, periods=(2, 3), period_channels=4, spectral_windows=(64,), spectral_channels=8
+TINY = DiscriminatorsConfig(
+    discriminator_channels=4, periods=(2, 3), period_channels=4, spectral_windows=(64,), spectral_channels=8
 )  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def test_views_are_the_sound_its_periods_and_its_spectra():
                 np.testing.assert_array_equal(view[example * period + phase, :, 0], padded[example, phase::period])
     assert spectrum.shape == (2, num_frames(LENGTH, 16), 33)
     silence, tone = views(
-        replace(TINY, critic_channels=0, periods=()), jnp.stack([jnp.zeros(LENGTH), jnp.ones(LENGTH)])
+        replace(TINY, discriminator_channels=0, periods=()), jnp.stack([jnp.zeros(LENGTH), jnp.ones(LENGTH)])
     )[0]
     assert float(silence.max()) == pytest.approx(math.log(1e-3) / 2 + 2)
     assert float(tone.max()) < 2.5
@@ -52,8 +52,8 @@ def test_phase_shuffle_moves_each_example_and_mirrors_its_edges():
     assert not np.array_equal(moved, phase_shuffle(jnp.asarray(x), 2, jax.random.key(1)))
 
 
-def test_critics_judge_each_example_alone_and_know_its_condition():
-    make = partial(Critics, TINY, LENGTH, 3)
+def test_discriminators_judge_each_example_alone_and_know_its_condition():
+    make = partial(Discriminators, TINY, LENGTH, 3)
     params, bind, key = (
         initialize(lambda rngs: make(rngs=rngs), jax.random.key(0)),
         pure(lambda rngs: make(rngs=rngs)),
@@ -75,22 +75,22 @@ def test_critics_judge_each_example_alone_and_know_its_condition():
 
 
 def test_activations_are_those_that_figures_are_made_of():
-    make = partial(Critics, TINY, LENGTH, 0)
-    critics = pure(lambda rngs: make(rngs=rngs))(initialize(lambda rngs: make(rngs=rngs), jax.random.key(0)))
+    make = partial(Discriminators, TINY, LENGTH, 0)
+    discriminators = pure(lambda rngs: make(rngs=rngs))(initialize(lambda rngs: make(rngs=rngs), jax.random.key(0)))
     sounds = jnp.asarray(0.1 * np.random.default_rng(0).standard_normal((2, LENGTH), np.float32))
     seen = views(TINY, sounds)
-    figures, heard = critics.listen(seen, jnp.zeros((2, 0)), jax.random.key(1))
-    np.testing.assert_array_equal(figures, critics(seen, jnp.zeros((2, 0)), jax.random.key(1)))
+    metrics, heard = discriminators.discriminate(seen, jnp.zeros((2, 0)), jax.random.key(1))
+    np.testing.assert_array_equal(metrics, discriminators(seen, jnp.zeros((2, 0)), jax.random.key(1)))
     assert [len(layers) for layers in heard] == [3, 3, 3, 4]
-    spectral = heard[-1][-1]  # the last critic counts all places alike
-    by_hand = (spectral.mean(axis=1) * critics.members[-1].last[...]).sum(axis=-1)
-    np.testing.assert_allclose(figures[:, -1], by_hand, rtol=64 * EPS, atol=64 * EPS)
+    spectral = heard[-1][-1]  # the last discriminator counts all places alike
+    by_hand = (spectral.mean(axis=1) * discriminators.members[-1].last[...]).sum(axis=-1)
+    np.testing.assert_allclose(metrics[:, -1], by_hand, rtol=64 * EPS, atol=64 * EPS)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(critic_channels=0, periods=(), spectral_windows=()), "give it one critic"),
+        (dict(discriminator_channels=0, periods=(), spectral_windows=()), "give it one discriminator"),
         (dict(spectral_windows=(30,)), r"spectral_windows is \(30,\): each must be a multiple of 4, at least 16"),
         (dict(widest=0), "widest is 0: it must be at least 1"),
     ],
