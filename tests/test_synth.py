@@ -105,7 +105,7 @@ def test_a_prime_is_gone_on_from(tiny_synth: Synth, tone: np.ndarray):
 def test_a_prime_of_any_file(tiny_synth: Synth, tmp_path: Path, rate: int, channels: int, tone: np.ndarray):
     wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate // 4) / rate)
     soundfile.write(tmp_path / "prime.wav", np.stack([wave] * channels, axis=1), rate, subtype="FLOAT")
-    taken = samples_of(tmp_path / "prime.wav", "prime", RATE)
+    taken = samples_of(tmp_path / "prime.wav", "prime", RATE)[0]
     assert len(taken) == pytest.approx(4_000, abs=1)
     np.testing.assert_allclose(taken[500:3_500], tone[500:3_500], atol=1e-3)  # resampled, not replayed at another speed
     requested = tiny_synth.sample(seconds=0.005, prime=str(tmp_path / "prime.wav"))
@@ -346,7 +346,7 @@ def test_what_is_encoded_is_likelier_than_any_label(tiny_synth: Synth, sounds: P
     assert found.pitch == 60
     family, params = tiny_synth.family, tiny_synth.params
     assert found.latent.shape == params["label_table"][0].shape
-    samples = samples_of(file, "sound", RATE)
+    samples = samples_of(file, "sound", RATE)[0]
 
     def bits(latent: np.ndarray) -> float:
         table = np.tile(latent, (len(params["label_table"]), 1))

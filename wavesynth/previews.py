@@ -40,7 +40,7 @@ def _reconstructed(
     sounds: dict[str, np.ndarray] = {}
     for clip in chosen:
         record = held_out.shards.clips[clip]
-        samples = to_float(held_out.shards.samples(clip)[: round(training.preview_seconds * synth.sample_rate)])
+        samples = to_float(held_out.shards.samples(clip)[0, : round(training.preview_seconds * synth.sample_rate)])
         request = Request(seed=training.seed, pitch=record.pitch)
         latent = synth.family.encode(synth.params, samples, request, False)
         blocks = synth.family.stream(synth.params, dataclasses.replace(request, latent=latent[None]))

@@ -119,7 +119,7 @@ class Sampler:
             n=n, seed=seed, label=number, pitch=self._pitch(pitch),
             latent=self._latents(each, number, n, seed, seconds, fill),
             shared_noise=timbre is not None and not isinstance(timbre, Timbre), endless=seconds == math.inf,
-            prime=None if prime is None else samples_of(prime, "prime", self.sample_rate),
+            prime=None if prime is None else samples_of(prime, "prime", self.sample_rate)[0],
             strategy=Strategy(temperature, top_k, top_p), truncation=truncation, implementation=implementation,
             dtype=dtype,
         )  # fmt: skip
@@ -200,7 +200,7 @@ class Sampler:
         the past is always seen as the model was trained to see it.
         """
         request = Request(label=self.family.dataset.label_index(label), pitch=self._pitch(pitch))
-        heard = samples_of(samples, "samples", self.sample_rate)
+        heard = samples_of(samples, "samples", self.sample_rate)[0]
         return self.family.log_prob(self.params, heard, request, quantization)
 
     def bits_per_sample(self, samples: Sound, **how: Any) -> float:

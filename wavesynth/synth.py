@@ -13,9 +13,10 @@ import numpy as np
 from wavesynth.audio import pitch as pitches
 from wavesynth.audio.names import display
 from wavesynth.audio.pcm import to_float
-from wavesynth.audio.sounds import Sound, samples_of
+from wavesynth.audio.sounds import Sound, block_of, samples_of
 from wavesynth.config import check_seed
-from wavesynth.data.corpus import pitch_of, scan
+from wavesynth.data.corpus import scan
+from wavesynth.data.pitches import pitch_of
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.evaluation import descriptors
@@ -80,7 +81,7 @@ class Synth(Sampler):
                 self.encode(one, sample_rate, pitch=pitch, label=label, seed=seed, progress=progress) for one in sound
             ]
         check_seed(seed)
-        samples = samples_of(sound, "sound", self.sample_rate, sample_rate)
+        samples = samples_of(sound, "sound", self.sample_rate, sample_rate)[0]
         onset = float(descriptors.onset_time(samples, self.sample_rate))
         if not math.isfinite(onset):
             name = f" ({display(str(sound))})" if isinstance(sound, str | PathLike) else ""
@@ -118,7 +119,7 @@ class Synth(Sampler):
         check_seed(seed)
         if isinstance(blocks, str | PathLike) or getattr(blocks, "ndim", 2) == 1:
             raise UserError("blocks is one sound: give its parts as they come, or encode and decode it whole")
-        heard = (samples_of(block, "blocks", self.sample_rate) for block in blocks if len(block))
+        heard = (block_of(block, "blocks")[0] for block in blocks if len(block))
         return self.family.resynthesize(self.params, heard, Request(seed=seed, pitch=self._pitch(pitch)))
 
     def morph(
@@ -225,13 +226,13 @@ class Synth(Sampler):
         decibels."""
         if not isinstance(sound, Timbre):
             sound = self._named(sound) or sound
-        samples = self.decode(sound) if isinstance(sound, Timbre) else samples_of(sound, "sound", self.sample_rate)
+        samples = self.decode(sound) if isinstance(sound, Timbre) else samples_of(sound, "sound", self.sample_rate)[0]
         source = Shards.open(shards)
         if source.sample_rate != self.sample_rate:
             raise UserError(
                 f"shards is of {source.sample_rate:,} Hz, the model of {self.sample_rate:,} Hz: name its own"
             )
-        library = ((source.clips[clip].file, to_float(source.samples(clip))) for clip in source.split("train"))
+        library = ((source.clips[clip].file, to_float(source.samples(clip)[0])) for clip in source.split("train"))
         found = nearest(samples[None], library, self.sample_rate, k)
         return [(name, float(distance)) for name, distance in zip(found.names[0], found.distances[0], strict=True)]
 

@@ -124,7 +124,7 @@ class Batches:
             "start": np.zeros(rows, np.int32),
         }
         for row, (clip, start) in enumerate(windows):
-            record, pcm = self.shards.clips[clip], self.shards.samples(clip)
+            record, pcm = self.shards.clips[clip], self.shards.samples(clip)[0]
             first, last = max(start - self.context, 0), min(start + self.crop, record.length)
             offset = first - (start - self.context)
             batch["samples"][row, offset : offset + last - first] = to_float(pcm[first:last])

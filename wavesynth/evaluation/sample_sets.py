@@ -226,7 +226,7 @@ def gather(shards: Shards, clips: Sequence[int], length: int) -> SampleSet:
     """These clips from their beginnings, cut or padded with silence to `length` samples."""
     sounds = np.zeros((len(clips), length), np.float32)
     for row, clip in enumerate(clips):
-        heard = to_float(shards.samples(clip)[:length])
+        heard = to_float(shards.samples(clip)[0, :length])
         sounds[row, : len(heard)] = heard
     return SampleSet(sounds, labels_of(shards, clips))
 

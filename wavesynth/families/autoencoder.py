@@ -99,7 +99,7 @@ class AutoencoderFamily(CodingFamily):
 
         @cache
         def learned(clip: int, start: int) -> np.ndarray:
-            sound = to_float(shards.samples(clip)[start : start + crop])
+            sound = to_float(shards.samples(clip)[0, start : start + crop])
             return np.asarray(heard(np.pad(sound, (0, crop - len(sound)))))
 
         metrics, weights = [], []

@@ -109,7 +109,7 @@ class CodingFamily(Family):
         sounds = np.zeros((len(chosen), length), np.float32)
         real = np.zeros((len(chosen), self._memory_frames), bool)
         for row, index in enumerate(chosen):
-            pcm = learned.shards.samples(clips[index])
+            pcm = learned.shards.samples(clips[index])[0]
             start = 0 if self.one_shots else max(0, (len(pcm) - length) // 2)
             heard = to_float(pcm[start : start + length])
             sounds[row, : len(heard)] = heard
