@@ -1,4 +1,4 @@
-"""Reads sound files of any format, rate and channel count. What is done to them is described in `wavesynth.audio.conversion`."""
+"""Reads sound files of any format, rate and channel count, by the rules of `wavesynth.audio.conversion`."""
 
 import os
 import warnings

@@ -1,9 +1,9 @@
 """Shards in the making: a folder that a killed run leaves and the next run continues.
 
 The folder is `SHARDS.partial`, beside the shards; or `SHARDS/.partial` where they cannot be replaced as a whole: on a mount
-point, or in a folder that may not be written. Beside the data files it holds a journal with a line for each finished file, written
-after the file's samples. A later run keeps the lines that fit the settings, the sounds as they are now and the data files, cuts
-off the rest, and goes on.
+point, or in a folder that may not be written. Beside the data files it holds a journal with a line for each finished file,
+written after the file's samples. A later run keeps the lines that fit the settings, the sounds as they are now and the data
+files, cuts off the rest, and goes on.
 
 Finished shards get their name in one step, or where that is impossible file by file, the manifest last: what has a manifest is
 whole.

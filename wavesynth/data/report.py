@@ -81,6 +81,7 @@ class Report:
         remarks: on the whole folder, such as how a split was filled.
         status: "made", "continued" (from an interrupted run) or "up to date" (nothing was done); not part of the JSON.
 
+    >>> from pathlib import Path
     >>> report = Report.from_json(Path("shards/report.json").read_text())
     >>> report.taken > 0
     True
@@ -125,16 +126,13 @@ class Report:
             span = [math.nan if pitches[name] is None else float(pitches[name]) for name in ("lowest", "highest")]
             examples = tuple((str(file), float(pitch), str(source)) for file, pitch, source in pitches["examples"])
             counts = {source: int(pitches["counts"][source]) for source in pitches["counts"] if source in _SOURCES}
-            return cls(
-                **{name: int(record[name]) for name in ("taken", "sample_rate", "channels")},
-                **{name: _pairs(record[name]) for name in ("refused", "warned", "duplicates")},
-                **{name: _counted(record[name]) for name in ("ignored", "labels", "splits")},
-                **{name: float(record[name]) for name in ("seconds", "silence")},
-                **{name: {int(k): v for k, v in _counted(record[name]).items()} for name in ("rates", "widths")},
-                pitches=PitchReport(counts, span[0], span[1], examples),
-                remarks=tuple(map(str, record["remarks"])),
-                status=status,
-            )
+            values: dict[str, Any] = {name: int(record[name]) for name in ("taken", "sample_rate", "channels")}
+            values |= {name: float(record[name]) for name in ("seconds", "silence")}
+            values |= {name: _pairs(record[name]) for name in ("refused", "warned", "duplicates")}
+            values |= {name: _counted(record[name]) for name in ("ignored", "labels", "splits")}
+            values |= {name: {int(k): v for k, v in _counted(record[name]).items()} for name in ("rates", "widths")}
+            values |= {"pitches": PitchReport(counts, span[0], span[1], examples)}
+            return cls(**values, remarks=tuple(map(str, record["remarks"])), status=status)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"not a report ({str(error)[:80]})") from None
 

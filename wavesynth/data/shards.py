@@ -176,8 +176,8 @@ class Shards:
         return Shards, (self.path, self.manifest)
 
     def __repr__(self) -> str:
-        name = display(self.path)
-        return f"Shards({name!r}: {len(self)} clips, {self.seconds:.1f} s at {self.sample_rate} Hz, {self.channels} ch)"
+        what = f"{len(self)} clips, {self.seconds:.1f} s at {self.sample_rate} Hz, {self.channels} ch"
+        return f"Shards('{display(self.path)}': {what})"
 
 
 def _broken(path: Path, file: str, reason: str) -> UserError:
