@@ -15,7 +15,9 @@ from wavesynth.synth import Synth, numbered
 
 SOUNDS = 4  # generated for a preview
 RECONSTRUCTED = 2  # held-out sounds beside which their reconstructions stand
-LEAD_SECONDS = 0.5  # encoded before an excerpt that begins in the middle of a piece, so that it does not begin with a click
+LEAD_SECONDS = (
+    0.5  # encoded before an excerpt that begins in the middle of a piece, so that it does not begin with a click
+)
 STRIP_ROWS = 8  # of the picture of all previews
 
 
