@@ -121,12 +121,11 @@ class Batches:
     def _start(self, length: int, where: float) -> int:
         """Where a window begins in a clip of `length` samples; `where` in [0, 1) is random."""
         length = -(-length // self.align) * self.align  # the last frame counts like the others
+        silence = min(self.silence, self.crop - self.align) // self.align * self.align
         last = max(length - self.crop, 0)
-        last = min(
-            last + -last % self.align + self.silence, max(length - self.align, last)
-        )  # it shows some of the clip
-        start = int(np.clip(int(where * (length + self.crop)) - self.crop, -self.silence, last))
-        return max(start - start % self.align, -self.silence - -self.silence % self.align)
+        last = min(last + -last % self.align + silence, length - self.align)  # so that it shows some of the clip
+        start = int(np.clip(int(where * (length + self.crop)) - self.crop, -silence, last))
+        return start - start % self.align
 
     def held_out(self) -> Iterator[Batch]:
         """Windows side by side over all clips (with `whole`, the first of each), the same at every call.
