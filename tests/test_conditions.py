@@ -157,5 +157,5 @@ def test_errors_of_curves(values: Any, rate: Any, message: str):
 
 
 def test_errors_name_the_argument():
-    with pytest.raises(UserError, match="^loudness: values is 'loud'"):
+    with pytest.raises(UserError, match=r"^loudness: values is 'loud'"):
         Curve.of("loud", "loudness")  # type: ignore[arg-type]

@@ -204,7 +204,7 @@ def test_silence_is_refused_and_a_short_sound_padded(synth: Synth):
     for nothing in (np.zeros(1_000), np.append(np.full(100, 1e-3), np.zeros(160_000))):
         with pytest.raises(UserError, match="sound is silent, so it has no timbre"):
             synth.encode(nothing)
-    with pytest.raises(UserError, match="^sound"):
+    with pytest.raises(UserError, match=r"^sound"):
         synth.encode(np.ones(1), 48_000)
     with pytest.warns(UserWarning, match="sound has 100 samples, and one frame of a timbre takes 160: it is padded"):
         assert len(synth.encode(tone(0.1)[1:101], pitch=60).latent) == 1
@@ -401,7 +401,7 @@ def test_two_channels_everywhere():
     np.testing.assert_array_equal(evened[..., 1, :], -0.5 * evened[..., 0, :])
     assert stereo.encode(tone(0.2), pitch=60).latent.shape == (20, 2)
     timbres = [mono.timbre("soft") * gain for gain in (0.5, 1.0, 2.0)]
-    assert [found.name for found in wavesynth.directions(stereo, timbres, 1)][0] == "principal 1"
+    assert wavesynth.directions(stereo, timbres, 1)[0].name == "principal 1"
 
 
 # Live.

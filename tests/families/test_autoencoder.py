@@ -276,7 +276,7 @@ def test_num_parameters_leaves_out_the_memory(synth: Synth):
 def test_errors_of_sampling(synth: Synth):
     with pytest.raises(UserError, match="'autoencoder' cannot continue a prime: it decodes timbres"):
         next(generate(synth, prime=np.zeros((1, 10), np.float32)))
-    with pytest.raises(UserError, match="'autoencoder' cannot sample with temperature 0.5: it draws no samples"):
+    with pytest.raises(UserError, match=r"'autoencoder' cannot sample with temperature 0.5: it draws no samples"):
         synth.sample(temperature=0.5)
     dataset = dataclasses.replace(synth.family.dataset, pitched=False)
     unpitched = Synth(bind("autoencoder", AutoencoderFamily.adapt(MODEL, dataset), dataset), synth.params)
