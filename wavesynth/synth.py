@@ -19,7 +19,8 @@ from wavesynth.data.corpus import pitch_of, scan
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.evaluation import descriptors
-from wavesynth.evaluation.neighbours import nearest
+from wavesynth.evaluation.analysis import Analysis
+from wavesynth.evaluation.neighbours import nearest_sounds
 from wavesynth.families import Request
 from wavesynth.sampler import Sampler
 from wavesynth.timbre import morph as ways
@@ -132,8 +133,16 @@ class Synth(Sampler):
         would take four times as long). match_loudness: bring what lies between to levels that go straight from one end's to the
         other's. Ends of two pitches pass through those between, unless `pitch` is given.
         """
-        if steps < 2:
-            raise UserError(f"steps is {steps}: a morph has at least its two ends")
+        return self.morph_analysis(
+            a, b, steps, seconds, even=even, match_loudness=match_loudness, **options
+        ).sounds  # fmt: skip
+
+    def morph_analysis(
+        self, a: Timbre | Sound, b: Timbre | Sound, steps: int = 9, seconds: float | None = None, *,
+        even: bool | None = None, match_loudness: bool = True, **options: Any,
+    ) -> Analysis:  # fmt: skip
+        """As `morph`, with the measurements that were made of the sounds: what `exports.write_morph` takes."""
+        ways.check_steps(steps)
         first, last = self._points((a, b))
         seconds = self._or_usual(seconds, (first, last))
 
@@ -172,8 +181,7 @@ class Synth(Sampler):
         """
         if not 2 <= len(corners) <= 4:
             raise UserError(f"corners has {len(corners)} members: a grid lies between 2 to 4")
-        if size < 2:
-            raise UserError(f"size is {size}: a grid has at least its corners, 2")
+        ways.check_grid_size(size)
         a, b, *others = self._points(corners)
         c, d = (others * 2)[:2] if others else (a, b)
         shares = np.linspace(0, 1, size)
@@ -232,7 +240,7 @@ class Synth(Sampler):
                 f"shards is of {source.sample_rate:,} Hz, the model of {self.sample_rate:,} Hz: name its own"
             )
         library = ((source.clips[clip].file, to_float(source.samples(clip))) for clip in source.split("train"))
-        found = nearest(samples[None], library, self.sample_rate, k)
+        found = nearest_sounds(samples[None], library, self.sample_rate, k)
         return [(name, float(distance)) for name, distance in zip(found.names[0], found.distances[0], strict=True)]
 
     def between(self, a: Timbre | Sound, b: Timbre | Sound, t: float, *, extrapolate: bool = False) -> Timbre:
