@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from wavesynth.errors import UserError
 
-NOISE_FLOOR = 2.0**-15  # one 16-bit step: white noise this loud is assumed in every signal, so that silence can be inverted
+NOISE_FLOOR = (
+    2.0**-15
+)  # one 16-bit step: white noise this loud is assumed in every signal, so that silence can be inverted
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,9 @@ def fit(windows: np.ndarray, order: int) -> LinearPrediction:
     [-1.0, 1.99]
     """
     if np.shape(windows)[-1] <= order:
-        raise UserError(f"windows: {np.shape(windows)[-1]} samples are too few to predict from {order}; give longer ones")
+        raise UserError(
+            f"windows: {np.shape(windows)[-1]} samples are too few to predict from {order}; give longer ones"
+        )
     return fit_lagged(np.lib.stride_tricks.sliding_window_view(window, order + 1) for window in windows)
 
 

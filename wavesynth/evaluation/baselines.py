@@ -7,7 +7,7 @@ import numpy as np
 
 from wavesynth.audio import mulaw
 from wavesynth.audio.prediction import fit
-from wavesynth.data.batches import Batches
+from wavesynth.data.batches import Batches, mono
 from wavesynth.models.likelihoods import LogisticMixture, Quantization, pcm_steps
 
 ORDER = 32
@@ -32,11 +32,10 @@ def baselines(training: Batches, held_out: Batches, quantization: Quantization) 
     Returns:
         Bits per sample by name.
     """
-    examples = _rows(np.concatenate([training.batch(step)["samples"] for step in range(TRAINING_BATCHES)]))
+    examples = np.concatenate([mono(training.batch(step)["samples"]) for step in range(TRAINING_BATCHES)])
     scored = list(held_out.held_out())
-    windows = _rows(np.concatenate([batch["samples"] for batch in scored]))
+    windows = np.concatenate([mono(batch["samples"]) for batch in scored])
     real = np.concatenate([batch["real"] for batch in scored])
-    real = np.repeat(real, len(windows) // len(real), axis=0)  # for each channel
     levels = mulaw.CODES if quantization == "mulaw" else 65_536
 
     counts = np.bincount(_bins(examples, quantization).ravel(), minlength=levels) + 1.0
@@ -46,11 +45,6 @@ def baselines(training: Batches, held_out: Batches, quantization: Quantization) 
         "unigram": float(unigram[real].mean()),
         "linear prediction": float(_linear_prediction(examples, windows, real.shape[1], quantization)[real].mean()),
     }
-
-
-def _rows(samples: np.ndarray) -> np.ndarray:
-    """Windows [N, ..., T] as [rows, T]: a channel is a signal of its own."""
-    return samples.reshape(-1, samples.shape[-1])
 
 
 def _bins(samples: np.ndarray, quantization: Quantization) -> np.ndarray:
@@ -69,11 +63,17 @@ def _linear_prediction(examples: np.ndarray, windows: np.ndarray, crop: int, qua
     summed = np.cumsum(errors, axis=1)
     recent = (summed[:, RECENT:-1] - summed[:, : -RECENT - 1]) / RECENT  # mean error before the sample to predict
     recent = np.concatenate([errors[:, :RECENT].mean(axis=1, keepdims=True), recent], axis=1)[:, -crop:]
-    adaptive = np.maximum(recent / (2 * math.log(2)), 0.3 / 32_768)  # a logistic has a mean absolute error of 2 ln 2 scales
+    adaptive = np.maximum(
+        recent / (2 * math.log(2)), 0.3 / 32_768
+    )  # a logistic has a mean absolute error of 2 ln 2 scales
     zeros, location = np.zeros_like(adaptive), predicted[:, -crop:]
-    usual = np.full_like(adaptive, math.log(max(predictor.scale, 1e-3)))  # for onsets, which recent errors do not predict
+    usual = np.full_like(
+        adaptive, math.log(max(predictor.scale, 1e-3))
+    )  # for onsets, which recent errors do not predict
     outputs = np.stack(
         [zeros, np.full_like(zeros, math.log(USUAL_WEIGHT)), location, location, np.log(adaptive), usual], axis=-1
     )
-    log_prob = LogisticMixture(2, quantization).log_prob(jnp.asarray(outputs, jnp.float32), jnp.asarray(windows[:, -crop:]))
+    log_prob = LogisticMixture(2, quantization).log_prob(
+        jnp.asarray(outputs, jnp.float32), jnp.asarray(windows[:, -crop:])
+    )
     return -np.asarray(log_prob) / math.log(2)

@@ -38,7 +38,9 @@ def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
     """
     first, second = _features("a", a), _features("b", b)
     if first.shape[1] != second.shape[1]:
-        raise UserError(f"b: {second.shape[1]} features per row, but a has {first.shape[1]}; use one classifier for both")
+        raise UserError(
+            f"b: {second.shape[1]} features per row, but a has {first.shape[1]}; use one classifier for both"
+        )
     mean_a, root_a = _gaussian(first)
     mean_b, root_b = _gaussian(second)
     overlap = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()

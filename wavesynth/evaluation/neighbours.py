@@ -5,14 +5,24 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wavesynth.audio.pcm import to_float
+from wavesynth.audio.sounds import samples_of
 from wavesynth.audio.spectral import DEFAULT_MEL, log_mel, num_frames
+from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
+from wavesynth.timbre.points import Point
+from wavesynth.timbre.timbre import Timbre
+
+if TYPE_CHECKING:
+    from wavesynth.synth import Synth
 
 BLOCK_SAMPLES = 2**20  # of the library, held at once: 4 MB; their spectra are computed one by one
 SAME = 0.01  # decibels; rounding errors alone give about 0.001
@@ -99,8 +109,48 @@ def nearest_sounds(
         numbers = np.take_along_axis(numbers, order, axis=1)
         names += block_names
     if len(names) < k:
-        raise UserError(f"library: {len(names)} sounds are fewer than k = {k} neighbours; give more sounds or a smaller k")
+        raise UserError(
+            f"library: {len(names)} sounds are fewer than k = {k} neighbours; give more sounds or a smaller k"
+        )
     return Neighbours(tuple(tuple(names[number] for number in row) for row in numbers), distances)
+
+
+def nearest(
+    synth: Synth, sound: Point, shards: str | PathLike[str], k: int = 5, *, sample_rate: float | None = None
+) -> list[tuple[str, float]]:
+    """The training sounds that a sound, or the sound of a timbre or label, resembles most.
+
+    Args:
+        synth: whose rate and timbres are used.
+        sound: a sound, a timbre or a label.
+        shards: the sounds that the synth was trained on.
+        k: how many.
+        sample_rate: of a sound that is an array, Hz; None for the synth's.
+
+    Returns:
+        File names and log-mel distances in decibels, the nearest first.
+
+    Raises:
+        UserError: the shards have another sample rate, or fewer than k training sounds.
+
+    >>> ws.nearest(ws.load("runs/mine"), "sounds/kick/kick.flac", "shards/", k=1)       # doctest: +SKIP
+    [('kick/kick.flac', 0.0)]
+    """
+    if isinstance(sound, Timbre) or (isinstance(sound, str) and (sound in synth.labels or sound.endswith(".json"))):
+        (timbre,) = synth.timbres([sound])
+        samples = np.atleast_2d(synth.decode(timbre)).mean(axis=0)
+    else:
+        samples = np.atleast_2d(samples_of(sound, "sound", synth.sample_rate, sample_rate)).mean(axis=0)
+    source = Shards.open(shards)
+    if source.sample_rate != synth.sample_rate:
+        raise UserError(
+            f"shards is of {source.sample_rate:,} Hz, the model of {synth.sample_rate:,} Hz: give the model's own"
+        )
+    library = (
+        (source.clips[clip].file, np.atleast_2d(to_float(source.samples(clip))).mean(axis=0)) for clip in source.split("train")
+    )  # fmt: skip
+    found = nearest_sounds(samples[None], library, synth.sample_rate, k)
+    return [(name, float(distance)) for name, distance in zip(found.names[0], found.distances[0], strict=True)]
 
 
 def memorization(
@@ -175,7 +225,9 @@ def _blocks(
     for name, given in library:
         sound = np.asarray(given, np.float32)
         if sound.ndim != 1 or not sound.size or not np.isfinite(sound).all():
-            raise UserError(f"library: {name!r} of shape {sound.shape} is not a sound; give finite samples [num_samples]")
+            raise UserError(
+                f"library: {name!r} of shape {sound.shape} is not a sound; give finite samples [num_samples]"
+            )
         # With room for the last window, which reaches beyond the end of the sound.
         padded = 1 << (len(sound) + DEFAULT_MEL.window - 1).bit_length()
         if sounds and (len(sounds) + 1) * max(longest, padded) > block_samples:

@@ -106,7 +106,9 @@ class SampleSetMetrics:
         ]
         head = f"{self.generated} generated and {self.held_out} held-out sounds of {self.seconds:.3g} seconds"
         cells = [("", "generated", "real", "real sounds")]
-        cells += [(name, _cell(pair.generated), _cell(pair.real), real) for name, pair, real in rows if pair is not None]
+        cells += [
+            (name, _cell(pair.generated), _cell(pair.real), real) for name, pair, real in rows if pair is not None
+        ]
         widths = [max(len(line[column]) for line in cells) for column in range(3)]
         lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(line, widths)), line[3]]) for line in cells]
         return "\n".join([head, *lines])

@@ -4,15 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from wavesynth.errors import UserError
 from wavesynth.evaluation.analysis import Analysis
 from wavesynth.evaluation.descriptors import SILENCE_DB
 
 ROUNDS = 4  # of spacing; each removes most of the unevenness that is left
 EVEN_ENOUGH = 1.005  # largest over mean step at which spacing ends
 LARGEST_GAIN = 20.0  # decibels; a sound that would need more is nearly silent, and stays quiet
-MAX_STEPS = 1_000
-MAX_GRID_SIZE = 64
 
 
 def morph(
@@ -31,7 +28,7 @@ def morph(
     Args:
         render: takes positions on the path, float [n] from 0 to 1, and returns their sounds, float32 [n, num_samples].
             The sound of a position may not depend on the other positions.
-        steps: number of sounds, 2 to `MAX_STEPS`, both ends included.
+        steps: number of sounds, at least 2, both ends included.
         sample_rate: samples per second.
         even: whether to make the steps perceptually even.
         match_loudness: whether to bring the sounds between the ends to root mean squares (in decibels) on the straight
@@ -40,13 +37,9 @@ def morph(
     Returns:
         The sounds [steps, num_samples] as an `Analysis`.
 
-    Raises:
-        UserError: `steps` is out of range.
-
     >>> morph(lambda t: np.sin(np.outer(0.1 + 0.2 * t, np.arange(800))), 5, 16_000).sounds.shape
     (5, 800)
     """
-    check_steps(steps)
     positions = np.linspace(0, 1, steps)
     best = Analysis(render(positions), sample_rate)
     if even and steps > 2:
@@ -59,24 +52,6 @@ def morph(
             latest = Analysis(np.concatenate([best.sounds[:1], inner, best.sounds[-1:]]), sample_rate)
             best = min(best, latest, key=_unevenness)
     return level_matched(best) if match_loudness else best
-
-
-def check_steps(steps: int) -> None:
-    """Raises UserError unless a morph may have this many steps."""
-    if not 2 <= steps <= MAX_STEPS:
-        raise UserError(
-            f"steps is {steps:,}: use 2 (the two ends) to {MAX_STEPS:,}; all sounds of a morph are compared with each "
-            "other, and held in memory"
-        )
-
-
-def check_grid_size(size: int) -> None:
-    """Raises UserError unless a grid may have this many sounds along a side."""
-    if not 2 <= size <= MAX_GRID_SIZE:
-        raise UserError(
-            f"size is {size:,}: use 2 (the corners) to {MAX_GRID_SIZE}; a grid of {MAX_GRID_SIZE} has "
-            f"{MAX_GRID_SIZE**2:,} sounds, all held in memory"
-        )
 
 
 def respaced(positions: np.ndarray, sizes: np.ndarray) -> np.ndarray:
