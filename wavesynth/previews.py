@@ -1,6 +1,5 @@
 """What a run leaves to listen to and to look at while it is trained."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +8,8 @@ from wavesynth.audio import files, pictures
 from wavesynth.audio.names import display
 from wavesynth.audio.pcm import to_float
 from wavesynth.config import TrainingConfig
-from wavesynth.data.batches import Batches
-from wavesynth.families import Request
+from wavesynth.data.batches import Batches, mono
+from wavesynth.families import Generative
 from wavesynth.synth import Synth
 
 STRIP_ROWS = 8  # of the picture of all previews
@@ -18,9 +17,9 @@ STRIP_ROWS = 8  # of the picture of all previews
 
 def write_preview(synth: Synth, held_out: Batches, folder: Path, training: TrainingConfig) -> None:
     """A few sounds to listen to and, where matplotlib is installed, to look at; nothing where the family makes none."""
-    if not synth.family.makes_sounds:
+    if not isinstance(synth.family, Generative):
         return
-    if synth.family.reconstructs:
+    if getattr(synth.family, "reconstructs", False):
         titles, paths = _reconstructed(synth, held_out, folder, training)
     else:
         seconds = None if synth.family.length else training.preview_seconds
@@ -40,12 +39,12 @@ def _reconstructed(
     sounds: dict[str, np.ndarray] = {}
     for clip in chosen:
         record = held_out.shards.clips[clip]
-        samples = to_float(held_out.shards.samples(clip)[: round(training.preview_seconds * synth.sample_rate)])
-        request = Request(seed=training.seed, pitch=record.pitch)
-        latent = synth.family.encode(synth.params, samples, request, False)
-        blocks = synth.family.stream(synth.params, dataclasses.replace(request, latent=latent[None]))
+        length = round(training.preview_seconds * synth.sample_rate)
+        samples = to_float(np.atleast_2d(held_out.shards.samples(clip))[:, :length])
+        timbre = synth.timbre_of(samples, record.pitch)
         name = display(record.file)
-        sounds[name], sounds[f"{name}, made"] = samples, np.concatenate(list(blocks), axis=1)[0, : len(samples)]
+        sounds[name] = mono(samples)
+        sounds[f"{name}, reconstructed"] = synth.decode(timbre, seed=training.seed)[..., : samples.shape[-1]]
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{index:03d}.wav" for index in range(len(sounds))]
     for path, sound in zip(paths, sounds.values(), strict=True):
