@@ -371,7 +371,7 @@ class Synth:
         onset = float(descriptors.onset_time(mono(samples), self.sample_rate))
         if not math.isfinite(onset):
             name = f" ({display(str(sound))})" if isinstance(sound, str | PathLike) else ""
-            raise UserError(f"sound{name} is silent, so it has no timbre; give a sound that can be heard")
+            raise UserError(f"sound{name} is silent, so it has no timbre; give an audible sound")
         rate = family.frame_rate
         if rate is not None and length < self.sample_rate / rate:
             warnings.warn(
