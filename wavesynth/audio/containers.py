@@ -61,7 +61,7 @@ class Sound:
     warnings: list[str] = field(default_factory=list)
 
 
-def check_sample_rate(sample_rate: int) -> None:
+def check_sample_rate(sample_rate: float) -> None:
     """Raises UserError unless the sample rate is a whole number from 1,000 to 768,000 Hz.
 
     >>> check_sample_rate(44_100)

@@ -25,7 +25,7 @@ class SupportsArray(Protocol):
         ...
 
 
-Sound = SupportsArray | str | PathLike[str] | tuple[SupportsArray, int]
+Sound = SupportsArray | str | PathLike[str] | tuple[SupportsArray, float]
 """A file of any format, rate and channel count; or samples: a NumPy, JAX or PyTorch array of floats in [-1, 1] or of integers
 at full scale, [T], [channels, T] or [T, channels]; or a pair of samples and their rate, as `soundfile.read` and
 `librosa.load` return it."""
@@ -36,7 +36,7 @@ _BLOCK = 2**16
 
 
 def samples_of(
-    sound: Sound, argument: str, sample_rate: int, own_rate: int | None = None, channels: int = 1
+    sound: Sound, argument: str, sample_rate: int, own_rate: float | None = None, channels: int = 1
 ) -> NDArray[np.float32]:
     """Samples of a sound, as float32 at one rate and with one number of channels.
 
@@ -62,15 +62,16 @@ def samples_of(
     if isinstance(sound, str | PathLike):
         return read(sound, sample_rate, channels)
     if isinstance(sound, tuple) and len(sound) == 2 and np.ndim(sound[1]) == 0 and np.ndim(sound[0]) > 0:
-        sound, own_rate = sound[0], int(sound[1])
+        sound, own_rate = sound
     samples = _channels_first(_floats(sound, argument), argument)
     own_rate = sample_rate if own_rate is None else own_rate
+    own_rate = int(own_rate) if isinstance(own_rate, float) and own_rate.is_integer() else own_rate
     check_sample_rate(own_rate)
 
     @contextmanager
     def opened() -> Iterator[Opened]:
         parts = (samples[:, at : at + _BLOCK].T for at in range(0, samples.shape[1], _BLOCK))
-        yield Opened(own_rate, len(samples), parts)
+        yield Opened(int(own_rate), len(samples), parts)
 
     sink = Collected()
     try:

@@ -16,8 +16,8 @@ def prepare(arguments: list[str]) -> None:
 
     def prepare(
         folder: Annotated[Path, arg(metavar="FOLDER")], shards: Annotated[Path, arg(metavar="SHARDS")], /,
-        sample_rate: int = 16_000, valid: float = 0.1, test: float = 0.1, track_pitch: bool = False,
-        workers: int | None = None, force: bool = False,
+        sample_rate: int = 16_000, valid: float = 0.1, test: float = 0.1, labels: bool = True, pitch: bool = True,
+        middle_c: str = "C4", track_pitch: bool = False, workers: int | None = None, force: bool = False,
     ) -> None:  # fmt: skip
         """Decode a folder of sounds into shards, and say what was taken and what was refused.
 
@@ -27,14 +27,17 @@ def prepare(arguments: list[str]) -> None:
             sample_rate: Hz.
             valid: share of the clips that is kept for validation.
             test: share of the clips that is kept for testing.
-            track_pitch: hear the pitch of single notes whose names do not tell it (extra pitch).
+            labels: take labels from folders and metadata.csv.
+            pitch: take pitches from names and metadata.csv.
+            middle_c: the name of middle C (MIDI note 60) in file names, C3, C4 or C5.
+            track_pitch: track the pitch of clips that have none yet (extra pitch).
             workers: files decoded at the same time; one per processor where it is left out.
             force: replace the shards that are there.
         """
         print(
             wavesynth.prepare(
-                folder, shards, sample_rate=sample_rate, valid=valid, test=test, track_pitch=track_pitch, workers=workers,
-                force=force,
+                folder, shards, sample_rate=sample_rate, valid=valid, test=test, labels=labels, pitches=pitch,
+                middle_c=middle_c, track_pitch=track_pitch, workers=workers, force=force,
             )
         )  # fmt: skip
 
@@ -48,6 +51,7 @@ def train(arguments: list[str], resumed: Any = None) -> None:
     import wavesynth
     from wavesynth.api import DEFAULT_PRESET, config_of
     from wavesynth.commands import COMMANDS
+    from wavesynth.families import Generative
     from wavesynth.runs import CONFIG
     from wavesynth.training.memory import keep_freed_memory
 
@@ -79,7 +83,7 @@ def train(arguments: list[str], resumed: Any = None) -> None:
             return COMMANDS["train"](arguments, dataclasses.replace(config if chosen else own, training=own.training))
         changed = dataclasses.replace(config, model=model, training=training)
         synth = wavesynth.train(source, run, changed, steps=steps, resume=resume, force=force)
-        if synth.family.makes_sounds:
+        if isinstance(synth.family, Generative):
             print(f"done: listen with  wavesynth sample {run} OUT --n 8 --seconds 2")
         else:
             print(f"done: judge what another run makes with  wavesynth evaluate RUN SHARDS --classifier {run}")
