@@ -293,7 +293,9 @@ class TestInterrupted:
         assert content(tmp_path / "shards") == expected
         assert len(asked) == 31 - 12
 
-    @pytest.mark.parametrize("torn", [b"", b"{", b'{"file": "snare/1.wav", "size"'])
+    @pytest.mark.parametrize(
+        "torn", [b"", b"{", b'{"file": "snare/1.wav", "size"', b"[" * 99_999 + b"\n", b"[1]\n", b"{}\n"]
+    )
     def test_half_a_line_and_half_a_clip_are_cut_off(
         self, sounds: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, torn: bytes
     ):

@@ -1,5 +1,7 @@
 """Where in a clip there is sound, and where silence."""
 
+from array import array
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,6 +10,7 @@ RANGE_DB = 50.0
 """A frame is silent where its level lies this far below the loudest frame of the clip."""
 LONGEST_GAP = 4
 """Silent frames between two sounds that count as sound."""
+_FRAMES_AT_ONCE = 64
 
 Ranges = tuple[tuple[int, int], ...]
 """Pairs (begin, end) in samples, ascending, without overlap."""
@@ -30,25 +33,33 @@ class Activity:
 
     def __init__(self, sample_rate: int):
         self._frame = max(1, round(FRAME_SECONDS * sample_rate))
-        self._rest: NDArray[np.float32] | None = None
-        self._energies: list[NDArray[np.float64]] = []
+        self._waiting: list[NDArray[np.float32]] = []
+        self._num_waiting = 0
+        self._energies = array("d")
         self._length = 0
 
     def append(self, samples: NDArray[np.float32]) -> None:
         """Takes the next block, [C, T]."""
         self._length += samples.shape[1]
-        whole = samples if self._rest is None else np.concatenate([self._rest, samples], axis=1)
+        self._waiting.append(samples)
+        self._num_waiting += samples.shape[1]
+        if self._num_waiting < _FRAMES_AT_ONCE * self._frame:
+            return
+        whole = np.concatenate(self._waiting, axis=1)
         end = whole.shape[1] - whole.shape[1] % self._frame
-        if end:
-            self._energies.append(_energy(whole[:, :end].reshape(len(whole), -1, self._frame)))
-        self._rest = whole[:, end:]
+        self._energies.extend(_energy(whole[:, :end], self._frame))
+        self._waiting, self._num_waiting = [whole[:, end:].copy()], whole.shape[1] - end
 
     def ranges(self) -> Ranges:
         """The sounding parts of what was appended; empty for silence."""
-        energies = list(self._energies)
-        if self._rest is not None and self._rest.shape[1]:
-            energies.append(_energy(self._rest[:, None]))
-        levels = np.concatenate(energies) if energies else np.zeros(0)
+        energies = array("d", self._energies)
+        if self._num_waiting:
+            whole = np.concatenate(self._waiting, axis=1)
+            end = whole.shape[1] - whole.shape[1] % self._frame
+            energies.extend(_energy(whole[:, :end], self._frame))
+            if end < whole.shape[1]:
+                energies.extend(_energy(whole[:, end:], whole.shape[1] - end))
+        levels = np.array(energies)
         loudest = levels.max(initial=0.0)
         frames = np.flatnonzero(levels > loudest * 10 ** (-RANGE_DB / 10))
         if not loudest or not len(frames):
@@ -69,6 +80,7 @@ def within(ranges: Ranges, begin: int, end: int) -> Ranges:
     return tuple((first, last) for first, last in cut if first < last)
 
 
-def _energy(frames: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Mean square around the mean, averaged over channels: [C, n, frame] to [n]."""
-    return frames.var(axis=2, dtype=np.float64).mean(axis=0)
+def _energy(samples: NDArray[np.float32], frame: int) -> list[float]:
+    """Mean square around the mean of each frame of [C, T], averaged over channels."""
+    frames = samples.reshape(len(samples), -1, frame)
+    return frames.var(axis=2, dtype=np.float64).mean(axis=0).tolist()
