@@ -212,7 +212,7 @@ class Synth:
 
         seconds = self._length(seconds, options.get("timbre"))
         total = num_samples(seconds, self.sample_rate, self.longest)
-        check_wav(seconds, total, self.channels)
+        check_wav(seconds, self.sample_rate, self.channels)
         blocks = self._blocks(n, seconds, **options)
         paths = numbered(folder, n, force)
         blocks = chain([next(blocks)], blocks)  # what cannot be sampled fails before anything is written
