@@ -1,4 +1,4 @@
-"""Conditioning: what a sound is asked to be. Data and `Synth` make it alike, every family takes it.
+"""Conditioning: what a sound is asked to be. Batches and `Synth` both make it, and every family takes it.
 
 `Conditions` is the form that models see; `Curve` is the form that users write. A constant is a curve of one frame.
 """

@@ -17,7 +17,7 @@ from wavesynth.timbre.timbre import Fill, Timbre
 MOST_SAMPLES = 2**30  # of all sounds that are in memory at once: 4 GiB
 MOST_WRITTEN = 2**31 - 22  # of one wav, whose header counts its bytes in 32 bits
 MOST_SOUNDS = 100_000  # of one call
-MOST_STEPS = 1_000  # of a morph: each is a sound of its own, between neighbours that no ear tells apart
+MOST_STEPS = 1_000  # of a morph; finer steps are inaudible
 MOST_SIDE = 64  # of a grid: 4,096 sounds
 
 

@@ -23,6 +23,7 @@ from wavesynth.config import check_seed
 from wavesynth.data.batches import mono
 from wavesynth.errors import UserError
 from wavesynth.evaluation import descriptors
+from wavesynth.evaluation.analysis import Analysis
 from wavesynth.families import Generative, Live, Request, Scored, Timbral, require
 from wavesynth.families.protocols import Dtype
 from wavesynth.options import (
@@ -376,7 +377,7 @@ class Synth:
         onset = float(descriptors.onset_time(mono(samples), self.sample_rate))
         if not math.isfinite(onset):
             name = f" ({display(str(sound))})" if isinstance(sound, str | PathLike) else ""
-            raise UserError(f"sound{name} is silent, so it has no timbre; give a sound that can be heard")
+            raise UserError(f"sound{name} is silent, so it has no timbre; give an audible sound")
         rate = family.frame_rate
         if rate is not None and length < self.sample_rate / rate:
             warnings.warn(
@@ -484,6 +485,21 @@ class Synth:
             UserError: an end is no label, timbre or sound; or an option is out of range.
 
         >>> synth.morph("flute", "cello-gm", steps=3, seconds=0.5, pitch=60).shape
+        (3, 8000)
+        """
+        return self.morph_analysis(
+            a, b, steps, seconds, sample_rate=sample_rate, even=even, match_loudness=match_loudness, **options
+        ).sounds
+
+    def morph_analysis(
+        self, a: Point, b: Point, steps: int = 9, seconds: float | None = None, *, sample_rate: float | None = None,
+        even: bool | None = None, match_loudness: bool = True, **options: Unpack[RenderOptions],
+    ) -> Analysis:  # fmt: skip
+        """The sounds of `morph` with their measurements, for `exports.write_morph` and `evaluation.morphing.judge`.
+
+        Arguments and errors are those of `morph`.
+
+        >>> synth.morph_analysis("flute", "cello-gm", steps=3, seconds=0.5, pitch=60).sounds.shape
         (3, 8000)
         """
         check_count("steps", steps, 2, MOST_STEPS, "sounds, the two ends among them")

@@ -41,8 +41,8 @@ class Batches:
         limit: held-out windows at most.
         noise: standard deviation of white noise that is added to all samples, silence included; amplitude.
         whole: every clip is equally likely, and its window begins where the clip does; what exceeds `crop` is left out.
-        silence: samples of silence, at most, that a window may show before a clip begins and after it has ended. A model
-            that is to start a note on time must have seen notes begin.
+        silence: samples of silence, at most, that every other window shows before a clip begins or after it has ended, if it
+            is drawn from there. A model that is to start a note on time must have seen notes start after silence.
         host: index of this host. hosts: how many there are.
 
     >>> from wavesynth.data.shards import Shards
@@ -108,20 +108,21 @@ class Batches:
         """
         rows = self.batch_size // self.hosts
         random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
-        draws = random.random((self.batch_size, 2))[self.host * rows : (self.host + 1) * rows]
+        draws, around = random.random((self.batch_size, 2)), random.random(self.batch_size) < 0.5
+        mine = slice(self.host * rows, (self.host + 1) * rows)
         windows = []
-        for which, where in draws:
+        for (which, where), silent in zip(draws[mine], around[mine], strict=True):
             if self.whole:
                 windows.append((self.clips[int(which * len(self.clips))], 0))
                 continue
             index = int(np.searchsorted(self.reach, which * self.reach[-1], side="right"))
-            windows.append((self.clips[index], self._start(int(self.lengths[index]), where)))
+            windows.append((self.clips[index], self._start(int(self.lengths[index]), where, self.silence * silent)))
         return self._assemble(windows, rows, self.crop, (step, self.host * rows))
 
-    def _start(self, length: int, where: float) -> int:
-        """Where a window begins in a clip of `length` samples; `where` in [0, 1) is random."""
+    def _start(self, length: int, where: float, silence: int) -> int:
+        """Where a window begins in a clip of `length` samples, or up to `silence` around it; `where` in [0, 1) is random."""
         length = -(-length // self.align) * self.align  # the last frame counts like the others
-        silence = min(self.silence, self.crop - self.align) // self.align * self.align
+        silence = min(silence, self.crop - self.align) // self.align * self.align
         last = max(length - self.crop, 0)
         last = min(last + -last % self.align + silence, length - self.align)  # so that it shows some of the clip
         start = int(np.clip(int(where * (length + self.crop)) - self.crop, -silence, last))

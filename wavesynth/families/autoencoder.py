@@ -66,7 +66,7 @@ class AutoencoderFamily(CodingFamily):
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
         if not np.any(windows["samples"]):
-            raise UserError("the sounds to learn are silence: prepare a folder with sounds that can be heard")
+            raise UserError("the training sounds are silent: prepare a folder with audible sounds")
         makers = self._makers
         return {
             name: initialize(make, own)
@@ -182,17 +182,17 @@ class AutoencoderFamily(CodingFamily):
         coder, hop, ahead = params["coder"], self.code_hop, self.model.lookahead
         pitch = jnp.asarray(conditions.constant_pitch)
         keys = jax.random.fold_in(jax.random.key(seed), 0)[None]
-        waiting, wanted = np.zeros((1, 0), np.float32), 0  # samples not encoded yet; samples not decoded yet
+        waiting, owed = np.zeros((1, 0), np.float32), 0  # samples not encoded yet; samples not decoded yet
         encoder = decoder = None
         for block in chain(blocks, [None]):
-            wanted += 0 if block is None else block.shape[-1]
+            owed += 0 if block is None else block.shape[-1]
             # The silence behind the end brings out the last frames.
             samples = np.zeros(ahead + hop - 1, np.float32) if block is None else mono(block)
             waiting = np.concatenate([waiting, samples[None]], axis=1)
             if encoder is None and waiting.shape[1] >= ahead:
                 encoder = self._bind["coder"](coder).encoder.init_cache(jnp.asarray(waiting[:, :ahead]))
                 waiting = waiting[:, ahead:]
-            while encoder is not None and wanted and waiting.shape[1] >= hop:
+            while encoder is not None and owed and waiting.shape[1] >= hop:
                 code, encoder = self._programs["encode block"](coder, waiting[:, :hop], encoder)
                 waiting = waiting[:, hop:]
                 if decoder is None:
@@ -200,8 +200,8 @@ class AutoencoderFamily(CodingFamily):
                     for _ in range(self.model.held):
                         _, decoder = self._programs["decode block"](coder, code, pitch, keys, decoder)
                 decoded, decoder = self._programs["decode block"](coder, code, pitch, keys, decoder)
-                yield np.clip(np.asarray(decoded)[:, :wanted], -1.0, 1.0)
-                wanted -= min(hop, wanted)
+                yield np.clip(np.asarray(decoded)[:, :owed], -1.0, 1.0)
+                owed -= min(hop, owed)
 
     def _encoded_in_blocks(self, coder: Params, sounds: np.ndarray) -> np.ndarray:
         frames, size, ahead = sounds.shape[1] // self.code_hop, BLOCK * self.code_hop, self.model.lookahead
@@ -226,10 +226,10 @@ class AutoencoderFamily(CodingFamily):
         first = -before
         while endless or first < frames:
             places = np.clip(np.arange(first, first + BLOCK), 0, frames - 1)
-            made, state = self._programs["decode block"](coder, paths[:, places], pitch, keys, state)
-            wanted = slice(max(-first, 0), BLOCK if endless else min(BLOCK, frames - first))
-            if wanted.start < wanted.stop:
-                yield np.asarray(made)[:, wanted.start * self.code_hop : wanted.stop * self.code_hop]
+            decoded, state = self._programs["decode block"](coder, paths[:, places], pitch, keys, state)
+            begin, end = max(-first, 0), BLOCK if endless else min(BLOCK, frames - first)
+            if begin < end:
+                yield np.asarray(decoded)[:, begin * self.code_hop : end * self.code_hop]
             first += BLOCK
 
     def _decoded_at_once(
@@ -268,10 +268,10 @@ class AutoencoderFamily(CodingFamily):
 
 
 def _rows_at_once(n: int) -> int:
-    """How many sounds a program takes: one alone, or as many as are wanted in groups; two programs to compile."""
+    """Sounds per program: one alone, or groups of ROWS, so that only two programs are compiled."""
     return 1 if n == 1 else ROWS
 
 
 def _power_of_two(frames: int) -> int:
-    """The smallest that is at least so many: few lengths, few programs to compile."""
+    """The smallest power of two that is at least `frames`: few lengths mean few programs to compile."""
     return 1 << max(frames - 1, 0).bit_length()

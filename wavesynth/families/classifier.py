@@ -35,7 +35,7 @@ class ClassifierFamily(Family):
         if len(dataset.labels) < 2:
             have = f"only {dataset.labels[0]!r}" if dataset.labels else "none"
             raise UserError(
-                f"a classifier tells at least 2 labels apart, and the sounds have {have}: put each kind into a folder of "
+                f"a classifier needs at least 2 labels, and the sounds have {have}: put each kind into a folder of "
                 "its own (or name labels in metadata.csv), and prepare them again"
             )
         return replace(model, labels=len(dataset.labels), sample_rate=dataset.sample_rate)

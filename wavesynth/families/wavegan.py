@@ -81,10 +81,10 @@ class WaveGANFamily(Family):
 
     @classmethod
     def adapt(cls, model: WaveGANConfig, dataset: DatasetInfo) -> WaveGANConfig:
-        wanted = round(model.seconds * dataset.sample_rate)
+        length = round(model.seconds * dataset.sample_rate)
         return replace(
             model,
-            length=model.length or -(-wanted // model.hop) * model.hop,
+            length=model.length or -(-length // model.hop) * model.hop,
             labels=len(dataset.labels),
             pitches=PITCHES * dataset.pitched,
             sample_rate=dataset.sample_rate,
@@ -114,7 +114,7 @@ class WaveGANFamily(Family):
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
         if not np.any(windows["samples"]):
-            raise UserError("the sounds to learn are silence: prepare a folder with sounds that can be heard")
+            raise UserError("the training sounds are silent: prepare a folder with audible sounds")
         return {
             name: initialize(make, own)
             for (name, make), own in zip(self._makers.items(), jax.random.split(key), strict=True)
