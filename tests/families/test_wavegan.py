@@ -468,6 +468,6 @@ def test_beginnings_that_are_silent_cannot_be_learned_and_replace_no_run(tmp_pat
     for name in "abc":
         soundfile.write(tmp_path / "sounds" / f"{name}.wav", np.append(np.zeros(2 * LENGTH), click), RATE)
     shutil.copytree(run, tmp_path / "run")
-    with pytest.raises(UserError, match="the sounds to learn are silence"):
+    with pytest.raises(UserError, match="the training sounds are silent"):
         train(tmp_path / "sounds", tmp_path / "run", CONFIG, force=True)
     wavesynth.load(tmp_path / "run")  # which is there as before
