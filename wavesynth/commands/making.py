@@ -111,13 +111,13 @@ def morph(arguments: list[str]) -> None:
     positional = {"run": "RUN", "a": "A", "b": "B", "folder": "OUT"}
     functions = (wavesynth.load, wavesynth.Synth.morph, write_morph)
     flags = parse(
-        morph, arguments, *functions, positional=positional, without=(*ARRAYS_ONLY, "synth", "sounds", "metrics")
+        morph, arguments, *functions, positional=positional, without=(*ARRAYS_ONLY, "synth", "morph")
     )
     out, steps = flags["folder"], flags["steps"]
     flags.call(morph_files)  # fails before anything is generated
     configure_jax()
     synth = flags.call(wavesynth.load)
-    metrics = flags.call(write_morph, synth=synth, sounds=flags.call(synth.morph))
+    metrics = flags.call(write_morph, synth=synth, morph=flags.call(synth.morph_analysis))
     say(f"wrote {out / '000.wav'} to {steps - 1:03d}.wav, and morph.wav, which plays them in turn")
     if metrics:
         say(table(metrics))
