@@ -51,16 +51,15 @@ def train(arguments: list[str], resumed: Any = None) -> None:
 def score(arguments: list[str]) -> None:
     """RUN FOLDER: bits per sample of every sound in a folder, and their mean over all samples; lower is better."""
     import wavesynth
-    from wavesynth.api import score_files
 
     positional = {"run": "RUN", "folder": "FOLDER"}
     without = ("synth", "sound", "sample_rate")
-    functions = (wavesynth.load, score_files, wavesynth.Synth.log_prob)
+    functions = (wavesynth.load, wavesynth.score_files, wavesynth.Synth.log_prob)
     flags = parse(score, arguments, *functions, positional=positional, without=without)
     configure_jax()
     synth = flags.call(wavesynth.load)
-    options = flags.arguments(synth.log_prob) | flags.arguments(score_files, synth=synth)
-    for name, num_samples, bits in score_files(**options):
+    options = flags.arguments(synth.log_prob) | flags.arguments(wavesynth.score_files, synth=synth)
+    for name, num_samples, bits in wavesynth.score_files(**options):
         say(f"{bits:8.4f}  {num_samples / synth.sample_rate:8.2f} s  {name}")
 
 

@@ -110,9 +110,7 @@ def morph(arguments: list[str]) -> None:
 
     positional = {"run": "RUN", "a": "A", "b": "B", "folder": "OUT"}
     functions = (wavesynth.load, wavesynth.Synth.morph, write_morph)
-    flags = parse(
-        morph, arguments, *functions, positional=positional, without=(*ARRAYS_ONLY, "synth", "morph")
-    )
+    flags = parse(morph, arguments, *functions, positional=positional, without=(*ARRAYS_ONLY, "synth", "morph"))
     out, steps = flags["folder"], flags["steps"]
     flags.call(morph_files)  # fails before anything is generated
     configure_jax()
