@@ -219,12 +219,15 @@ def draw_panel(panel: Axes, title: str, level: np.ndarray, seconds_per_frame: fl
 
 
 def picture_settings(sample_rate: int, longest: int) -> MelSettings:
-    """A window of about 64 ms, and a hop that gives about one frame per pixel of a panel."""
+    """A window of about 64 ms, and a hop that gives about one frame per pixel of a panel.
+
+    The hop is at least a 32nd of the window: more overlap shows nothing new, and takes long to compile.
+    """
     window = 2 ** round(math.log2(max(WINDOW_SECONDS * sample_rate, 256)))
     hop = 2 ** math.floor(math.log2(max(longest / FRAMES_PER_PANEL, 1)))
     return MelSettings(
         window=window,
-        hop=min(hop, window // 2),
+        hop=min(max(hop, window // 32), window // 2),
         num_bands=NUM_BANDS,
         highest_hz=HIGHEST_HZ,
         floor_db=-120.0,
