@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -220,6 +220,7 @@ class Hiss(Family):
     """A family whose sounds are a quarter of a second of noise."""
 
     name = "hiss"
+    autoregressive: ClassVar[bool] = False
 
     @classmethod
     def adapt(cls, model: Any, dataset: DatasetInfo) -> Any:
@@ -229,7 +230,7 @@ class Hiss(Family):
     length = 4_000
 
     def generate(self, params: Any, conditions: Conditions, request: Request) -> Iterator[np.ndarray]:
-        shape = (len(conditions.labels), 1, self.length)
+        shape = (conditions.batch, 1, self.length)
         yield np.random.default_rng(request.seed).uniform(-1, 1, shape).astype(np.float32)
 
     init = shapes = objective = baselines = None  # type: ignore[assignment]
