@@ -51,9 +51,9 @@ class Watched(Synth):
 
     watch: Callable[[int], None]
 
-    def _blocks(self, *shape: Any, **options: Any) -> Iterator[np.ndarray]:
+    def blocks(self, *shape: Any, **options: Any) -> Iterator[np.ndarray]:
         made = 0
-        for block in super()._blocks(*shape, **options):
+        for block in super().blocks(*shape, **options):
             yield block
             made += block.shape[-1]
             self.watch(made)

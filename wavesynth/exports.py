@@ -12,7 +12,8 @@ from wavesynth.audio import files, pictures
 from wavesynth.audio import pitch as pitches
 from wavesynth.evaluation.analysis import Analysis
 from wavesynth.evaluation.morphing import MorphMetrics, crossfade, judge
-from wavesynth.synth import Synth, numbered
+from wavesynth.synth import Synth
+from wavesynth.writing import numbered
 
 PAUSE_SECONDS = 0.1  # between the sounds of morph.wav
 MAX_PANELS = 64  # side by side in a picture; a longer morph or larger grid gets no picture

@@ -225,7 +225,7 @@ def test_a_morph_begins_and_ends_with_its_ends(synth: Synth):
 
 def test_the_middle_lies_on_the_shell_and_between_the_labels(synth: Synth):
     a, b = synth.timbre("kick"), synth.timbre("hat")
-    middle, size = synth._between(a, b, 0.5).latent, CONFIG.model.latent
+    middle, size = synth._renderer.between(a, b, 0.5).latent, CONFIG.model.latent
     lengths = [np.linalg.norm(latent[:size]) for latent in (a.latent, middle, b.latent)]
     assert lengths[1] == pytest.approx((lengths[0] + lengths[2]) / 2, rel=64 * EPS)
     np.testing.assert_array_equal(middle[size:], (a.latent[size:] + b.latent[size:]) / 2)

@@ -54,8 +54,7 @@ def _options(annotation: Any, documented: dict[str, str]) -> dict[str, Parameter
     (options,) = typing.get_args(annotation)
     described = entries(inspect.getdoc(options) or "") | documented
     return {
-        name: Parameter(hint, UNSET, described.get(name, ""))
-        for name, hint in typing.get_type_hints(options).items()
+        name: Parameter(hint, UNSET, described.get(name, "")) for name, hint in typing.get_type_hints(options).items()
     }
 
 

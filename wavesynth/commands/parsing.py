@@ -148,9 +148,7 @@ def flag_type(annotation: Any) -> Any:
 def _members(annotation: Any) -> Iterator[Any]:
     """The members of a union, of any depth; of another type, itself."""
     origin = typing.get_origin(annotation)
-    if origin is Annotated:
-        yield from _members(typing.get_args(annotation)[0])
-    elif origin in (typing.Required, typing.NotRequired):
+    if origin is Annotated or origin in (typing.Required, typing.NotRequired):
         yield from _members(typing.get_args(annotation)[0])
     elif origin in (typing.Union, types.UnionType):
         for member in typing.get_args(annotation):
@@ -170,7 +168,12 @@ def _is_sequence(member: Any) -> bool:
 
 def _is_loaded(member: Any) -> bool:
     """Whether it is a class that is given as a file: a Synth or a Timbre."""
-    return isinstance(member, type) and member.__module__.startswith("wavesynth.") and hasattr(member, "__dataclass_fields__") and member.__name__ in ("Synth", "Timbre")
+    return (
+        isinstance(member, type)
+        and member.__module__.startswith("wavesynth.")
+        and hasattr(member, "__dataclass_fields__")
+        and member.__name__ in ("Synth", "Timbre")
+    )
 
 
 def _labels_or_files(members: Sequence[Any]) -> bool:
