@@ -115,7 +115,7 @@ class AutoencoderFamily(CodingFamily):
 
         @cache
         def learned(clip: int, start: int) -> np.ndarray:
-            sound = to_float(np.atleast_2d(shards.samples(clip))[:, start : start + crop])
+            sound = to_float(shards.samples(clip)[:, start : start + crop])
             return np.asarray(frames(np.pad(sound, ((0, 0), (0, crop - sound.shape[-1])))))
 
         values, weights = [], []
