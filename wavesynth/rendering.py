@@ -65,7 +65,7 @@ class Renderer:
         conditions = self.conditions(n, seed, label, timbres, pitch)
         request = Request(
             seed=seed, latents=self.latents(timbres, conditions, seed, seconds, fill),
-            prime=None if prime is None else samples_of(prime, "prime", self.sample_rate, sample_rate),
+            prime=None if prime is None else np.atleast_2d(samples_of(prime, "prime", self.sample_rate, sample_rate)),
             strategy=Strategy(temperature, top_k, top_p), truncation=truncation,
             shared_noise=timbre is not None and not isinstance(timbre, Timbre), endless=seconds == math.inf,
             implementation=implementation, dtype=dtype,
