@@ -206,7 +206,7 @@ class AutoencoderFamily(CodingFamily):
     def _encoded_in_blocks(self, coder: Params, sounds: np.ndarray) -> np.ndarray:
         frames, size, ahead = sounds.shape[1] // self.code_hop, BLOCK * self.code_hop, self.model.lookahead
         padded = np.pad(sounds, ((0, 0), (0, ahead + -sounds.shape[1] % size)))
-        state = self._bind["coder"](coder).encoder.init_cache(jnp.asarray(padded[:, :ahead]))
+        state = self._bind["coder"](coder).encoder.init_cache(padded[:, :ahead])
         codes = []
         for first in range(ahead, padded.shape[1], size):
             block, state = self._programs["encode block"](coder, padded[:, first : first + size], state)
