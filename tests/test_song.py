@@ -311,6 +311,14 @@ def test_notes_longer_than_the_sounds_end_with_them(play):
     np.testing.assert_allclose(samples, whole, atol=STEP)
 
 
+def test_notes_outside_the_training_sounds_are_warned_of_once(tmp_path: Path):
+    path = midi(tmp_path / "song.mid", *((0.1 * index, 0.1 * index + 0.1, 55 + 2 * index, 80) for index in range(5)))
+    with pytest.warns(UserWarning) as caught:
+        wavesynth.render(path, tmp_path / "song.wav", made(Tones, pitches=(57, 60)))
+    (warning,) = caught
+    assert "notes outside the pitches of the training sounds, 57 to 60: 3; quality drops there" in str(warning.message)
+
+
 # The file.
 
 
