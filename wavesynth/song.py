@@ -201,7 +201,8 @@ def _remarks(notes: Sequence[Note], begin: float, longest: float, ended: int, le
         remarks.append(f"notes ended early because more than {VOICES} would sound at once: {ended}")
     if learned and (outside := sum(not learned[0] <= note.pitch <= learned[-1] for note in notes)):
         remarks.append(
-            f"notes outside the pitches of the training sounds, {learned[0]:g} to {learned[-1]:g}: {outside}; quality drops there"
+            f"notes outside the pitches of the training sounds, {learned[0]:g} to {learned[-1]:g}: {outside}; quality "
+            "drops there"
         )
     if not any(note.volume for note in notes):
         remarks.append("the song is silent: the volume of its channels is 0 (controller 7 or 11)")
