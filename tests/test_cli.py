@@ -420,6 +420,7 @@ FAILURES: list[tuple[BaseException, int, str]] = [
     (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."), 2, "not enough memory"),
     (RecursionError("maximum recursion depth exceeded"), 2, "a file is nested too deeply to be read"),
     (RuntimeError("Unable to initialize backend 'gpu': nothing"), 2, "JAX finds no such device: Unable to"),
+    (ValueError("I/O error: File too large (os error 27)"), 2, "I/O error: File too large (os error 27)"),
     (UserError("two\nlines \x1b[31m"), 2, "two\\nlines \\x1b[31m"),
     (KeyError("bug"), 1, "KeyError: 'bug'; this is a bug of wavesynth, WAVESYNTH_TRACEBACK=1 shows where"),
     (KeyboardInterrupt(), 130, "interrupted"),
