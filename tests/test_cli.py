@@ -218,11 +218,11 @@ def test_evaluate(trained: Path, tmp_path: Path, start, fails):
     shards, run, told = trained / "shards", trained / "run", tmp_path / "metrics.json"
     child = start("evaluate", run, shards, "--n", 3, "--seconds", 0.02, "--json", told)
     assert child.status == 0, child.stderr
-    assert child.stdout.startswith("3 made sounds beside 3 held-out ones, of 0.02 seconds")
+    assert child.stdout.startswith("3 generated and 3 held-out sounds of 0.02 seconds")
     assert re.search(r"^energy distance, dB +\S+ +\S+ +training sounds$", child.stdout, re.MULTILINE)
     assert f"  wavesynth train {shards} runs/judge --preset classifier" in child.stdout
     before = json.loads(told.read_text())
-    assert before["made"] == 3
+    assert before["generated"] == 3
     assert "overwrite it by --force" in fails("evaluate", run, shards, "--json", told)
     assert "cannot judge sounds" in fails("evaluate", run, shards, "--classifier", run)
     assert json.loads(told.read_text()) == before
