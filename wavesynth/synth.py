@@ -214,6 +214,7 @@ class Synth:
         seconds = self._renderer.length(seconds, options.get("timbre"))
         total = num_samples(seconds, self.sample_rate, self.longest)
         check_wav(seconds, self.sample_rate, self.channels)
+        check_count("n", n, 1, MOST_SOUNDS, "sounds")
         numbered(folder, n, force)  # what cannot be written fails before anything is generated
         return write_blocks(
             self.blocks(n, seconds, **options), folder, n, total, self.sample_rate, force=force, progress=progress
