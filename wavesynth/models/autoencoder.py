@@ -18,7 +18,7 @@ its first code the decoder holds that code until its windows overlap.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +26,12 @@ import numpy as np
 from flax import nnx
 
 from wavesynth.audio.spectral import SOFT_FLOOR, hann_window
-from wavesynth.config import check_at_least_one
+from wavesynth.config import Width
 from wavesynth.errors import UserError
-from wavesynth.models.discriminators import DiscriminatorsConfig, normal, plus
+from wavesynth.fields import Count, Whole
+from wavesynth.models.discriminators import DiscriminatorsConfig, RateOrUnknown, WidthOrNone, normal, plus
 from wavesynth.models.frames import noise, overlapped, pulses, ramps, windowed
-from wavesynth.models.layers import one_hot, zeros
+from wavesynth.models.layers import check_remembered, one_hot, zeros
 
 Cache = dict[str, Any]
 
@@ -42,6 +43,9 @@ TILT_HZ = 300.0  # above which an untrained filter of pulses falls by 6 dB an oc
 FIRST_LOG_VARIANCE = -3.0
 PROBE_CHANNELS = 128
 LOUDEST = 6.0  # natural log of a filter's magnitude
+MOST_OVERLAP = 64  # hops in a window
+MOST_CODE_HOP = 65_536  # samples
+Dilations = Annotated[tuple[Annotated[int, Whole(1, 1_024)], ...], Count(0, 64)]
 
 
 @dataclass(frozen=True)
@@ -64,33 +68,35 @@ class AutoencoderConfig(DiscriminatorsConfig):
     """
 
     discriminator_channels: int = 0
-    spectral_windows: tuple[int, ...] = (256, 1024)
     spectral_channels: int = 48
-    code_channels: int = 16
-    hop: int = 128
-    window: int = 512
-    stride: int = 4
-    gain_hop: int = 32
-    encoder_channels: int = 128
-    encoder_dilations: tuple[int, ...] = (1, 2, 4, 8)
-    channels: int = 192
-    dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 4)
+    code_channels: Annotated[int, Whole(1, 1_024)] = 16
+    hop: Annotated[int, Whole(1, 16_384)] = 128
+    window: Annotated[int, Whole(2, 65_536, multiple_of=2)] = 512
+    stride: Annotated[int, Whole(1, 256)] = 4
+    gain_hop: Annotated[int, Whole(1, 16_384)] = 32
+    encoder_channels: Width = 128
+    encoder_dilations: Dilations = (1, 2, 4, 8)
+    channels: Width = 192
+    dilations: Dilations = (1, 2, 4, 1, 2, 4)
     causal: bool = True
-    pitches: int = 0
-    sample_rate: int = 0
+    pitches: Annotated[int, Whole(0, 128)] = 0
+    sample_rate: RateOrUnknown = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least_one(self, "code_channels", "hop", "window", "stride", "gain_hop", "encoder_channels", "channels")
-        if self.window % self.hop or self.window % 2 or self.window // self.hop < 2:
+        if self.window % self.hop or not 2 <= self.window // self.hop <= MOST_OVERLAP:
             raise UserError(
-                f"window is {self.window}: it must be even and at least twice the hop {self.hop}, which divides it"
+                f"window is {self.window}: it must be 2 to {MOST_OVERLAP} times the hop {self.hop}, a whole number of times"
             )
         if self.hop % self.gain_hop:
             raise UserError(f"gain_hop is {self.gain_hop}: it must divide the hop {self.hop}")
-        for name in ("encoder_dilations", "dilations"):
-            if any(dilation < 1 for dilation in getattr(self, name)):
-                raise UserError(f"{name} is {getattr(self, name)}: each must be at least 1")
+        if self.code_hop > MOST_CODE_HOP:
+            raise UserError(
+                f"stride is {self.stride}: with the hop {self.hop} a code would last {self.code_hop:,} samples, and at most "
+                f"{MOST_CODE_HOP:,} can be"
+            )
+        check_remembered("encoder_channels", self.encoder_channels, (WIDTH - 1) * sum(self.encoder_dilations))
+        check_remembered("channels", self.channels, (WIDTH - 1) * sum(self.dilations))
 
     @property
     def code_hop(self) -> int:

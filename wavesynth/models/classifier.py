@@ -13,13 +13,15 @@ and silence behind its end changes nothing.
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from wavesynth.audio.spectral import MelSettings, log_mel
-from wavesynth.config import check_at_least_one
+from wavesynth.config import Width
+from wavesynth.fields import Checked, Whole
 from wavesynth.models.layers import dense, zeros
 from wavesynth.models.polyphase import strided
 
@@ -31,7 +33,7 @@ EPSILON = 1e-3  # added to variances
 
 
 @dataclass(frozen=True)
-class ClassifierConfig:
+class ClassifierConfig(Checked):
     """The shape of a classifier.
 
     Attributes:
@@ -43,15 +45,12 @@ class ClassifierConfig:
         sample_rate: Hz. Filled in from the data.
     """
 
-    bands: int = 64
-    channels: int = 64
-    layers: int = 4
-    features: int = 64
-    labels: int = 0
-    sample_rate: int = 0
-
-    def __post_init__(self) -> None:
-        check_at_least_one(self, "bands", "channels", "layers", "features")
+    bands: Annotated[int, Whole(1, 512)] = 64
+    channels: Width = 64
+    layers: Annotated[int, Whole(1, 24)] = 4
+    features: Width = 64
+    labels: Annotated[int, Whole(0, 65_536)] = 0
+    sample_rate: Annotated[int, Whole(0, 768_000)] = 0
 
     @property
     def mel(self) -> MelSettings:

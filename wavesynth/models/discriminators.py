@@ -5,15 +5,16 @@ Activations are [B, time, channels].
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from wavesynth.audio.spectral import stft_magnitude
-from wavesynth.config import check_at_least_one, check_choice
+from wavesynth.config import Width
 from wavesynth.errors import UserError
+from wavesynth.fields import Checked, Count, Whole
 from wavesynth.models.layers import zeros
 from wavesynth.models.polyphase import strided
 
@@ -23,10 +24,13 @@ SPECTRAL_FLOOR = (
 PERIOD_STRIDE, PERIOD_WIDTH = 3, 5  # of the convolutions of the discriminators of periods
 SPECTRAL_WIDTH = 5  # frames
 Dtype = Literal["float32", "bfloat16"]
+RateOrUnknown = Annotated[int, Whole(0, 768_000)]  # 0 until it is filled in from the data
+WidthOrNone = Annotated[int, Whole(0, 8_192)]
+SpectralWindow = Annotated[int, Whole(16, 65_536, multiple_of=4)]
 
 
 @dataclass(frozen=True)
-class DiscriminatorsConfig:
+class DiscriminatorsConfig(Checked):
     """The shape of a model's discriminators.
 
     Attributes:
@@ -41,36 +45,25 @@ class DiscriminatorsConfig:
         dtype: of the activations, "float32" or "bfloat16"; parameters, losses and spectra are always float32.
     """
 
-    discriminator_channels: int = 16
-    phase_shuffle: int = 0
-    kernel_width: int = 25
-    widest: int = 512
-    periods: tuple[int, ...] = ()
-    period_channels: int = 16
-    spectral_windows: tuple[int, ...] = (256, 1024)
-    spectral_channels: int = 64
+    discriminator_channels: WidthOrNone = 16
+    phase_shuffle: Annotated[int, Whole(0, 64)] = 0
+    kernel_width: Annotated[int, Whole(1, 1_024)] = 25
+    widest: Width = 512
+    periods: Annotated[tuple[Annotated[int, Whole(2, 4_096, note="period 1 is the waveform")], ...], Count(0, 32)] = ()
+    period_channels: WidthOrNone = 16
+    spectral_windows: Annotated[tuple[SpectralWindow, ...], Count(0, 32)] = (256, 1024)
+    spectral_channels: WidthOrNone = 64
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "widest", "kernel_width")
-        check_choice(self, "dtype", Dtype)
-        for name in ("discriminator_channels", "phase_shuffle"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} is {getattr(self, name)}: it must not be negative; 0 is for none")
+        super().__post_init__()
         if not (self.discriminator_channels or self.periods or self.spectral_windows):
             raise UserError(
                 "discriminator_channels is 0 and there are no periods and no spectral_windows: give it one discriminator"
             )
-        if any(window % 4 or window < 16 for window in self.spectral_windows):
-            raise UserError(f"spectral_windows is {self.spectral_windows}: each must be a multiple of 4, at least 16")
-        if self.periods and min(self.periods) < 2:
-            raise UserError(
-                f"periods is {self.periods}: each must be at least 2; discriminator_channels is for period 1"
-            )
-        if self.periods:
-            check_at_least_one(self, "period_channels")
-        if self.spectral_windows:
-            check_at_least_one(self, "spectral_channels")
+        for name, used in (("period_channels", self.periods), ("spectral_channels", self.spectral_windows)):
+            if used and getattr(self, name) < 1:
+                raise UserError(f"{name} is 0: it must be at least 1, or leave its discriminators out")
 
 
 def normal(rngs: nnx.Rngs, *shape: int, gain: float = 1.0) -> nnx.Param:

@@ -11,7 +11,25 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from wavesynth.errors import UserError
+
+MOST_REMEMBERED = 2**26  # numbers that the layers of one stream keep of the past: 256 MB
 UNROLLED = 4  # examples side by side in one program on a CPU; more make it long to compile
+
+
+def check_remembered(name: str, channels: int, places: int) -> None:
+    """Raises UserError if a stream of a causal network would keep more than `MOST_REMEMBERED` numbers of the past.
+
+    Args:
+        name: the field that holds the number of channels.
+        channels: of the layers.
+        places: how many past inputs all layers keep together.
+    """
+    if channels * places > MOST_REMEMBERED:
+        raise UserError(
+            f"{name} is {channels:,}: with these dilations a stream would keep {channels * places:,} numbers of the past, "
+            f"and at most {MOST_REMEMBERED:,} can be"
+        )
 
 
 def dense(rngs: nnx.Rngs, inputs: int, outputs: int, scale: float = 1.0) -> nnx.Param:

@@ -13,17 +13,22 @@ sample. With pitches, the wanted pitch's harmonics enter beside the noise (see `
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from wavesynth.config import check_at_least_one
+from wavesynth.config import Width
 from wavesynth.errors import UserError
-from wavesynth.models.discriminators import DiscriminatorsConfig, normal, plus
+from wavesynth.fields import Count, Real, Whole
+from wavesynth.models.discriminators import DiscriminatorsConfig, RateOrUnknown, WidthOrNone, normal, plus
 from wavesynth.models.excitation import excitation, white
 from wavesynth.models.layers import zeros
 from wavesynth.models.polyphase import same, smoothed, transposed
+
+LONGEST = 2**24  # samples of a sound; it is made whole, in memory
+MOST_ACTIVATIONS = 2**26  # numbers that a stage makes of a sound: 256 MB
 
 
 @dataclass(frozen=True)
@@ -50,35 +55,31 @@ class WaveGANConfig(DiscriminatorsConfig):
         sample_rate: Hz. Filled in from the data.
     """
 
-    seconds: float = 1.0
-    length: int = 0
-    latent: int = 128
-    style_channels: int = 128
-    channels: int = 16
-    strides: tuple[int, ...] = (4, 4, 4, 4, 4)
+    seconds: Annotated[float, Real(above=0, most=600)] = 1.0
+    length: Annotated[int, Whole(0, LONGEST)] = 0
+    latent: Width = 128
+    style_channels: WidthOrNone = 128
+    channels: Width = 16
+    strides: Annotated[tuple[Annotated[int, Whole(2, 1_024)], ...], Count(1, 24)] = (4, 4, 4, 4, 4)
     smooth: bool = True
-    leak: float = 0.2
-    noise_channels: int = 4
-    level: float = 0.05
-    output_filter: int = 0
-    labels: int = 0
-    pitches: int = 0
-    sample_rate: int = 0
+    leak: Annotated[float, Real(least=0, most=1)] = 0.2
+    noise_channels: Annotated[int, Whole(0, 1_024)] = 4
+    level: Annotated[float, Real(above=0, most=1e3)] = 0.05
+    output_filter: Annotated[int, Whole(0, 65_536)] = 0
+    labels: Annotated[int, Whole(0, 65_536)] = 0
+    pitches: Annotated[int, Whole(0, 128)] = 0
+    sample_rate: RateOrUnknown = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least_one(self, "latent", "channels")
-        if self.length < 0:
-            raise UserError(f"length is {self.length}: it must not be negative; 0 is for what `seconds` comes to")
-        for name in ("style_channels", "noise_channels", "output_filter"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} is {getattr(self, name)}: it must not be negative; 0 is for none")
-        if not 0 < self.level < math.inf:
-            raise UserError(f"level is {self.level}: it must be above 0 and finite; 1 leaves the sounds as they are")
-        if not 0 < self.seconds < math.inf:
-            raise UserError(f"seconds is {self.seconds}: it must be above 0 and finite")
-        if not self.strides or min(self.strides) < 2:
-            raise UserError(f"strides is {self.strides}: give at least one, each at least 2")
+        if self.hop > LONGEST:
+            raise UserError(f"strides is {self.strides}: their product must be at most {LONGEST:,} samples")
+        size = self.length * max(self.channels, self.noise_channels)
+        if size > MOST_ACTIVATIONS:
+            raise UserError(
+                f"length is {self.length:,}: in these channels a sound would take {size:,} numbers at once, and at most "
+                f"{MOST_ACTIVATIONS:,} can be"
+            )
         if self.length % self.hop:
             raise UserError(
                 f"length is {self.length}, which the strides' product {self.hop} does not divide: "

@@ -14,23 +14,27 @@ Time in one window [R + T]: R samples of left context (the receptive field), the
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from wavesynth.audio import mulaw
-from wavesynth.config import check_at_least_one
+from wavesynth.config import Width
 from wavesynth.errors import UserError
-from wavesynth.models.layers import affine, dense, gate, over_examples, shifted_copies, zeros
+from wavesynth.fields import Checked, Whole
+from wavesynth.models.layers import affine, check_remembered, dense, gate, over_examples, shifted_copies, zeros
 from wavesynth.models.likelihoods import MIN_LOG_SCALE, LogisticMixture, MulawSoftmax, Quantization, quantize
 
 ALIGN = 16  # float32 in one AVX-512 register
+MOST_MIXTURES = 64  # the native sampler has room for so many
+MOST_LAYERS = 256  # a program of more takes minutes to build
+MOST_CONTEXT = 2**20  # samples; a minute at 16 kHz
 
 
 @dataclass(frozen=True)
-class WaveNetConfig:
+class WaveNetConfig(Checked):
     """The shape of a WaveNet.
 
     Attributes:
@@ -54,29 +58,37 @@ class WaveNetConfig:
         dtype: of the activations, "float32" or "bfloat16"; parameters and likelihoods are always float32.
     """
 
-    stacks: int = 2
-    layers_per_stack: int = 9
-    channels: int = 64
-    skip_channels: int = 128
-    head_channels: int = 128
-    kernel_width: int = 2
-    taps: int = 32
-    period_taps: int = 8
-    longest_period: int = 0
+    stacks: Annotated[int, Whole(1, 64)] = 2
+    layers_per_stack: Annotated[int, Whole(1, 16)] = 9
+    channels: Width = 64
+    skip_channels: Width = 128
+    head_channels: Width = 128
+    kernel_width: Annotated[int, Whole(2, 3)] = 2
+    taps: Annotated[int, Whole(1, 1_024)] = 32
+    period_taps: Annotated[int, Whole(0, 256)] = 8
+    longest_period: Annotated[int, Whole(0, 65_536)] = 0
     output: Literal["mixture", "softmax"] = "mixture"
-    mixtures: int = 4
+    mixtures: Annotated[int, Whole(1, MOST_MIXTURES)] = 4
     quantization: Quantization = "int16"
-    labels: int = 0
-    vector_channels: int = 16
-    frame_channels: int = 0
-    hop_length: int = 128
+    labels: Annotated[int, Whole(0, 65_536)] = 0
+    vector_channels: Annotated[int, Whole(0, 4_096)] = 16
+    frame_channels: Annotated[int, Whole(0, 4_096)] = 0
+    hop_length: Annotated[int, Whole(1, 65_536)] = 128
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "stacks", "layers_per_stack", "channels", "skip_channels", "head_channels")
-        check_at_least_one(self, "taps", "mixtures", "hop_length")
-        if self.kernel_width not in (2, 3):
-            raise UserError(f"kernel_width is {self.kernel_width}: choose 2 or 3")
+        super().__post_init__()
+        layers = len(self.dilations)
+        if layers > MOST_LAYERS:
+            raise UserError(f"stacks is {self.stacks}: it makes {layers} layers in all, and at most {MOST_LAYERS} can be")
+        if self.receptive_field > MOST_CONTEXT:
+            raise UserError(
+                f"layers_per_stack is {self.layers_per_stack}: it makes a receptive field of {self.receptive_field:,} "
+                f"samples, and at most {MOST_CONTEXT:,} can be"
+            )
+        check_remembered("channels", self.channels, (self.kernel_width - 1) * sum(self.dilations))
+        if self.labels and not self.vector_channels:
+            raise UserError(f"labels is {self.labels} and vector_channels 0: labels need an embedding, or set both to 0")
         if self.output == "softmax" and self.quantization != "mulaw":
             raise UserError(
                 f'quantization is "{self.quantization}": a softmax output is over mu-law codes, so set "mulaw"'

@@ -15,18 +15,19 @@ is not bounded by a tanh: early in training codes all move one way, as a bias wo
 where there is no way back.
 """
 
-import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from wavesynth.audio.mulaw import compand
-from wavesynth.config import check_at_least_one
+from wavesynth.config import Width
 from wavesynth.errors import UserError
+from wavesynth.fields import Real, Whole
 from wavesynth.models.layers import affine, dense, over_examples, product, shifted_copies, zeros
-from wavesynth.models.wavenet import WaveNetConfig
+from wavesynth.models.wavenet import MOST_CONTEXT, WaveNetConfig
 
 WIDTH = 3  # taps of every convolution
 EPSILON = 1e-3  # added to variances
@@ -46,18 +47,20 @@ class WaveNetAutoencoderConfig(WaveNetConfig):
         encoder_layers: of dilations 1, 2, 4 ... in strides.
     """
 
-    code_channels: int = 16
-    code_hop: int = 512
-    code_noise: float = 0.1
-    encoder_stride: int = 32
-    encoder_channels: int = 64
-    encoder_layers: int = 5
+    code_channels: Annotated[int, Whole(1, 1_024)] = 16
+    code_hop: Annotated[int, Whole(1, 65_536)] = 512
+    code_noise: Annotated[float, Real(least=0, most=100)] = 0.1
+    encoder_stride: Annotated[int, Whole(1, 8_192)] = 32
+    encoder_channels: Width = 64
+    encoder_layers: Annotated[int, Whole(1, 12)] = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least_one(self, "code_channels", "code_hop", "encoder_stride", "encoder_channels", "encoder_layers")
-        if not 0 <= self.code_noise < math.inf:
-            raise UserError(f"code_noise is {self.code_noise}: it must not be negative, and finite")
+        if self.encoder_reach > MOST_CONTEXT:
+            raise UserError(
+                f"encoder_layers is {self.encoder_layers}: the encoder would look at {self.encoder_reach:,} samples on either "
+                f"side, and at most {MOST_CONTEXT:,} can be"
+            )
         for name in ("hop_length", "encoder_stride"):
             if self.code_hop % getattr(self, name):
                 raise UserError(f"code_hop is {self.code_hop}: it must be a multiple of {name}, {getattr(self, name)}")
