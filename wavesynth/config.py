@@ -133,7 +133,9 @@ class Config:
 
     def __post_init__(self) -> None:
         if not isinstance(self.training, TrainingConfig):
-            raise UserError(f"training is {shown(self.training)}: give a TrainingConfig, or the family's subclass of it")
+            raise UserError(
+                f"training is {shown(self.training)}: give a TrainingConfig, or the family's subclass of it"
+            )
 
 
 def check_seed(seed: int) -> None:

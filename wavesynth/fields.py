@@ -25,6 +25,8 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from wavesynth.errors import UserError
 
+SHOWN = 120  # characters of a value in an error
+
 
 class Allowed(Protocol):
     """What a field may hold."""
@@ -231,8 +233,12 @@ def _allowed(hint: Any) -> Allowed:
 def _bounds(*bounds: tuple[str, float | None]) -> str:
     given = [(word, bound) for word, bound in bounds if bound is not None]
     if len(given) == 2 and given[0][1] == given[1][1]:
-        return f"it must be {given[0][1]:,}"
-    return "it must be " + " and ".join(f"{word} {bound:,}" for word, bound in given)
+        return f"it must be {_number(given[0][1])}"
+    return "it must be " + " and ".join(f"{word} {_number(bound)}" for word, bound in given)
+
+
+def _number(bound: float) -> str:
+    return f"{int(bound):,}" if bound == int(bound) else f"{bound:g}"
 
 
 def _refuse(name: str, value: Any, remedy: str, note: str = "") -> NoReturn:
@@ -251,4 +257,5 @@ class _Short(reprlib.Repr):
 
 def shown(value: Any) -> str:
     """A value as errors show it: in one line, and short however large it is."""
-    return " ".join(_Short().repr(value).split())
+    text = " ".join(_Short().repr(value).split())
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."

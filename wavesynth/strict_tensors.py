@@ -39,7 +39,7 @@ class TensorFile:
         self._path, self._remedy, self._handle = path, remedy, handle
         slices = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118 (it is no dictionary)
         self.tensors = {
-            name: Described(tuple(each.get_shape()), DTYPES.get(each.get_dtype(), each.get_dtype()))
+            name: Described(tuple(each.get_shape()), str(DTYPES.get(each.get_dtype(), each.get_dtype())))
             for name, each in slices.items()
         }
 
@@ -70,7 +70,9 @@ class TensorFile:
         values = self._handle.get_tensor(name)
         known = ~np.isinf(values) if nan_allowed else np.isfinite(values)
         if not known.all():
-            self.fail(f": the weights are not finite numbers, {name} has {values.size - int(known.sum()):,} that are not")
+            self.fail(
+                f": the weights are not finite numbers, {name} has {values.size - int(known.sum()):,} that are not"
+            )
         return values
 
 

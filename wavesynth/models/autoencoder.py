@@ -29,7 +29,7 @@ from wavesynth.audio.spectral import SOFT_FLOOR, hann_window
 from wavesynth.config import Width
 from wavesynth.errors import UserError
 from wavesynth.fields import Count, Whole
-from wavesynth.models.discriminators import DiscriminatorsConfig, RateOrUnknown, WidthOrNone, normal, plus
+from wavesynth.models.discriminators import DiscriminatorsConfig, RateOrUnknown, normal, plus
 from wavesynth.models.frames import noise, overlapped, pulses, ramps, windowed
 from wavesynth.models.layers import check_remembered, one_hot, zeros
 

@@ -80,7 +80,9 @@ class WaveNetConfig(Checked):
         super().__post_init__()
         layers = len(self.dilations)
         if layers > MOST_LAYERS:
-            raise UserError(f"stacks is {self.stacks}: it makes {layers} layers in all, and at most {MOST_LAYERS} can be")
+            raise UserError(
+                f"stacks is {self.stacks}: it makes {layers} layers in all, and at most {MOST_LAYERS} can be"
+            )
         if self.receptive_field > MOST_CONTEXT:
             raise UserError(
                 f"layers_per_stack is {self.layers_per_stack}: it makes a receptive field of {self.receptive_field:,} "
@@ -88,7 +90,9 @@ class WaveNetConfig(Checked):
             )
         check_remembered("channels", self.channels, (self.kernel_width - 1) * sum(self.dilations))
         if self.labels and not self.vector_channels:
-            raise UserError(f"labels is {self.labels} and vector_channels 0: labels need an embedding, or set both to 0")
+            raise UserError(
+                f"labels is {self.labels} and vector_channels 0: labels need an embedding, or set both to 0"
+            )
         if self.output == "softmax" and self.quantization != "mulaw":
             raise UserError(
                 f'quantization is "{self.quantization}": a softmax output is over mu-law codes, so set "mulaw"'
