@@ -28,26 +28,23 @@ def read(path: str | os.PathLike[str], remedy: str, most_bytes: int = MOST_BYTES
             has no NaN), nests too deeply, names something twice, or does not hold an object.
     """
     path = Path(path)
-
-    def fail(reason: str) -> NoReturn:
-        raise UserError(f"{display(path)} cannot be read ({reason}): {remedy}") from None
-
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            fail("it is not a file")
-        if status.st_size > most_bytes:
-            fail(f"it has {status.st_size:,} bytes, where at most {most_bytes:,} are expected")
-        with path.open("rb") as file:
-            content = file.read(most_bytes)
+        return parse(_content(path, most_bytes))
     except OSError as error:
-        fail(error.strerror or str(error))
-    except ValueError:  # a name with a zero byte
-        fail("no file has such a name")
-    try:
-        return parse(content)
+        reason = error.strerror or str(error)
     except ValueError as error:
-        fail(" ".join(str(error).split()))
+        reason = " ".join(str(error).split())
+    raise UserError(f"{display(path)} cannot be read ({reason}): {remedy}")
+
+
+def _content(path: Path, most_bytes: int) -> bytes:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe would never end
+        raise ValueError("it is not a file")
+    if status.st_size > most_bytes:
+        raise ValueError(f"it has {status.st_size:,} bytes, where at most {most_bytes:,} are expected")
+    with path.open("rb") as file:
+        return file.read(most_bytes)
 
 
 def parse(content: bytes) -> dict[str, Any]:

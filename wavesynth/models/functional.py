@@ -45,7 +45,7 @@ def shapes(make: Callable[[nnx.Rngs], nnx.Module]) -> Params:
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
     if count > most_parameters():
         raise UserError(
-            f"the model would have {count:,} parameters, and this machine has memory for {most_parameters():,}: choose fewer "
+            f"the model would have {count:,} parameters, and at most {most_parameters():,} fit into memory here: choose fewer "
             "layers or channels"
         )
     return tree
