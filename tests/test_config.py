@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from wavesynth.config import Config, DatasetInfo, TrainingConfig, check_seed, from_dict, to_json
 from wavesynth.errors import UserError
 from wavesynth.families import FAMILIES, PRESETS, bind, family_type, preset
+from wavesynth.fields import Choice, Flag, allowed_values
 
 WHERE = "runs/mine/config.json: training"
 
@@ -146,6 +147,19 @@ def test_labels_are_looked_up():
         dataset.label_index("hat")
     with pytest.raises(UserError, match="trained without labels"):
         DatasetInfo(16_000).label_index("hat")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_choice_of_a_shape_can_be_built(name: str):
+    family, dataset = FAMILIES[name], DatasetInfo(16_000, ("a", "b"), True, 1.0, (60.0, 61.0))
+    base = {"wavenet": dict(stacks=1, layers_per_stack=1), "wavegan": dict(strides=(64, 64))}.get(name, {})
+    partners = {"output": {"quantization": "mulaw"}}  # a softmax needs it
+    none = {"vector_channels", "period_taps", "phase_shuffle", "style_channels", "noise_channels", "output_filter"}
+    for field, allowed in allowed_values(family.model_config).items():
+        values = allowed.values if isinstance(allowed, Choice) else (True, False) if isinstance(allowed, Flag) else ()
+        for value in (*values, *([0, 3] if field in none else [])):
+            model = family.model_config(**base | partners.get(field, {}) | {field: value})
+            assert bind(name, family.adapt(model, dataset), dataset).shapes()
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])

@@ -7,7 +7,7 @@ import pytest
 
 from wavesynth.errors import UserError
 from wavesynth.models.functional import initialize, pure
-from wavesynth.models.layers import gate, product
+from wavesynth.models.layers import UNROLLED, gate, over_examples, product
 from wavesynth.models.wavenet import WaveNet, WaveNetConfig
 
 SMALL = WaveNetConfig(
@@ -168,6 +168,20 @@ def test_product_is_a_product_and_so_is_its_gradient():
     )
     for ours, plain in pairs:
         np.testing.assert_allclose(ours, plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 8, 18, 31])
+def test_any_batch_is_a_program_of_few_copies(size):
+    copies = []
+
+    def one(x, nothing):
+        assert nothing is None
+        copies.append(x)
+        return 2 * x
+
+    x = jnp.arange(3.0 * size).reshape(size, 3)
+    np.testing.assert_array_equal(over_examples(one, x, None), 2 * x)
+    assert len(copies) < 2 * UNROLLED
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])

@@ -1,18 +1,18 @@
-"""The encoder of a WaveNet autoencoder (Engel et al., 2017): from a sound to a path of a few numbers, some 31 times a second.
+"""The encoder of a WaveNet autoencoder (Engel et al., 2017): from a sound to a path of codes, some 31 a second at 16 kHz.
 
-The decoder is `wavesynth.models.wavenet.WaveNet`, told the path as local conditioning. The encoder sees the future too. Time
-in one example, R samples of reach on each side and T a multiple of `code_hop`; every convolution is "valid":
+The decoder is `wavesynth.models.wavenet.WaveNet` with the path as local conditioning. The encoder also sees the future. Time
+in one example, with R samples of reach on each side and T a multiple of `code_hop`; every convolution is "valid":
 
-    samples   |---- R ----|------------- T -------------|---- R ----|      companded: quiet parts count as well
+    samples   |---- R ----|------------- T -------------|---- R ----|      companded, so that quiet parts count
     strides   |-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|      folded into channels
-    front       |-----------------------------------------------|          a stride eaten on either side
-    layers          |-- dilation eaten on either side, each --|
-    pooled                |-------|-------|-------|-------|                means, normalised, in some directions
+    front       |-----------------------------------------------|          one stride less on each side
+    layers          |----- one dilation less on each side ----|
+    pooled                |-------|-------|-------|-------|                means, normalised, projected
 
-A code is bounded, as what is normalised is seen in directions of unit length, and takes a little noise in training: what
-is close together sounds alike, there is something between two sounds, and a path cannot carry a waveform's every detail. It
-is not bounded by a tanh: early in training codes all move one way, as a bias would, and were at its ends after 200 steps, from
-where there is no way back.
+A code is bounded, because normalised means are projected on directions of unit length, and training adds a little noise to
+it. So nearby codes sound similar, the path between two sounds is filled with sounds, and a code cannot carry every detail of
+the waveform. A tanh would not do: early in training all codes move one way, as a bias would, and after 200 steps they had
+saturated it for good.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from wavesynth.audio.mulaw import compand
 from wavesynth.config import Width
@@ -31,20 +32,20 @@ from wavesynth.models.wavenet import MOST_CONTEXT, WaveNetConfig
 
 WIDTH = 3  # taps of every convolution
 EPSILON = 1e-3  # added to variances
-FIRST_BIAS = 0.1  # standard deviation of the front's untrained biases: what is normalised still tells loud from quiet
+FIRST_BIAS = 0.1  # standard deviation of the front's untrained biases: loudness survives the normalisation
 
 
 @dataclass(frozen=True)
 class WaveNetAutoencoderConfig(WaveNetConfig):
-    """The shape of a WaveNet autoencoder: that of its decoder (see `WaveNetConfig`), and below that of its encoder.
+    """The shape of a WaveNet autoencoder: that of its decoder (see `WaveNetConfig`) and of its encoder.
 
     Attributes:
-        code_channels: numbers in one frame of a path.
-        code_hop: samples that it lasts; a multiple of `hop_length`.
-        code_noise: standard deviation of the noise on codes in training; their own size is about 1.
+        code_channels: dimensions of a code.
+        code_hop: samples per code; a multiple of `hop_length`.
+        code_noise: standard deviation of the noise added to codes in training; codes themselves have about 1.
         encoder_stride: samples that are folded into channels at the front; it divides `code_hop`.
         encoder_channels: width of the encoder.
-        encoder_layers: of dilations 1, 2, 4 ... in strides.
+        encoder_layers: number of layers, of dilations 1, 2, 4 ... strides.
     """
 
     code_channels: Annotated[int, Whole(1, 1_024)] = 16
@@ -67,16 +68,17 @@ class WaveNetAutoencoderConfig(WaveNetConfig):
 
     @property
     def encoder_dilations(self) -> tuple[int, ...]:
+        """The dilation of each layer, in strides."""
         return tuple(2**i for i in range(self.encoder_layers))
 
     @property
     def encoder_reach(self) -> int:
-        """How many samples the encoder can see before and behind those of a code."""
+        """How many samples the encoder sees before and after those of a code."""
         return (1 + sum(self.encoder_dilations)) * self.encoder_stride
 
 
 class EncoderLayer(nnx.Module):
-    """A dilated convolution between rectifiers, and the way back to the residual path."""
+    """A dilated convolution between rectifiers, added to the residual path."""
 
     def __init__(self, config: WaveNetAutoencoderConfig, dilation: int, *, rngs: nnx.Rngs) -> None:
         channels = config.encoder_channels
@@ -86,15 +88,15 @@ class EncoderLayer(nnx.Module):
         self.residual = dense(rngs, channels, channels, scale=config.encoder_layers**-0.5)
         self.residual_bias = zeros(channels)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[C, t] to [C, t - 2 dilation], around the middle."""
+    def __call__(self, x: Float[Array, "channels time"]) -> Float[Array, "channels shorter"]:
+        """[C, t] to [C, t - 2 dilation]: the middle of x."""
         hidden = affine(self.dilated, self.dilated_bias, _neighbours(jax.nn.relu(x), self.dilation))
         middle = x[:, self.dilation : -self.dilation]
         return middle + affine(self.residual, self.residual_bias, jax.nn.relu(hidden))
 
 
 class Encoder(nnx.Module):
-    """Sounds to paths of codes. A code depends on its samples and on `encoder_reach` samples around them alone."""
+    """A network from sounds to paths of codes. A code depends on its samples and `encoder_reach` samples on each side."""
 
     def __init__(self, config: WaveNetAutoencoderConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
@@ -103,12 +105,15 @@ class Encoder(nnx.Module):
         self.layers = nnx.List([EncoderLayer(config, dilation, rngs=rngs) for dilation in config.encoder_dilations])
         self.directions = nnx.Param(jax.random.normal(rngs.params(), (config.encoder_channels, config.code_channels)))
 
-    def __call__(self, samples: jax.Array) -> jax.Array:
-        """Samples [B, R + T + R], R the encoder's reach and T a multiple of `code_hop`, to float32 [B, T / code_hop, D]."""
+    def __call__(self, samples: Float[Array, "batch time"]) -> Float[Array, "batch codes code_channels"]:
+        """The codes of sounds, T / code_hop of them.
+
+        samples: [B, R + T + R], where R is the encoder's reach and T a multiple of `code_hop`.
+        """
         return over_examples(self.one, samples)
 
-    def one(self, samples: jax.Array) -> jax.Array:
-        """What `__call__` does, for one example: [R + T + R] to [T / code_hop, D]."""
+    def one(self, samples: Float[Array, " time"]) -> Float[Array, "codes code_channels"]:
+        """The codes of one sound: [R + T + R] to [T / code_hop, D]."""
         config = self.config
         x = compand(samples).astype(config.dtype).reshape(-1, config.encoder_stride).T
         x = affine(self.front, self.front_bias, _neighbours(x, 1))
@@ -122,7 +127,7 @@ class Encoder(nnx.Module):
         return product(directions, x).T
 
 
-def _neighbours(x: jax.Array, dilation: int) -> jax.Array:
-    """The places of a convolution side by side: [C, t] to [WIDTH C, t - 2 dilation]."""
+def _neighbours(x: Float[Array, "channels time"], dilation: int) -> Float[Array, "stacked shorter"]:
+    """The inputs of a convolution side by side: [C, t] to [WIDTH C, t - 2 dilation]."""
     around = (WIDTH - 1) * dilation
     return shifted_copies(x, range(around, -1, -dilation), x.shape[1] - around)
