@@ -138,7 +138,7 @@ def test_numbers_that_are_no_latent(saved: Path, numbers: dict[str, np.ndarray])
     ids=repr,
 )
 def test_a_latent_is_a_point_or_a_path_of_finite_numbers(latent: Any):
-    with pytest.raises(UserError, match="^latent "):
+    with pytest.raises(UserError, match=r"^latent "):
         Timbre(latent, "one", 10.0)
 
 

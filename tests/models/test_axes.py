@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -30,7 +30,7 @@ WAVENET = dict(stacks=1, layers_per_stack=2, channels=4, skip_channels=4, head_c
 
 
 @pytest.fixture(autouse=True)
-def typechecked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def typechecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wraps every annotated function and method of the models, wherever its name is used."""
     wrapped: dict[int, Callable] = {}
 
@@ -47,7 +47,6 @@ def typechecked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 for method, function in [*vars(value).items()]:
                     wrap(value, method, function)
     assert len(wrapped) > 25
-    yield
 
 
 def shape(function: Callable, *arguments: Any) -> Any:
