@@ -32,6 +32,7 @@ from harness import Row, arguments, machine, print_table, shrunk, write_json
 from trainees import bound
 
 from wavesynth import Synth
+from wavesynth.conditions import Conditions
 from wavesynth.config import DatasetInfo
 from wavesynth.families import preset
 from wavesynth.kernels.wavenet_decode import DecodeSpec, pack
@@ -54,7 +55,7 @@ class Watched(Synth):
         made = 0
         for block in super().blocks(*shape, **options):
             yield block
-            made += block.shape[1]
+            made += block.shape[-1]
             self.watch(made)
 
 
@@ -76,12 +77,15 @@ def resident() -> float:
     return int(lines["VmRSS"].split()[0]) * 1_024 / 1e6
 
 
-def untrained(quick: bool, watch: Callable[[int], None]) -> Watched:
+def untrained(three_layers: bool, watch: Callable[[int], None]) -> Watched:
     """A synth that has learned nothing yet."""
     config = preset(PRESET)
-    family = bound(dataclasses.replace(config, model=shrunk(config.model)) if quick else config, NOTES)
+    family = bound(dataclasses.replace(config, model=shrunk(config.model)) if three_layers else config, NOTES)
     noise = np.random.default_rng(0).normal(0, 0.1, (4, 2 * family.context)).astype(np.float32)
-    windows = {"samples": noise, "pitch": np.full(len(noise), np.nan, np.float32)}
+    windows = {
+        "samples": noise[:, None],
+        "conditions": Conditions.constant([-1] * len(noise), len(NOTES.labels), [None] * len(noise)),
+    }
     return Watched(family, family.init(jax.random.key(0), windows), watch)
 
 
@@ -117,7 +121,7 @@ def main() -> None:
             now = time.perf_counter() - began
             readings.append({"minutes": made / NOTES.sample_rate / 60, "seconds": now, "megabytes": read()})
 
-    synth = untrained(options.quick, watch)
+    synth = untrained(options.three_layers, watch)
     weights = pack(synth.params, DecodeSpec.of(synth.family.model), synth.family.model.dtype)
     case = {
         "implementation": choose(None, weights),

@@ -7,6 +7,8 @@ What values a field may have is part of its type: see `wavesynth.fields`.
 import dataclasses
 import json
 import numbers
+import random
+import unicodedata
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -21,6 +23,7 @@ FORMAT = 2  # of config.json; raised when an older reader would misunderstand a 
 # Types that several configs share.
 SampleRate = Annotated[int, Whole(1_000, 768_000)]
 Pitch = Annotated[float, Real(least=0, most=127)]
+LabelAndPitch = Annotated[tuple[Annotated[float, Real(least=-1, most=65_535)], ...], Count(2, 2)]
 Width = Annotated[int, Whole(1, 8_192)]
 Steps = Annotated[int, Whole(1, 10**9)]
 Weight = Annotated[float, Real(least=0, most=1e6)]
@@ -38,6 +41,8 @@ class DatasetInfo(Checked):
         pitched: whether any clip has a pitch.
         clip_seconds: the median length of a clip; it tells a folder of notes from one of whole pieces.
         pitches: the lowest and the highest MIDI number; empty where there are none.
+        channels: of every clip.
+        typical: label index (-1 for none) and pitch (-1 for none) of some clips, as frequent here as in the training sounds.
     """
 
     sample_rate: SampleRate
@@ -45,6 +50,8 @@ class DatasetInfo(Checked):
     pitched: bool = False
     clip_seconds: Annotated[float, Real(least=0, most=1e9)] = 0.0
     pitches: Annotated[tuple[Pitch, ...], Count(0, 2)] = ()
+    channels: Annotated[int, Whole(1, 2)] = 1
+    typical: Annotated[tuple[LabelAndPitch, ...], Count(0, 4_096)] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,9 +59,12 @@ class DatasetInfo(Checked):
             raise UserError(f"labels is {shown(self.labels)}: each must be there once")
         if len(self.pitches) == 1 or list(self.pitches) != sorted(self.pitches):
             raise UserError(f"pitches is {self.pitches}: give the lowest and the highest, or none")
+        for pair in self.typical:
+            if pair[0] not in range(-1, len(self.labels)) or pair[1] > 127:
+                raise UserError(f"typical is {shown(self.typical)}: {pair} is no label index and pitch of these sounds")
 
     def label_index(self, label: str | None) -> int:
-        """The index of a label; -1 for None.
+        """The index of a label; -1 for None. Labels are compared in Unicode's normal form C.
 
         Raises:
             UserError: the model was not trained with that label.
@@ -64,10 +74,32 @@ class DatasetInfo(Checked):
         """
         if label is None:
             return -1
+        label = unicodedata.normalize("NFC", label)
         if label not in self.labels:
-            known = ", ".join(self.labels) if self.labels else "none: the model was trained without labels"
+            printable = [known if known.isprintable() else repr(known) for known in self.labels]
+            known = ", ".join(printable) or "none: the model was trained without labels"
             raise UserError(f"label is {label!r}, which the model does not know: choose one of its labels ({known})")
         return self.labels.index(label)
+
+    def draw_typical(self, seed: int, row: int, label: int = -1) -> tuple[int, float | None]:
+        """A label index and a pitch as the training sounds have them: those of one of them, chosen at random.
+
+        It depends on (seed, row) alone. label: the index to keep to; -1 for any.
+        """
+        generator = random.Random(seed * 2**32 + row)
+        pairs = self._typical_of(label)
+        if not pairs:
+            return generator.randrange(len(self.labels)) if self.labels and label < 0 else label, None
+        chosen, pitch = generator.choice(pairs)
+        return int(chosen), None if pitch < 0 else float(pitch)
+
+    def median_pitch(self, label: int = -1) -> float | None:
+        """The median pitch of the training sounds of a label (-1 for all); None where they have none."""
+        known = sorted(pitch for _, pitch in self._typical_of(label) if pitch >= 0)
+        return float(known[len(known) // 2]) if known else None
+
+    def _typical_of(self, label: int) -> list[tuple[float, ...]]:
+        return [pair for pair in self.typical if label < 0 or pair[0] == label]
 
 
 @dataclass(frozen=True)
