@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save
 import wavesynth
 from wavesynth.config import FORMAT, DatasetInfo, TrainingConfig, to_json
 from wavesynth.errors import UserError
-from wavesynth.families import FAMILIES, PRESETS
+from wavesynth.families import FAMILIES, presets
 from wavesynth.fields import Choice, Count, Optional, Real, Whole, allowed_values
 from wavesynth.training.checkpoints import flatten
 
@@ -234,8 +234,8 @@ def test_weights_that_are_not_finite(run: Path, bad: float):
         (run / "model.safetensors").write_bytes(whole)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", presets())
 def test_every_preset_is_allowed(name: str):
-    config = PRESETS[name]
+    config = presets()[name]
     assert isinstance(config.training, TrainingConfig)
     assert type(config.model)(**vars(config.model)) == config.model
