@@ -23,7 +23,7 @@ from wavesynth.families.coding import CodingFamily
 from wavesynth.families.protocols import Request
 from wavesynth.models.autoencoder import Autoencoder, AutoencoderConfig, Probe
 from wavesynth.models.discriminators import Discriminators, views
-from wavesynth.models.functional import initialize, pure
+from wavesynth.models.functional import initialize, pure, shapes
 from wavesynth.training.objective import Batch
 from wavesynth.training.reconstruction import Reconstruction, ReconstructionTraining, real_frames
 from wavesynth.training.state import Params
@@ -74,8 +74,7 @@ class AutoencoderFamily(CodingFamily):
         }
 
     def shapes(self) -> Params:
-        key = jax.random.key(0)
-        return {name: jax.eval_shape(partial(initialize, make, key)) for name, make in self._makers.items()}
+        return {name: shapes(make) for name, make in self._makers.items()}
 
     def published(self, params: Params) -> Params:
         return {"coder": params["coder"]}
