@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the sounds to the user: a module imports from its own row and the rows above it, never from those below.
 LAYERS = (
-    {"errors"},
+    {"errors", "progress"},
     {"config"},
     {"audio"},
     {"data"},
@@ -28,7 +28,7 @@ LAYERS = (
     {"synth"},
     {"song"},
     {"runs", "previews", "exports"},
-    {"api"},
+    {"api", "judging"},
     {"__init__"},
     {"demo"},
     {"commands"},

@@ -22,10 +22,11 @@ import pytest
 import soundfile
 
 import wavesynth
-from wavesynth import api, runs
+from wavesynth import api
 from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
+from wavesynth.runs import Run
 from wavesynth.training import checkpoints
 from wavesynth.training import journal as journals
 
@@ -42,14 +43,14 @@ def template(config: bytes) -> Any:
     """The state that runs of one config.json have, as shapes."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_bytes(config)
-        family, training = runs.read(Path(folder))
+        family, training = Run(folder).read()
     shapes = jax.eval_shape(family.objective(training).init, family.shapes())
     return jax.tree.map(api._on_first_device, shapes)
 
 
 def final_state(run: Path) -> Any:
     """The newest state of a run, as numpy arrays."""
-    states = checkpoints.States(run, keep=2)
+    states = checkpoints.States(run / "states", keep=2)
     try:
         return jax.tree.map(np.asarray, states.restore(template((run / "config.json").read_bytes()))[0])
     finally:
@@ -193,7 +194,7 @@ def test_orbax_meets_a_full_disk(
     small_disk: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ):
     state = jax.tree.map(jax.numpy.asarray, final_state(tiny_run))
-    states = checkpoints.States(small_disk, keep=2)
+    states = checkpoints.States(small_disk / "states", keep=2)
     states.save(state, {"best": 1.0}, wait=True)
     fill(small_disk, leave=20_000)
     plenty = shutil.disk_usage("/")._replace(free=2**40)
@@ -203,7 +204,7 @@ def test_orbax_meets_a_full_disk(
         states.save(after, {"best": 1.0}, wait=True)
     states.close()
     assert capfd.readouterr().err == ""
-    assert checkpoints.States(small_disk, keep=2).latest == 20
+    assert checkpoints.States(small_disk / "states", keep=2).latest == 20
 
 
 @pytest.mark.parametrize("written", ["the state", "journal.jsonl", "model.safetensors"])
@@ -221,7 +222,7 @@ def test_a_disk_that_fills_up_while_a_file_is_written(
         elif written == "journal.jsonl":
             patch.setattr(journals.Journal, "write", fail)
         else:
-            patch.setattr(checkpoints, "publish", fail)
+            patch.setattr(checkpoints, "write_file", fail)
         with pytest.raises(UserError, match=r"the disk of .* is full.*make room, and go on by --resume"):
             wavesynth.train(tiny_shards, run, tiny_config, progress=False)
     wavesynth.train(tiny_shards, run, resume=True, progress=False)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from wavesynth.config import VERSION as __version__
 
 if TYPE_CHECKING:
-    from wavesynth.api import evaluate, load, train
+    from wavesynth.api import load, train
     from wavesynth.data.prepare import prepare
     from wavesynth.errors import UserError
     from wavesynth.families import preset
+    from wavesynth.judging import evaluate
     from wavesynth.song import render
     from wavesynth.synth import Synth
     from wavesynth.timbre.timbre import Timbre
@@ -24,7 +25,7 @@ _HOMES = {
     "Synth": "wavesynth.synth",
     "Timbre": "wavesynth.timbre.timbre",
     "UserError": "wavesynth.errors",
-    "evaluate": "wavesynth.api",
+    "evaluate": "wavesynth.judging",
     "load": "wavesynth.api",
     "prepare": "wavesynth.data.prepare",
     "preset": "wavesynth.families",

@@ -16,7 +16,9 @@ from wavesynth.synth import Synth
 STRIP_ROWS = 8  # of the picture of all previews
 
 
-def write_preview(synth: Synth, held_out: Batches, folder: Path, training: TrainingConfig) -> None:
+def write_preview(
+    synth: Synth, held_out: Batches, folder: Path, training: TrainingConfig, *, pictured: bool = True
+) -> None:
     """A few sounds to listen to and, where matplotlib is installed, to look at; nothing where the family makes none."""
     if not synth.family.makes_sounds:
         return
@@ -26,7 +28,7 @@ def write_preview(synth: Synth, held_out: Batches, folder: Path, training: Train
         seconds = None if synth.family.length else training.preview_seconds
         paths = synth.write(folder, n=4, seconds=seconds, seed=training.seed, force=True)
         titles = [path.stem for path in paths]
-    if pictures.available():
+    if pictured and pictures.available():
         sounds = {title: _written(path) for title, path in zip(titles, paths, strict=True)}
         pictures.spectrogram(folder / "spectrogram.png", sounds, synth.sample_rate)
         _strip(folder.parent, synth.sample_rate)
@@ -40,7 +42,7 @@ def _reconstructed(
     sounds: dict[str, np.ndarray] = {}
     for clip in chosen:
         record = held_out.shards.clips[clip]
-        samples = to_float(held_out.shards.samples(clip)[: round(training.preview_seconds * synth.sample_rate)])
+        samples = to_float(loudest(held_out.shards.samples(clip), round(training.preview_seconds * synth.sample_rate)))
         request = Request(seed=training.seed, pitch=record.pitch)
         latent = synth.family.encode(synth.params, samples, request, False)
         blocks = synth.family.stream(synth.params, dataclasses.replace(request, latent=latent[None]))
@@ -51,6 +53,18 @@ def _reconstructed(
     for path, sound in zip(paths, sounds.values(), strict=True):
         files.write(path, sound, synth.sample_rate, force=True)
     return list(sounds), paths
+
+
+def loudest(samples: np.ndarray, length: int) -> np.ndarray:
+    """The part of `length` samples with the most energy, to a quarter of its length: a piece may begin with silence."""
+    if len(samples) <= length:
+        return samples
+    step = max(length // 4, 1)
+    blocks = samples[: len(samples) // step * step].reshape(-1, step)
+    energy = np.array([np.square(block, dtype=np.float64).sum() for block in blocks])
+    total = np.convolve(energy, np.ones(min(length // step, len(energy))), "valid")
+    start = min(int(total.argmax()) * step, len(samples) - length)
+    return samples[start : start + length]
 
 
 def _written(path: Path) -> np.ndarray:

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from wavesynth.config import TrainingConfig
 from wavesynth.errors import UserError
-from wavesynth.training import checkpoints
+from wavesynth.training import storage
 from wavesynth.training.checkpoints import States, flatten, publish, read_weights, unflatten
 from wavesynth.training.state import TrainState, create, make_optimizer
 
@@ -44,13 +44,13 @@ def template_of(state: TrainState) -> Any:
 
 
 def save(run: Path, state: TrainState, meta: dict[str, Any] | None = None, keep: int = 2) -> None:
-    states = States(run, keep)
+    states = States(run / "states", keep)
     states.save(state, meta or {"best": 1.5}, wait=True)
     states.close()
 
 
 def restore(run: Path, template: Any) -> tuple[TrainState, dict[str, Any]]:
-    states = States(run, keep=2)
+    states = States(run / "states", keep=2)
     try:
         return states.restore(template)
     finally:
@@ -77,12 +77,12 @@ def test_a_state_that_is_written_behind_is_the_one_that_was_given(tmp_path: Path
     advance = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
     state = create(jax.tree.map(jnp.asarray, params), optimizer)
     template = template_of(state)
-    states = States(tmp_path, keep=100)
+    states = States(tmp_path / "states", keep=100)
     for _ in range(10):
         state = advance(state)
         states.save(state, {"best": 0.0})
     states.close()
-    states = States(tmp_path, keep=100)
+    states = States(tmp_path / "states", keep=100)
     for step in range(1, 11):
         wanted = states._ocp.args.Composite(state=states._ocp.args.StandardRestore(template))
         found = states._manager.restore(step, args=wanted)["state"]
@@ -91,7 +91,7 @@ def test_a_state_that_is_written_behind_is_the_one_that_was_given(tmp_path: Path
 
 
 def test_only_the_latest_few_are_kept(tmp_path: Path):
-    states = States(tmp_path, keep=2)
+    states = States(tmp_path / "states", keep=2)
     assert states.latest is None
     for step in (5, 10, 15, 20):
         states.save(state_of(PARAMS, step=step), {"best": 1.0})
@@ -245,7 +245,7 @@ def test_a_write_that_fails_leaves_the_file_before(tmp_path: Path, monkeypatch: 
     def fail(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.os, "fsync", fail)
+    monkeypatch.setattr(storage.os, "fsync", fail)
     with pytest.raises(OSError, match="No space left"):
         publish(tmp_path, PARAMS, {"step": 2})
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

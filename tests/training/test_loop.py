@@ -56,23 +56,22 @@ class Recorder:
     def train(self) -> Any:
         self.run.mkdir(exist_ok=True)
         params = {"w": jnp.zeros(TAPS), "scale": jnp.zeros(())}
-        states = checkpoints.States(self.run, keep=2)
+        states = checkpoints.States(self.run / "states", keep=2)
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        state, best = self.objective.init(params), math.inf
+        state, history = self.objective.init(params), loop.History()
         if states.latest is not None:
             template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), state)
             state, meta = states.restore(template)
-            best = meta["best"]
-        diary = journal.Journal(self.run, int(state.step))
+            history = loop.History(**meta)
+        records = journal.Journal(self.run / "journal.jsonl", int(state.step))
         try:
-            return loop.train(
-                self.objective, state, self.training, batches=self.learned, held_out=self.held_out, states=states,
-                journal=diary, best=best, progress=False,
+            return loop.Loop(
+                self.objective, self.training, self.learned, self.held_out, states, records,
                 publish=lambda params, step, value: self.published.append((step, value, jax.device_get(params))),
-                preview=lambda _, step: self.previewed.append(step),
-            )  # fmt: skip
+                preview=lambda _, step: self.previewed.append(step), history=history, progress=False,
+            ).run(state)  # fmt: skip
         finally:
-            diary.close()
+            records.close()
             states.close()
 
     @property
@@ -213,7 +212,7 @@ def test_stopped_and_resumed_is_never_stopped(
     )
     restored = []
     for folder in (run, tiny_run):
-        states = checkpoints.States(folder, keep=2)
+        states = checkpoints.States(folder / "states", keep=2)
         restored.append(states.restore(template))
         states.close()
     (state, meta), (expected, expected_meta) = restored
@@ -253,7 +252,7 @@ from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.families.wavenet import WaveNetFamily
 from wavesynth.models.wavenet import WaveNetConfig
-from wavesynth.training import loop
+from wavesynth.training.loop import Loop
 from wavesynth.training.checkpoints import States
 from wavesynth.training.journal import Journal
 
@@ -271,12 +270,12 @@ for count in (1, 8):
     jax.devices = lambda: all_devices[:count]
     run = Path(sys.argv[2], str(count))
     run.mkdir()
-    journal, states = Journal(run), States(run, keep=1)
-    state = loop.train(
-        objective, objective.init(jax.tree.map(lambda leaf: leaf.copy(), params)), training, batches=learned,
-        held_out=held_out, states=states, journal=journal, best=1e9, publish=lambda *_: None, preview=lambda *_: None,
+    journal, states = Journal(run / "journal.jsonl"), States(run / "states", keep=1)
+    loop = Loop(
+        objective, training, learned, held_out, states, journal, publish=lambda *_: None, preview=lambda *_: None,
         progress=False,
     )
+    state = loop.run(objective.init(jax.tree.map(lambda leaf: leaf.copy(), params)))
     journal.close()
     states.close()
     used.append(len(state.params["front"].sharding.device_set))

@@ -181,11 +181,11 @@ def test_phases_are_two_programs_and_discriminators_learn_in_the_second():
     assert isinstance(own, Phased)
     assert [own.phase(step) for step in range(5)] == [0, 0, 0, 1, 1]
     assert objective(replace(TRAINING, adversarial_from=1.0)).phase(9) == 0
-    step, state, batch = compiled(own), own.init(parameters()), batch_of()
+    step, state, batch, healthy = compiled(own), own.init(parameters()), batch_of(), jnp.asarray(True)
     discriminators = jax.tree.map(np.asarray, state.params["discriminators"])
     names = []
     for index in range(5):
-        state, metrics = step(index, state, batch)
+        state, metrics, healthy = step(state, batch, healthy, own.phase(index))
         names.append("accuracy" in metrics)
         same = np.array_equal(state.params["discriminators"]["kernel"], discriminators["kernel"])
         assert same == (index < 3)
@@ -249,9 +249,9 @@ def test_a_probe_of_no_weight_rests():
 
 
 WRONG = [
-    (dict(kl_weight=-1.0), "kl_weight is -1.0: it must not be negative, and finite"),
+    (dict(kl_weight=-1.0), "kl_weight is -1.0: it must be finite and at least 0"),
     (dict(discriminator_rate=0.0), "discriminator_rate is 0.0: it must be above 0 and finite"),
-    (dict(adversarial_from=1.5), "adversarial_from is 1.5: it must lie between 0 and 1"),
+    (dict(adversarial_from=1.5), "adversarial_from is 1.5: it must be between 0 and 1"),
     (dict(loss="least squares"), "loss is 'least squares': choose one of 'hinge', 'relativistic'"),
 ]
 

@@ -10,7 +10,7 @@ import pytest
 
 from wavesynth.config import TrainingConfig
 from wavesynth.training.likelihood import Likelihood
-from wavesynth.training.state import TrainState, apply_gradients, create, make_optimizer, trained
+from wavesynth.training.state import TrainState, apply_gradients, create, learning_rate, make_optimizer, trained
 
 PARAMS = {
     "w": jnp.ones((4, 4)) * 2,
@@ -29,9 +29,10 @@ def gradients(scale: float = 1.0):
 
 def take(training: TrainingConfig, steps: int, scale: float = 1.0, healthy: bool = True) -> list[TrainState]:
     """The states after 0, 1 ... `steps` steps along one gradient."""
-    optimizer = make_optimizer(training)
+    optimizer, rate = make_optimizer(training), learning_rate(training)
     states = [create(PARAMS, optimizer)]
-    step = jax.jit(lambda state: apply_gradients(state, gradients(scale), optimizer, training.ema, jnp.array(healthy)))
+    healthy = jnp.array(healthy)
+    step = jax.jit(lambda state: apply_gradients(state, gradients(scale), optimizer, rate, training.ema, healthy))
     for _ in range(steps):
         states.append(step(states[-1]))
     return states
@@ -82,7 +83,9 @@ def test_betas_are_those_of_the_moving_averages(beta1: float, beta2: float):
     optimizer = make_optimizer(training)
     state, mean, square = create(PARAMS, optimizer), 0.0, 0.0
     for taken, size in enumerate((1.0, -3.0), start=1):
-        before, state = state, apply_gradients(state, gradients(size), optimizer, 0.0, jnp.array(True))
+        before, state = state, apply_gradients(
+            state, gradients(size), optimizer, learning_rate(training), 0.0, jnp.array(True)
+        )
         mean, square = beta1 * mean + (1 - beta1) * size, beta2 * square + (1 - beta2) * size**2
         step = mean / (1 - beta1**taken) / math.sqrt(square / (1 - beta2**taken))
         moved = float((before.params["bias"] - state.params["bias"])[0])

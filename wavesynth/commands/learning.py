@@ -48,7 +48,7 @@ def train(arguments: list[str], resumed: Any = None) -> None:
     import wavesynth
     from wavesynth.api import DEFAULT_PRESET, config_of
     from wavesynth.commands import COMMANDS
-    from wavesynth.runs import CONFIG
+    from wavesynth.runs import Run
     from wavesynth.training.memory import keep_freed_memory
 
     keep_freed_memory()
@@ -74,7 +74,7 @@ def train(arguments: list[str], resumed: Any = None) -> None:
             training: how it is trained.
             steps: optimiser steps in all, in place of --training.steps.
         """
-        if resume and not resumed and (run / CONFIG).exists():
+        if resume and not resumed and Run(run).config.exists():
             own = config_of(run)
             return COMMANDS["train"](arguments, dataclasses.replace(config if chosen else own, training=own.training))
         changed = dataclasses.replace(config, model=model, training=training)
@@ -106,7 +106,7 @@ def score(arguments: list[str]) -> None:
             label: one of the labels that the model was trained with.
             pitch: MIDI number; 60 is middle C.
         """
-        from wavesynth.api import score_files
+        from wavesynth.judging import score_files
 
         synth = wavesynth.load(run)
         for name, num_samples, bits in score_files(synth, folder, quantization=quantization, label=label, pitch=pitch):

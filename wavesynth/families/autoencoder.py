@@ -27,7 +27,7 @@ from wavesynth.training.state import Params
 
 ROWS = 8  # sounds encoded or decoded at once, where there are several
 BLOCK = 16  # frames of the code at once: half a second
-DISCRIMINATOR_LENGTH = 16_384  # samples; discriminators of periods are as deep as such sounds ask for
+DISCRIMINATOR_LENGTH = 16_384  # samples; discriminators are as deep as sounds of this length need, whatever the crop
 NEIGHBOURS = 200  # training clips among which the nearest is looked for
 
 
@@ -218,7 +218,7 @@ class AutoencoderFamily(CodingFamily):
     def _makers(self) -> dict[str, Callable]:
         makers: dict[str, Callable] = {
             "coder": lambda rngs: Autoencoder(self.model, rngs=rngs),
-            "discriminators": lambda rngs: Discriminators(self.model, DISCRIMINATOR_LENGTH, 0, rngs=rngs),
+            "discriminators": lambda rngs: Discriminators(self.model, DISCRIMINATOR_LENGTH, 0, whole=False, rngs=rngs),
         }
         return makers | ({"probe": lambda rngs: Probe(self.model, rngs=rngs)} if self.model.pitches else {})
 

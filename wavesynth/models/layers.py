@@ -93,14 +93,21 @@ def over_examples(function: Callable, *batched: jax.Array | None) -> jax.Array:
     """`function` of every example of the arguments [B, ...] (None is passed on), stacked.
 
     One CPU runs a few examples side by side, each in code of its own, faster than one batch; other devices, and many,
-    take the batch.
+    take the batch. The code holds fewer than 2 * UNROLLED examples, whatever the batch: a loop over groups, and the rest.
     """
     if jax.default_backend() != "cpu" or jax.device_count() > 1:
         return jax.vmap(function, in_axes=[None if leaf is None else 0 for leaf in batched])(*batched)
     size = next(leaf.shape[0] for leaf in batched if leaf is not None)
-    if size > UNROLLED and size % UNROLLED == 0:
-        groups = [None if leaf is None else leaf.reshape(-1, UNROLLED, *leaf.shape[1:]) for leaf in batched]
+    if size > UNROLLED:
+        rest = size % UNROLLED
+        groups = [
+            None if leaf is None else leaf[: size - rest].reshape(-1, UNROLLED, *leaf.shape[1:]) for leaf in batched
+        ]
         outputs = jax.lax.map(lambda group: over_examples(function, *group), tuple(groups))
-        return outputs.reshape(size, *outputs.shape[2:])
+        outputs = outputs.reshape(size - rest, *outputs.shape[2:])
+        if rest:
+            last = over_examples(function, *(None if leaf is None else leaf[size - rest :] for leaf in batched))
+            outputs = jnp.concatenate([outputs, last])
+        return outputs
     each = [[None if leaf is None else leaf[index] for leaf in batched] for index in range(size)]
     return jnp.stack([function(*example) for example in each])

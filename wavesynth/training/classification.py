@@ -1,4 +1,4 @@
-"""The objective of models that tell labels apart: make the right one likely."""
+"""The objective of classifiers: the cross-entropy of labels."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from wavesynth.config import TrainingConfig
 from wavesynth.errors import UserError
 from wavesynth.training.augment import augment
 from wavesynth.training.objective import Batch, Metrics
-from wavesynth.training.state import Params, TrainState, apply_gradients, create, make_optimizer
+from wavesynth.training.state import Params, TrainState, apply_gradients, create, learning_rate, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ClassificationTraining(TrainingConfig):
     """How a classifier is trained.
 
     Attributes:
-        augment: with which probability each of the changes in `wavesynth.training.augment` befalls a sound to learn.
+        augment: probability with which each augmentation of `wavesynth.training.augment` is applied to a training sound.
     """
 
     steps: int = 1_000
@@ -36,7 +36,7 @@ class ClassificationTraining(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.augment <= 1:
-            raise UserError(f"augment is {self.augment}: it must lie between 0 and 1")
+            raise UserError(f"augment is {self.augment}: it must be between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,9 @@ class Classification:
 
     logits: Callable[[Params, jax.Array], jax.Array]
     training: ClassificationTraining
+    extended_from: int = 0  # see `wavesynth.training.state.learning_rate`
     metric: ClassVar[str] = "bits"
-    meaning: ClassVar[str] = "bits that the label of a held-out sound costs"
+    meaning: ClassVar[str] = "cross-entropy of the labels of {sounds}, bits"
     aim: ClassVar[str] = "a good model lies well below the last"
     watched: ClassVar[str] = "error"
     remedy: ClassVar[str] = "a smaller learning rate"
@@ -57,6 +58,10 @@ class Classification:
     @cached_property
     def _optimizer(self):
         return make_optimizer(self.training)
+
+    @cached_property
+    def _rate(self):
+        return learning_rate(self.training, self.extended_from)
 
     def init(self, params: Params) -> TrainState:
         return create(params, self._optimizer)
@@ -72,7 +77,7 @@ class Classification:
         (bits, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
         norm = optax.tree.norm(gradients)
         healthy = jnp.isfinite(bits) & jnp.isfinite(norm)
-        state = apply_gradients(state, gradients, self._optimizer, self.training.ema, healthy)
+        state = apply_gradients(state, gradients, self._optimizer, self._rate, self.training.ema, healthy)
         return state, metrics | {"gradient_norm": norm, "healthy": healthy}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
