@@ -28,6 +28,7 @@ from harness import (
 )
 from trainees import PIECES, PyTorch, Wavesynth, bound
 
+from wavesynth.conditions import Conditions
 from wavesynth.config import Config, TrainingConfig
 from wavesynth.data.batches import Batch
 from wavesynth.families import preset
@@ -38,16 +39,15 @@ LIMIT = 2_048  # rows and columns of the matrix product that is the limit
 
 
 def tones(training: TrainingConfig, context: int) -> Batch:
-    """A batch of something tonal and noisy."""
+    """A batch of tones with noise."""
     rows, length = training.batch_size, context + training.crop
     random, time = np.random.default_rng(0), np.arange(length) / PIECES.sample_rate
     tone = np.sin(2 * np.pi * random.uniform(100, 400, (rows, 1)) * time)
     return {
-        "samples": (0.3 * tone + random.normal(0, 0.02, (rows, length))).astype(np.float32),
+        "samples": (0.3 * tone + random.normal(0, 0.02, (rows, length))).astype(np.float32)[:, None],
         "real": np.ones((rows, training.crop), bool),
-        "label": np.full(rows, -1, np.int32),
-        "pitch": np.full(rows, np.nan, np.float32),
         "start": np.zeros(rows, np.int32),
+        "conditions": Conditions.constant([-1] * rows, 0, [None] * rows),
     }
 
 

@@ -90,7 +90,9 @@ def test_a_second_process_is_told_who_holds_the_lock_until_that_is_killed(
     flock: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path = tmp_path / ".lock"
-    program = HOLD if flock else "import fcntl\nfcntl.flock = lambda *_: (_ for _ in ()).throw(OSError(38, ''))\n" + HOLD
+    program = (
+        HOLD if flock else "import fcntl\nfcntl.flock = lambda *_: (_ for _ in ()).throw(OSError(38, ''))\n" + HOLD
+    )
     if not flock:
         no_flock(monkeypatch)
     child = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
@@ -118,7 +120,9 @@ def test_a_lock_of_another_machine_holds_while_it_is_renewed(
         no_flock(monkeypatch)
     path = tmp_path / ".lock"
     path.write_text(json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-01-01 00:00:00", "started": "7"}))
-    with pytest.raises(UserError, match=r"process 1 on elsewhere.*if it was killed, wait 2 minutes, or delete .*\.lock"):
+    with pytest.raises(
+        UserError, match=r"process 1 on elsewhere.*if it was killed, wait 2 minutes, or delete .*\.lock"
+    ):
         locked(path, "training it").__enter__()
     past = time.time() - lock.STALE - 1
     os.utime(path, (past, past))
@@ -150,7 +154,9 @@ def test_a_run_is_trained_by_one_process(tmp_path: Path, tiny_run: Path, tiny_sh
     shutil.copytree(tiny_run, run)
     with Run(run).locked():
         for options in (dict(resume=True), dict(force=True)):
-            with pytest.raises(UserError, match=rf"process {os.getpid()} on .* is training .*run: wait for it, or end it"):
+            with pytest.raises(
+                UserError, match=rf"process {os.getpid()} on .* is training .*run: wait for it, or end it"
+            ):
                 wavesynth.train(tiny_shards, run, progress=False, **options)
         wavesynth.load(run)
     assert not (run / ".lock").exists()

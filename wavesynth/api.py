@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import statistics
 import tempfile
 from functools import partial
 from os import PathLike
@@ -10,12 +9,13 @@ from pathlib import Path
 
 import jax
 
-from wavesynth.config import Config, DatasetInfo, TrainingConfig
+from wavesynth.config import Config, TrainingConfig
 from wavesynth.data.batches import Batches
+from wavesynth.data.info import dataset_info
 from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import MANIFEST, Shards
 from wavesynth.errors import UserError
-from wavesynth.families import Family, bind, family_type, preset
+from wavesynth.families import Family, abilities, bind, family_type, preset
 from wavesynth.previews import write_preview
 from wavesynth.runs import Run
 from wavesynth.synth import Synth
@@ -138,7 +138,7 @@ def config_of(run: PathName) -> Config:
 
 
 def describe(run: PathName) -> str:
-    """What a model is, what it was trained on and how far, in a few lines.
+    """What a model is, what it can do, what it was trained on and how far, in a few lines.
 
     Args:
         run: a run folder, or the name of a model that comes with wavesynth.
@@ -155,6 +155,7 @@ def describe(run: PathName) -> str:
     dataset = family.dataset
     lines = [
         f"family       {family.name}, {size:,} parameters, {family.context:,} samples of context",
+        f"it can       {', '.join(abilities(family))}",
         f"sounds       {dataset.sample_rate:,} Hz, {'with' if dataset.pitched else 'without'} pitches",
         f"labels       {', '.join(dataset.labels) or 'none'}",
         f"model        {family.model}",
@@ -176,7 +177,7 @@ def _train(source: Path, run: Run, config: Config, resume: bool, force: bool, pr
     training, shards = config.training, _open(source, run, resume, force, progress)
     if resume:
         run.check_source(shards)
-    dataset = _dataset(shards)
+    dataset = dataset_info(shards)
     family = bind(config.family, family_type(config.family).adapt(config.model, dataset), dataset)
     learned = family.windows(shards, training)
     held_out = family.held_out(learned)
@@ -271,17 +272,6 @@ def _fresh_params(family: Family, learned: Batches, seed: int) -> Params:
 
 def _on_first_device(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
-
-
-def _dataset(shards: Shards) -> DatasetInfo:
-    pitches = [clip.pitch for clip in shards.clips if clip.pitch is not None]
-    return DatasetInfo(
-        shards.sample_rate,
-        shards.labels,
-        pitched=bool(pitches),
-        pitches=(min(pitches), max(pitches)) if pitches else (),
-        clip_seconds=statistics.median(clip.length for clip in shards.clips) / shards.sample_rate,
-    )
 
 
 def _introduction(

@@ -12,8 +12,7 @@ from wavesynth.audio import files, pictures
 from wavesynth.audio import pitch as pitches
 from wavesynth.evaluation import descriptors
 from wavesynth.evaluation.morphing import MorphMetrics, crossfade, judge
-from wavesynth.sampler import numbered
-from wavesynth.synth import Synth
+from wavesynth.synth import Synth, numbered
 
 PAUSE_SECONDS = 0.1  # between sounds that are played in turn
 MOST_PANELS = 64  # side by side in a picture; none is drawn of more

@@ -17,6 +17,7 @@ from wavesynth.data.corpus import SourceFile, pitch_of, scan
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.evaluation import sample_sets
+from wavesynth.families import Judging, require
 from wavesynth.families.base import ONE_SHOT_SECONDS
 from wavesynth.progress import Progress
 from wavesynth.synth import Synth
@@ -118,7 +119,7 @@ def evaluate(
         classifier = classifier if isinstance(classifier, Synth) else load(classifier)
         _check_same("classifier", classifier, synth)
         judge = sample_sets.Judge(
-            partial(classifier.family.features, classifier.params),
+            partial(require(classifier.family, Judging).features, classifier.params),
             partial(classifier.family.probabilities, classifier.params),
         )
         judge.features(np.zeros((1, 1), np.float32))  # another family fails here, before anything is generated

@@ -32,9 +32,9 @@ from wavesynth.training.state import Params
 from wavesynth.training.storage import sync_folder, write_file
 
 PUBLISHED = Path(__file__).parent / "checkpoints"
-NEW = ".new"
+NEW, CONFIG = ".new", "config.json"
 _SWAP, _OLD, _LOCK = ".swap.json", ".old", ".lock"
-_FILES = ("config.json", "source.json", checkpoints.WEIGHTS, "journal.jsonl")
+_FILES = (CONFIG, "source.json", checkpoints.WEIGHTS, "journal.jsonl")
 _FOLDERS = ("states", "previews", "tensorboard", "shards")
 _LEFTOVERS = ("shards.partial", "shards.report.json", *(f"{name}.tmp" for name in _FILES), _LOCK, _OLD, NEW)
 
@@ -59,7 +59,7 @@ class Run:
 
     @property
     def config(self) -> Path:
-        return self._file("config.json")
+        return self._file(CONFIG)
 
     @property
     def source(self) -> Path:
@@ -134,7 +134,7 @@ class Run:
             if not self.source.exists() and not self.states.exists():
                 raise UserError(f"run is {str(self)!r}, which holds a published model: name a new folder")
             raise UserError(f"run is {str(self)!r}, which holds a run: --resume goes on with it, --force replaces it")
-        others = {"config.json", checkpoints.WEIGHTS, "journal.jsonl", "states", "previews", "tensorboard"}
+        others = {CONFIG, checkpoints.WEIGHTS, "journal.jsonl", "states", "previews", "tensorboard"}
         ours = {*_FILES, *_FOLDERS, *_LEFTOVERS} - others
         if self.folder.exists() and any(child.name not in ours for child in self.folder.iterdir()):
             raise UserError(f"run is {str(self)!r}, a folder that holds other things: name a new one")
@@ -151,7 +151,7 @@ class Run:
 
     # What it is.
 
-    def read(self) -> tuple[Family, TrainingConfig]:
+    def read(self) -> tuple[Any, TrainingConfig]:
         """Its family, bound to its network and sounds, and how it is trained.
 
         Raises:
@@ -289,11 +289,11 @@ class Run:
 
 def published() -> list[str]:
     """The models that come with wavesynth, "checkpoints/NAME" each."""
-    return sorted(f"{PUBLISHED.name}/{path.parent.name}" for path in PUBLISHED.glob("*/config.json"))
+    return sorted(f"{PUBLISHED.name}/{path.parent.name}" for path in PUBLISHED.glob(f"*/{CONFIG}"))
 
 
 def _located(folder: Path) -> Path:
     """The folder itself, or the model that comes with wavesynth if it names one and the user has none of that name."""
     ours = PUBLISHED.joinpath(*folder.parts[1:])
-    named = folder.parts[:1] == (PUBLISHED.name,) and len(folder.parts) == 2 and (ours / "config.json").exists()
-    return ours if named and not (folder / "config.json").exists() else folder
+    named = folder.parts[:1] == (PUBLISHED.name,) and len(folder.parts) == 2 and (ours / CONFIG).exists()
+    return ours if named and not (folder / CONFIG).exists() else folder

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wavesynth.audio.spectral import log_mel_distance
 from wavesynth.errors import UserError
-from wavesynth.evaluation.neighbours import SAME, memorization, nearest
+from wavesynth.evaluation.neighbours import SAME, memorization, nearest_sounds
 
 SAMPLE_RATE = 16_000
 ROUNDING = 1e-3  # decibels, of two float32 transforms of one sound
@@ -34,7 +34,7 @@ def padded_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_every_distance_is_that_of_the_padded_pair() -> None:
     expected = np.array([[padded_distance(sample, sound) for _, sound in LIBRARY] for sample in SAMPLES])
-    found = nearest(SAMPLES, LIBRARY, SAMPLE_RATE, k=len(LIBRARY))
+    found = nearest_sounds(SAMPLES, LIBRARY, SAMPLE_RATE, k=len(LIBRARY))
     order = np.argsort(expected, axis=1)
     np.testing.assert_allclose(found.distances, np.take_along_axis(expected, order, axis=1), atol=ROUNDING)
     assert found.distances.dtype == np.float32
@@ -44,8 +44,8 @@ def test_every_distance_is_that_of_the_padded_pair() -> None:
 @settings(max_examples=5)
 @given(st.sampled_from([1, 9000, 40_000, 150_000]), st.integers(1, 4))
 def test_blocks_of_any_size_find_the_same(block_samples: int, k: int) -> None:
-    one_pass = nearest(SAMPLES, LIBRARY, SAMPLE_RATE, k)
-    in_blocks = nearest(SAMPLES, LIBRARY, SAMPLE_RATE, k, block_samples=block_samples)
+    one_pass = nearest_sounds(SAMPLES, LIBRARY, SAMPLE_RATE, k)
+    in_blocks = nearest_sounds(SAMPLES, LIBRARY, SAMPLE_RATE, k, block_samples=block_samples)
     assert in_blocks.names == one_pass.names
     np.testing.assert_allclose(in_blocks.distances, one_pass.distances, atol=ROUNDING)
 
@@ -65,26 +65,26 @@ def test_a_library_is_read_once_and_never_held() -> None:
             alive += 1
             yield str(seed), noise(4000, seed).view(Sound)
 
-    found = nearest(noise(4000, 33)[None], library(), SAMPLE_RATE, block_samples=4 * 8192)
+    found = nearest_sounds(noise(4000, 33)[None], library(), SAMPLE_RATE, block_samples=4 * 8192)
     assert found.names == (("33",),)
 
 
 def test_a_copy_is_found_at_distance_zero() -> None:
-    found = nearest(LIBRARY[7][1][None], LIBRARY, SAMPLE_RATE, k=2)
+    found = nearest_sounds(LIBRARY[7][1][None], LIBRARY, SAMPLE_RATE, k=2)
     assert found.names[0][0] == "7.wav"
     assert found.distances[0, 0] < ROUNDING < SAME < found.distances[0, 1]
 
 
 def test_a_scaled_copy_is_found_at_its_gain() -> None:
     loud = [(name, 3 * sound) for name, sound in LIBRARY]  # all bands well above the floor
-    found = nearest(loud[8][1][None] / 1.5, loud, SAMPLE_RATE)
+    found = nearest_sounds(loud[8][1][None] / 1.5, loud, SAMPLE_RATE)
     assert found.names == (("8.wav",),)
     np.testing.assert_allclose(found.distances, 20 * np.log10(1.5), rtol=0.05)
 
 
 def test_of_equal_distances_the_first_comes_first() -> None:
     twice = [("again", LIBRARY[0][1]), *LIBRARY, ("and again", LIBRARY[0][1])]
-    found = nearest(LIBRARY[0][1][None], twice, SAMPLE_RATE, k=3, block_samples=8192)
+    found = nearest_sounds(LIBRARY[0][1][None], twice, SAMPLE_RATE, k=3, block_samples=8192)
     assert found.names == (("again", "0.wav", "and again"),)
 
 
@@ -97,20 +97,20 @@ def test_memorising_tells_copies_from_new_sounds() -> None:
     assert learned.ratio == learned.generated / learned.held_out < 0.1
     fresh = memorization(held_out[::-1], held_out, iter(library), SAMPLE_RATE)
     np.testing.assert_allclose(fresh.ratio, 1)
-    nearest_real = nearest(held_out, library, SAMPLE_RATE).distances
+    nearest_real = nearest_sounds(held_out, library, SAMPLE_RATE).distances
     np.testing.assert_allclose(learned.held_out, np.median(nearest_real), atol=ROUNDING)
 
 
 @pytest.mark.parametrize(
     ("make", "argument"),
     [
-        (lambda: nearest(np.zeros(5), LIBRARY, SAMPLE_RATE), "samples"),
-        (lambda: nearest(np.full((1, 5), np.nan), LIBRARY, SAMPLE_RATE), "samples"),
-        (lambda: nearest(SAMPLES, LIBRARY, SAMPLE_RATE, k=0), "k"),
-        (lambda: nearest(SAMPLES, [], SAMPLE_RATE), "library"),
-        (lambda: nearest(SAMPLES, LIBRARY, SAMPLE_RATE, k=10), "library"),
-        (lambda: nearest(SAMPLES, [("x", np.zeros((2, 9)))], SAMPLE_RATE), "library"),
-        (lambda: nearest(SAMPLES, [("x", np.zeros(0))], SAMPLE_RATE), "library"),
+        (lambda: nearest_sounds(np.zeros(5), LIBRARY, SAMPLE_RATE), "samples"),
+        (lambda: nearest_sounds(np.full((1, 5), np.nan), LIBRARY, SAMPLE_RATE), "samples"),
+        (lambda: nearest_sounds(SAMPLES, LIBRARY, SAMPLE_RATE, k=0), "k"),
+        (lambda: nearest_sounds(SAMPLES, [], SAMPLE_RATE), "library"),
+        (lambda: nearest_sounds(SAMPLES, LIBRARY, SAMPLE_RATE, k=10), "library"),
+        (lambda: nearest_sounds(SAMPLES, [("x", np.zeros((2, 9)))], SAMPLE_RATE), "library"),
+        (lambda: nearest_sounds(SAMPLES, [("x", np.zeros(0))], SAMPLE_RATE), "library"),
         (lambda: memorization(SAMPLES, SAMPLES[:, 1:], LIBRARY, SAMPLE_RATE), "held_out"),
         (lambda: memorization(SAMPLES, SAMPLES, zip("abc", SAMPLES), SAMPLE_RATE), "held_out"),
     ],

@@ -83,8 +83,9 @@ def test_betas_are_those_of_the_moving_averages(beta1: float, beta2: float):
     optimizer = make_optimizer(training)
     state, mean, square = create(PARAMS, optimizer), 0.0, 0.0
     for taken, size in enumerate((1.0, -3.0), start=1):
-        before, state = state, apply_gradients(
-            state, gradients(size), optimizer, learning_rate(training), 0.0, jnp.array(True)
+        before, state = (
+            state,
+            apply_gradients(state, gradients(size), optimizer, learning_rate(training), 0.0, jnp.array(True)),
         )
         mean, square = beta1 * mean + (1 - beta1) * size, beta2 * square + (1 - beta2) * size**2
         step = mean / (1 - beta1**taken) / math.sqrt(square / (1 - beta2**taken))

@@ -84,9 +84,7 @@ def read_song(path: str | os.PathLike[str], channels: Sequence[int] | None = Non
             f"{first.channel}; they sound until the file ends, at {now:.2f} s"
         )
     if bends:
-        remarks.append(
-            f"pitch bends left out: {bends}; notes keep the pitch of their keys"
-        )
+        remarks.append(f"pitch bends left out: {bends}; notes keep the pitch of their keys")
     if unknown:
         remarks.append(
             f"meta events that mido does not know: {unknown}; it forgets the time before them: listen whether the tracks stay "

@@ -48,7 +48,8 @@ def train(arguments: list[str], resumed: Any = None) -> None:
     import wavesynth
     from wavesynth.api import DEFAULT_PRESET, config_of
     from wavesynth.commands import COMMANDS
-    from wavesynth.runs import Run
+    from wavesynth.families import Generative
+    from wavesynth.runs import CONFIG
     from wavesynth.training.memory import keep_freed_memory
 
     keep_freed_memory()
@@ -74,12 +75,12 @@ def train(arguments: list[str], resumed: Any = None) -> None:
             training: how it is trained.
             steps: optimiser steps in all, in place of --training.steps.
         """
-        if resume and not resumed and Run(run).config.exists():
+        if resume and not resumed and (run / CONFIG).exists():
             own = config_of(run)
             return COMMANDS["train"](arguments, dataclasses.replace(config if chosen else own, training=own.training))
         changed = dataclasses.replace(config, model=model, training=training)
         synth = wavesynth.train(source, run, changed, steps=steps, resume=resume, force=force)
-        if synth.family.makes_sounds:
+        if isinstance(synth.family, Generative):
             print(f"done: listen with  wavesynth sample {run} OUT --n 8 --seconds 2")
         else:
             print(f"done: judge what another run makes with  wavesynth evaluate RUN SHARDS --classifier {run}")

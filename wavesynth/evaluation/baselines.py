@@ -7,7 +7,7 @@ import numpy as np
 
 from wavesynth.audio import mulaw
 from wavesynth.audio.prediction import fit
-from wavesynth.data.batches import Batches
+from wavesynth.data.batches import Batches, mono
 from wavesynth.models.likelihoods import LogisticMixture, Quantization, pcm_steps
 
 ORDER = 32
@@ -23,9 +23,9 @@ def baselines(training: Batches, held_out: Batches, quantization: Quantization) 
     errors whose scale follows the last 256 of them, or seldom is the training data's. It is given the past as it is,
     16 bits of it, whatever the bins.
     """
-    examples = np.concatenate([training.batch(step)["samples"] for step in range(TRAINING_BATCHES)])
+    examples = np.concatenate([mono(training.batch(step)["samples"]) for step in range(TRAINING_BATCHES)])
     held = list(held_out.held_out())
-    windows = np.concatenate([batch["samples"] for batch in held])
+    windows = np.concatenate([mono(batch["samples"]) for batch in held])
     real = np.concatenate([batch["real"] for batch in held])
     levels = mulaw.CODES if quantization == "mulaw" else 65_536
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wavesynth.audio.pcm import to_float
+from wavesynth.audio.sounds import samples_of
 from wavesynth.audio.spectral import DEFAULT_MEL, log_mel, num_frames
+from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
+from wavesynth.timbre.points import Point
+from wavesynth.timbre.timbre import Timbre
+
+if TYPE_CHECKING:
+    from wavesynth.synth import Synth
 
 BLOCK_SAMPLES = 2**20  # of the library, held at once: 4 MB; their spectra are made one after the other
 SAME = 0.01  # decibels: rounding alone makes about a thousandth
@@ -45,7 +55,7 @@ class Memorization:
         return self.generated / self.held_out
 
 
-def nearest(
+def nearest_sounds(
     samples: ArrayLike,
     library: Iterable[tuple[str, ArrayLike]],
     sample_rate: int,
@@ -73,7 +83,7 @@ def nearest(
         UserError: shapes that do not fit, samples that are not finite, or fewer than k sounds in the library.
 
     >>> noise = np.random.default_rng(0).normal(0, 0.1, (2, 4_000))
-    >>> nearest(noise[1:], [("a", noise[0]), ("b", noise[1])], sample_rate=16_000).names
+    >>> nearest_sounds(noise[1:], [("a", noise[0]), ("b", noise[1])], sample_rate=16_000).names
     (('b',),)
     """
     samples = _checked_samples("samples", samples)
@@ -97,6 +107,44 @@ def nearest(
     if len(names) < k:
         raise UserError(f"library: {len(names)} sounds have no {k} neighbours; give more sounds or a smaller k")
     return Neighbours(tuple(tuple(names[number] for number in row) for row in numbers), distances)
+
+
+def nearest(
+    synth: Synth, sound: Point, shards: str | PathLike[str], k: int = 5, *, sample_rate: float | None = None
+) -> list[tuple[str, float]]:
+    """The training sounds that a sound, or the sound of a timbre or label, resembles most.
+
+    Args:
+        synth: whose rate and timbres are used.
+        sound: a sound, a timbre or a label.
+        shards: the sounds that the synth was trained on.
+        k: how many.
+        sample_rate: of a sound that is an array, Hz; None for the synth's.
+
+    Returns:
+        File names and log-mel distances in decibels, the nearest first.
+
+    Raises:
+        UserError: the shards have another sample rate, or fewer than k training sounds.
+
+    >>> ws.nearest(ws.load("runs/mine"), "sounds/kick/kick.flac", "shards/", k=1)       # doctest: +SKIP
+    [('kick/kick.flac', 0.0)]
+    """
+    if isinstance(sound, Timbre) or (isinstance(sound, str) and (sound in synth.labels or sound.endswith(".json"))):
+        (timbre,) = synth.timbres([sound])
+        samples = np.atleast_2d(synth.decode(timbre)).mean(axis=0)
+    else:
+        samples = np.atleast_2d(samples_of(sound, "sound", synth.sample_rate, sample_rate)).mean(axis=0)
+    source = Shards.open(shards)
+    if source.sample_rate != synth.sample_rate:
+        raise UserError(
+            f"shards is of {source.sample_rate:,} Hz, the model of {synth.sample_rate:,} Hz: give the model's own"
+        )
+    library = (
+        (source.clips[clip].file, np.atleast_2d(to_float(source.samples(clip))).mean(axis=0)) for clip in source.split("train")
+    )  # fmt: skip
+    found = nearest_sounds(samples[None], library, synth.sample_rate, k)
+    return [(name, float(distance)) for name, distance in zip(found.names[0], found.distances[0], strict=True)]
 
 
 def memorization(
@@ -124,7 +172,7 @@ def memorization(
         raise UserError(
             f"held_out: {held_out.shape[1]} samples a sound where the model's have {samples.shape[1]}; cut or pad them"
         )
-    distances = nearest(np.concatenate([samples, held_out]), library, sample_rate).distances[:, 0]
+    distances = nearest_sounds(np.concatenate([samples, held_out]), library, sample_rate).distances[:, 0]
     metrics = Memorization(float(np.median(distances[: len(samples)])), float(np.median(distances[len(samples) :])))
     if metrics.held_out < SAME:
         raise UserError("held_out: most sounds lie in the library too; hold out sounds that were not trained on")

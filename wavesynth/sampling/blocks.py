@@ -6,19 +6,19 @@ import numpy as np
 
 
 def until(blocks: Iterator[np.ndarray], samples: float) -> Iterator[np.ndarray]:
-    """Blocks [n, any length] until there are so many samples of each sound, or no more blocks."""
+    """Blocks [..., any length] until there are so many samples of each sound, or no more blocks."""
     for block in blocks:
-        yield block[:, : int(min(samples, block.shape[1]))]
-        samples -= block.shape[1]
+        yield block[..., : int(min(samples, block.shape[-1]))]
+        samples -= block.shape[-1]
         if samples <= 0:
             return
 
 
 def recut(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """Blocks [any length] to blocks [size]."""
-    kept = np.zeros(0, np.float32)
+    """Blocks [..., any length] to blocks [..., size]."""
+    kept = None
     for block in blocks:
-        kept = np.concatenate([kept, block])
-        while len(kept) >= size:
-            yield kept[:size]
-            kept = kept[size:]
+        kept = block if kept is None else np.concatenate([kept, block], axis=-1)
+        while kept.shape[-1] >= size:
+            yield kept[..., :size]
+            kept = kept[..., size:]

@@ -87,7 +87,7 @@ class Adversarial:
     """Alternating steps of discriminators and generator, as pure functions (see `wavesynth.training.objective.Objective`).
 
     Attributes:
-        generate: (generator's parameters, key, batch) to sounds [B, T].
+        generate: (generator's parameters, key, batch) to sounds [B, C, T].
         views: sounds to the inputs of each discriminator.
         discriminate: (discriminators' parameters, views, batch, key) to logits [B, discriminators]; higher means real.
         distance: (generator's parameters, batch) to the validation metric, and its weight in the mean over batches.
@@ -122,8 +122,8 @@ class Adversarial:
         """`discriminator_steps` steps of the discriminators, each on rows of its own, then one of the generator."""
         steps = self.training.discriminator_steps
         key = jax.random.fold_in(jax.random.key(self.training.seed), state.step)
-        rows = {name: leaf.reshape(-1, steps, *leaf.shape[1:]) for name, leaf in batch.items()}
-        stepped, metrics, parts = state, {}, [{name: leaf[:, i] for name, leaf in rows.items()} for i in range(steps)]
+        rows = jax.tree.map(lambda leaf: leaf.reshape(-1, steps, *leaf.shape[1:]), batch)
+        stepped, metrics, parts = state, {}, [jax.tree.map(lambda leaf, i=i: leaf[:, i], rows) for i in range(steps)]
         largest = jnp.zeros(())
         for index, part in enumerate(parts):
             stepped, metrics = self.discriminator_step(stepped, part, jax.random.fold_in(key, index + 1))
@@ -140,7 +140,7 @@ class Adversarial:
             state.params["discriminators"], state.params["generator"], batch, key, probability
         )
         if self.training.augment < 1:
-            change = jnp.sign(metrics["accuracy"] - self.training.augment) * len(batch["label"]) / AUGMENT_EXAMPLES
+            change = jnp.sign(metrics["accuracy"] - self.training.augment) * len(batch["samples"]) / AUGMENT_EXAMPLES
             probability = jnp.clip(probability + change, 0.0, MOST_AUGMENTED)
         stepped = update_part(
             state, "discriminators", gradients, self._optimizers, self.training.discriminator_rate * self._rate(state)
@@ -187,9 +187,9 @@ class Adversarial:
 
     def _penalty(self, discriminators: Params, both: list[list[jax.Array]], batch: Batch, key: jax.Array) -> jax.Array:
         """Mean penalty on the gradients of the discriminators' logits with respect to their inputs, on the first examples."""
-        rows = math.ceil(len(batch["label"]) * self.training.penalty_share)
-        some = {name: leaf[:rows] for name, leaf in batch.items()}
-        points = [[view[: len(view) * rows // len(batch["label"])] for view in views] for views in both]
+        rows = math.ceil(len(batch["samples"]) * self.training.penalty_share)
+        some = jax.tree.map(lambda leaf: leaf[:rows], batch)
+        points = [[view[: len(view) * rows // len(batch["samples"])] for view in views] for views in both]
         if self.training.loss == "wgan-gp":
             share = jax.random.uniform(jax.random.fold_in(key, 0), (rows,))
             points = [

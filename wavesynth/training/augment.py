@@ -16,13 +16,14 @@ CUT = 1 / 4  # of the length, silenced
 
 
 def augment(key: jax.Array, sounds: jax.Array, probability: jax.Array) -> jax.Array:
-    """Sounds [B, T] with inverted polarity, shifted, louder or softer, faster or slower, brighter or duller, or cut.
+    """Sounds [B, C, T] with inverted polarity, shifted, louder or softer, faster or slower, brighter or duller, or cut.
 
     Each augmentation is applied to each sound with this probability (float [], 0 to 1). The result is linear in the sounds,
     and differentiable any number of times. The randomness depends on the key and the row alone.
     """
     keys = jax.random.split(key, len(sounds))
-    return jax.vmap(_augment_one, in_axes=(0, 0, None))(keys, sounds, probability)
+    channels = jax.vmap(_augment_one, in_axes=(None, 0, None))  # all channels of a sound change together
+    return jax.vmap(channels, in_axes=(0, 0, None))(keys, sounds, probability)
 
 
 def _augment_one(key: jax.Array, sound: jax.Array, probability: jax.Array) -> jax.Array:

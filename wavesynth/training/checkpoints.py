@@ -139,6 +139,7 @@ class States:
     def _give_back(self) -> None:
         level, hook = self._usual
         if sys.unraisablehook is not hook:
+            del self._manager
             gc.collect()  # the rest of what `_ask` silences
         self._logger.setLevel(level)
         sys.unraisablehook = hook
