@@ -159,7 +159,7 @@ def wavesynth(options: Any, learned: Shards, scored: Shards, add: Callable, add_
     windows = (training.crop, family.context, training.seed)
     batches = Batches(learned, "train", training.batch_size, *windows, align=family.align)
     batches = dataclasses.replace(batches, noise=options.noise * batches.level)
-    held_out = Batches(scored, "train", training.batch_size, *windows, limit=1_000_000)
+    held_out = Batches(scored, "train", training.batch_size, *windows, align=family.align, limit=1_000_000)
     from_codes = baselines(MulawPast(batches), MulawPast(held_out), "mulaw")
     for name, bits in baselines(batches, held_out, "mulaw").items():
         add_row(name, "baseline", bits=bits, bits_from_mulaw_past=from_codes[name])

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import logging
 import os
 import random
 import shutil
@@ -23,11 +24,12 @@ import soundfile
 
 import wavesynth
 from wavesynth import api
+from wavesynth.data.batches import Batches
 from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.runs import Run
-from wavesynth.training import checkpoints
+from wavesynth.training import checkpoints, loop
 from wavesynth.training import journal as journals
 
 KILLS = 8
@@ -53,6 +55,15 @@ def final_state(run: Path) -> Any:
     states = checkpoints.States(run / "states", keep=2)
     try:
         return jax.tree.map(np.asarray, states.restore(template((run / "config.json").read_bytes()))[0])
+    finally:
+        states.close()
+
+
+def history(run: Path) -> loop.History:
+    """What a run's newest state has behind it."""
+    states = checkpoints.States(run / "states", keep=2)
+    try:
+        return loop.History(**states.restore(template((run / "config.json").read_bytes()))[1])
     finally:
         states.close()
 
@@ -90,23 +101,16 @@ def only_line(stderr: str) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
-    name: str, status: int, tiny_flags, tiny_shards: Path, tmp_path: Path, child_environment: dict[str, str]
+    number: int, status: int, tiny_flags, tiny_shards: Path, tmp_path: Path, start
 ):
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "wavesynth", "train", str(tiny_shards), str(run), *tiny_flags, "--steps", "100000"]
-    process = subprocess.Popen(
-        command, env=child_environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        wait_until(lambda: losses(run) or process.poll() is not None)
-        process.send_signal(getattr(signal, name))
-        _, stderr = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == status, stderr
-    message = only_line(stderr)
+    child = start("train", tiny_shards, run, *tiny_flags, "--steps", "100000")
+    wait_until(lambda: losses(run), child)
+    os.kill(child.pid, number)
+    assert child.status == status, child.stderr
+    message = only_line(child.stderr)
     (step,) = {int(path) for path in state_steps(run)} & {line["step"] for line in losses(run)[-1:]}
     assert f"stopped at step {step} of 100000; the state is saved: go on by --resume" in message
     assert int(final_state(run).step) == step
@@ -262,6 +266,42 @@ def test_a_run_that_exists_is_kept_unless_forced(tiny_config, tiny_run: Path, ti
     assert "7" not in state_steps(run)
 
 
+def test_an_old_run_is_untouched_until_the_new_one_has_published(
+    tiny_config, tiny_flags, tiny_run: Path, tiny_shards: Path, tmp_path: Path, start, monkeypatch: pytest.MonkeyPatch
+):
+    run = tmp_path / "run"
+    slow = dataclasses.replace(tiny_config, training=dataclasses.replace(tiny_config.training, steps=2))
+    wavesynth.train(tiny_shards, run, slow, progress=False)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    def untouched() -> bool:
+        return all(path.read_bytes() == content for path, content in before.items())
+
+    child = start("train", tiny_shards, run, *tiny_flags, "--training.validate-every", "100000", "--force")
+    wait_until(lambda: (run / ".new" / "journal.jsonl").exists(), child)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.status == -signal.SIGKILL, child.stderr
+    assert untouched()
+
+    real = Batches.batch
+
+    def batch(self: Batches, step: int) -> Any:
+        if step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "batch", batch)
+        with pytest.raises(
+            KeyboardInterrupt, match=r"saved: the model in .*run is untouched; go on .* run .*\.new, or "
+        ):
+            wavesynth.train(tiny_shards, run, tiny_config, force=True, progress=False)
+    assert untouched()
+    wavesynth.train(tiny_shards, run / ".new", resume=True, progress=False)
+    assert_same_training(run, tiny_run)
+    assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in tiny_run.iterdir())
+
+
 def test_a_folder_with_other_things_is_left_alone(tiny_config, tiny_shards: Path, tmp_path: Path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "song.wav").write_bytes(b"mine")
@@ -301,6 +341,7 @@ def test_resuming_with_another_config(tiny_config, tiny_run: Path, tiny_shards: 
     wavesynth.train(tiny_shards, run, dataclasses.replace(tiny_config, training=slower), resume=True, progress=False)
     assert api.config_of(run).training == slower  # so the next resume goes on in the same way
     assert int(final_state(run).step) == 22
+    assert history(run).extended_from == 20
 
 
 def test_the_command_line_resumes_by_the_runs_own_config(
@@ -409,6 +450,23 @@ def test_a_beginning_that_came_to_nothing_is_not_in_the_way(
     config = dataclasses.replace(tiny_config, training=dataclasses.replace(tiny_config.training, steps=2))
     wavesynth.train(folder, run, config, progress=False)
     assert wavesynth.load(run).labels == ("hat", "kick")
+
+
+def test_without_held_out_sounds_nothing_is_called_so(
+    tiny_config, sounds: Path, tmp_path: Path, compile_cache: None, capsys: pytest.CaptureFixture
+):
+    prepare(sounds, tmp_path / "shards", valid=0.0, workers=1, progress=False)
+    training = dataclasses.replace(tiny_config.training, steps=2, validate_every=2)
+    config = dataclasses.replace(tiny_config, training=training)
+    before = dict(jax.config.values), logging.getLogger("absl").level, sys.unraisablehook
+    wavesynth.train(tmp_path / "shards", tmp_path / "run", config)
+    assert (dict(jax.config.values), logging.getLogger("absl").level, sys.unraisablehook) == before
+    (validation,) = [line for line in losses(tmp_path / "run") if "train_bits" in line]
+    assert validation.keys() == {"step", "train_bits"}
+    assert not [line for line in losses(tmp_path / "run") if "valid_bits" in line]
+    shown = capsys.readouterr().out
+    assert "none held out, so validation scores training sounds, 2 steps on 1 × cpu" in shown
+    assert "bits per sample of training sounds: " in shown
 
 
 def test_a_source_record_that_is_lost(tiny_run: Path, tiny_shards: Path, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -21,7 +22,7 @@ from safetensors.numpy import save_file
 
 from wavesynth.config import TrainingConfig
 from wavesynth.errors import UserError
-from wavesynth.training import storage
+from wavesynth.training import checkpoints, storage
 from wavesynth.training.checkpoints import States, flatten, publish, read_weights, unflatten
 from wavesynth.training.state import TrainState, create, make_optimizer
 
@@ -139,6 +140,23 @@ def test_a_damaged_state_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixtur
 
     shutil.rmtree(tmp_path / "states" / "7")
     assert int(restore(tmp_path, template_of(state_of(params)))[0].step) == 6
+
+
+def test_the_checksum_depends_on_places():
+    state = state_of({"w": np.arange(8, dtype=np.float32), "v": np.ones(3, np.float32)})
+    w, v = state.params["w"], state.params["v"]
+    changes = [{"w": w[::-1]}, {"w": -w}, {"v": v.at[0].set(w[1]), "w": w.at[1].set(v[0])}]
+    sums = [int(checkpoints._sum(dataclasses.replace(state, params=state.params | change))) for change in changes]
+    assert len({int(checkpoints._sum(state)), *sums}) == 4
+
+
+def test_nothing_global_stays_changed(tmp_path: Path):
+    absl = logging.getLogger("absl")
+    before = absl.level, sys.unraisablehook
+    states = States(tmp_path / "states", keep=1)
+    states.save(state_of(PARAMS), {})
+    states.close()
+    assert (absl.level, sys.unraisablehook) == before
 
 
 def test_what_a_killed_save_left_is_neither_read_nor_kept(tmp_path: Path):

@@ -79,5 +79,5 @@ def test_what_is_not_finite_is_noticed(bad: float):
 
 @pytest.mark.parametrize("bad", [-0.1, 1.5, math.nan])
 def test_a_probability_that_is_none_is_named(bad: float):
-    with pytest.raises(UserError, match=f"augment is {bad}: it must be between 0 and 1"):
+    with pytest.raises(UserError, match=f"augment is {bad}: it must lie between 0 and 1"):
         ClassificationTraining(augment=bad)

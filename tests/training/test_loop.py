@@ -43,17 +43,18 @@ class Recorder:
     """Runs the loop with that model, and keeps what it hands out."""
 
     def __init__(
-        self, run: Path, shards: Path, training: TrainingConfig = TRAINING, batches: type[Batches] = Batches
-    ) -> None:
+        self, run: Path, shards: Path, training: TrainingConfig = TRAINING, batches: type[Batches] = Batches,
+        objective: type[Likelihood] = Likelihood,
+    ) -> None:  # fmt: skip
         self.run, self.training = run, training
         opened = Shards.open(shards)
-        self.objective = Likelihood(log_prob, training)
+        self.objective = objective(log_prob, training)
         self.learned = batches(opened, "train", training.batch_size, training.crop, TAPS, training.seed)
         self.held_out = Batches(opened, "valid", training.batch_size, training.crop, TAPS, training.seed, limit=10)
         self.published: list[tuple[int, float, Any]] = []
         self.previewed: list[int] = []
 
-    def train(self) -> Any:
+    def train(self, rehearse: bool = False) -> Any:
         self.run.mkdir(exist_ok=True)
         params = {"w": jnp.zeros(TAPS), "scale": jnp.zeros(())}
         states = checkpoints.States(self.run / "states", keep=2)
@@ -65,11 +66,15 @@ class Recorder:
             history = loop.History(**meta)
         records = journal.Journal(self.run / "journal.jsonl", int(state.step))
         try:
-            return loop.Loop(
+            work = loop.Loop(
                 self.objective, self.training, self.learned, self.held_out, states, records,
                 publish=lambda params, step, value: self.published.append((step, value, jax.device_get(params))),
                 preview=lambda _, step: self.previewed.append(step), history=history, progress=False,
-            ).run(state)  # fmt: skip
+            )  # fmt: skip
+            self.began = history
+            state = work.run(work.rehearse(state) if rehearse else state)
+            self.history = work.history
+            return state
         finally:
             records.close()
             states.close()
@@ -298,10 +303,51 @@ def test_eight_devices_learn_what_one_does(tmp_path: Path, tiny_shards: Path, ch
             assert a[name] == pytest.approx(b[name], rel=tolerance * (10 if name == "gradient_norm" else 1)), name
 
 
-def test_as_many_devices_as_divide_the_batch():
-    assert len(jax.tree.leaves(loop.placement(3)(jnp.zeros(3)).sharding.device_set)) == 1  # one device here
+def test_devices_that_cannot_share_a_batch_are_an_error(monkeypatch: pytest.MonkeyPatch):
     batch = {"samples": np.arange(6, dtype=np.float32).reshape(3, 2)}
     np.testing.assert_array_equal(loop.placement(3)(batch, batched=True)["samples"], batch["samples"])
+    assert loop.devices() == "1 × cpu"
+    monkeypatch.setattr(jax, "devices", lambda: [jax.local_devices()[0]] * 3)
+    with pytest.raises(UserError, match="batch_size is 4, which 3 devices cannot share evenly: choose 3 or 6"):
+        loop.check_devices(4)
+    with pytest.raises(UserError, match=r"batch_size is 2, .*: choose 3$"):
+        loop.check_devices(2)
+
+
+class InPhases(Likelihood):
+    """The same objective, whose last phase does not fit."""
+
+    def phase(self, step: int) -> int:
+        return int(step >= 0.75 * self.training.steps)
+
+    def step(self, state: Any, batch: Any, phase: int = 0) -> Any:
+        if phase and self.training.seed:
+            raise MemoryError("it does not fit")
+        return super().step(state, batch)
+
+
+def test_every_phase_is_tried_before_the_first_step(tmp_path: Path, tiny_shards: Path):
+    recorder = Recorder(tmp_path / "run", tiny_shards, dataclasses.replace(TRAINING, seed=1), objective=InPhases)
+    with pytest.raises(MemoryError, match="does not fit"):
+        recorder.train(rehearse=True)
+    assert recorder.lines == []
+    assert recorder.saved == []
+
+
+def test_what_is_tried_leaves_no_trace(tmp_path: Path, tiny_shards: Path):
+    tried, straight = (Recorder(tmp_path / name, tiny_shards, objective=InPhases) for name in ("tried", "straight"))
+    states = tried.train(rehearse=True), straight.train()
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_a_phase_once_begun_stays_when_a_run_is_extended(tmp_path: Path, tiny_shards: Path):
+    Recorder(tmp_path, tiny_shards, objective=InPhases).train()
+    published = Recorder(tmp_path, tiny_shards, dataclasses.replace(TRAINING, steps=40), objective=InPhases)
+    published.train()
+    assert published.history.phase == 1
+    assert published.began.phase == 1  # step 12 of 40 would be in the first phase
+    assert math.isfinite(published.began.best)
+    assert all(value < published.began.best for _, value, _ in published.published)  # nothing worse is published
 
 
 def test_signals_are_given_back():

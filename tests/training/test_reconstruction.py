@@ -21,6 +21,7 @@ from wavesynth.training.reconstruction import (
     kl_divergence,
     real_frames,
 )
+from wavesynth.training.state import learning_rate
 
 EPS = float(np.finfo(np.float32).eps)
 RATE, ROWS, LENGTH, FRAMES = 16_000, 4, 2_048, 4
@@ -193,6 +194,21 @@ def test_phases_are_two_programs_and_discriminators_learn_in_the_second():
     assert int(state.step) == 5
 
 
+def test_the_discriminators_rate_is_a_multiple_of_the_coders_at_the_same_step():
+    # Adam's first step is the learning rate itself, whenever it is taken.
+    training = replace(TRAINING, schedule="cosine", warmup=1, discriminator_rate=0.2, adversarial_from=0.5)
+    own, step = objective(training), step_of(training, 1)
+    state = own.init(parameters())
+    for index in (5, 8):
+        at = replace(state, step=jnp.int32(index))
+        stepped, _ = step(at, batch_of())
+        moved = jnp.abs(stepped.params["discriminators"]["kernel"] - state.params["discriminators"]["kernel"]).max()
+        rate = float(learning_rate(training)(index))
+        assert float(moved) == pytest.approx(0.2 * rate, rel=1e-3)
+        others = jnp.abs(stepped.params["coder"]["sound"] - state.params["coder"]["sound"]).max()
+        assert float(others) == pytest.approx(rate, rel=1e-3)
+
+
 @pytest.mark.parametrize("loss", ["hinge", "relativistic"])
 def test_discriminators_learn_to_rank_and_the_coder_to_please_them(loss: Any):
     own, params, batch = objective(replace(TRAINING, loss=loss)), parameters(), batch_of()
@@ -249,9 +265,9 @@ def test_a_probe_of_no_weight_rests():
 
 
 WRONG = [
-    (dict(kl_weight=-1.0), "kl_weight is -1.0: it must be finite and at least 0"),
+    (dict(kl_weight=-1.0), "kl_weight is -1.0: it must not be negative, and finite"),
     (dict(discriminator_rate=0.0), "discriminator_rate is 0.0: it must be above 0 and finite"),
-    (dict(adversarial_from=1.5), "adversarial_from is 1.5: it must be between 0 and 1"),
+    (dict(adversarial_from=1.5), "adversarial_from is 1.5: it must lie between 0 and 1"),
     (dict(loss="least squares"), "loss is 'least squares': choose one of 'hinge', 'relativistic'"),
 ]
 

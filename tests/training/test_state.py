@@ -10,7 +10,15 @@ import pytest
 
 from wavesynth.config import TrainingConfig
 from wavesynth.training.likelihood import Likelihood
-from wavesynth.training.state import TrainState, apply_gradients, create, learning_rate, make_optimizer, trained
+from wavesynth.training.state import (
+    REWARMED,
+    TrainState,
+    apply_gradients,
+    create,
+    learning_rate,
+    make_optimizer,
+    trained,
+)
 
 PARAMS = {
     "w": jnp.ones((4, 4)) * 2,
@@ -72,6 +80,21 @@ def test_a_constant_rate_stays_after_its_warm_up(warmup: int):
     rates = [float((a.params["bias"] - b.params["bias"])[0]) for a, b in pairwise(states)]
     expected = [1e-2 * min(1, step / warmup if warmup else 1) for step in range(12)]
     np.testing.assert_allclose(rates, expected, rtol=1e-3, atol=4 * EPS)
+
+
+def test_a_finished_run_that_is_extended_warms_up_again_to_a_quarter():
+    training = TrainingConfig(steps=1_000, learning_rate=1e-2, warmup=10)
+    first, extended = (learning_rate(training, start) for start in (0, 400))
+    assert float(extended(400)) == 0.0
+    assert float(extended(405)) == pytest.approx(REWARMED * 1e-2 / 2)
+    rates = [float(extended(step)) for step in range(400, 1_001)]
+    assert max(rates) == pytest.approx(REWARMED * 1e-2)
+    assert float(first(500)) > max(rates)  # what the schedule of the longer run would have asked for
+    assert rates[-1] == 0.0
+    for step in (399, 900, 999):
+        assert float(extended(step)) == float(first(step))
+    constant = TrainingConfig(steps=1_000, learning_rate=1e-2, schedule="constant")
+    assert float(learning_rate(constant, 400)(400)) == pytest.approx(1e-2)
 
 
 @pytest.mark.parametrize(("beta1", "beta2"), [(0.0, 0.9), (0.5, 0.99), (0.9, 0.0)])

@@ -68,18 +68,17 @@ class AdversarialTraining(TrainingConfig):
         check_choice(self, "loss", Loss)
         check_at_least_one(self, "discriminator_steps")
         if self.crop:
-            raise UserError(
-                f"crop is {self.crop}: whole sounds are learned, so leave crop at 0 and set the model's seconds"
-            )
+            raise UserError(f"crop is {self.crop}: a sound is learned whole, so leave it 0 and set the model's seconds")
         if not self.penalty >= 0 or not self.discriminator_rate > 0:
             raise UserError(
-                f"penalty is {self.penalty} and discriminator_rate is {self.discriminator_rate}: penalty must be at least 0, "
-                "and discriminator_rate above 0"
+                f"penalty is {self.penalty} and discriminator_rate {self.discriminator_rate}: they must be at least 0, and above 0"
             )
         if not 0 < self.penalty_share <= 1:
-            raise UserError(f"penalty_share is {self.penalty_share}: it must be above 0 and at most 1")
+            raise UserError(f"penalty_share is {self.penalty_share}: it must lie above 0 and at most at 1")
         if not 0.5 < self.augment <= 1:
-            raise UserError(f"augment is {self.augment}: it must be above 0.5, the accuracy of guessing, and at most 1")
+            raise UserError(
+                f"augment is {self.augment}: it must lie above 0.5, where discriminators probe_logits, and at most at 1"
+            )
 
 
 @dataclass(frozen=True)

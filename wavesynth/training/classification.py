@@ -36,7 +36,7 @@ class ClassificationTraining(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.augment <= 1:
-            raise UserError(f"augment is {self.augment}: it must be between 0 and 1")
+            raise UserError(f"augment is {self.augment}: it must lie between 0 and 1")
 
 
 @dataclass(frozen=True)

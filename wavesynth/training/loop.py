@@ -233,10 +233,10 @@ def compiled(objective: Objective) -> Step:
 
     Each phase is a program of its own. The state given is donated. Once `healthy` (bool []) is False, states stay.
     """
-    step = objective.step if isinstance(objective, Phased) else lambda state, batch, _: objective.step(state, batch)
+    phases: Any = objective if isinstance(objective, Phased) else None  # whose steps take the phase, too
 
     def guarded(state: TrainState, batch: Batch, healthy: jax.Array, phase: int):
-        stepped, metrics = step(state, batch, phase)
+        stepped, metrics = phases.step(state, batch, phase) if phases else objective.step(state, batch)
         healthy = healthy & metrics["healthy"]
         return keep_healthy(stepped, state, healthy), metrics, healthy
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -69,11 +69,11 @@ class ReconstructionTraining(TrainingConfig):
         check_choice(self, "loss", Loss)
         for name in ("kl_target", "kl_weight", "pitch_adversary", "adversarial_weight", "feature_weight"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{name} is {getattr(self, name)}: it must be finite and at least 0")
+                raise UserError(f"{name} is {getattr(self, name)}: it must not be negative, and finite")
         if not 0 < self.discriminator_rate < math.inf:
             raise UserError(f"discriminator_rate is {self.discriminator_rate}: it must be above 0 and finite")
         if not 0 <= self.adversarial_from <= 1:
-            raise UserError(f"adversarial_from is {self.adversarial_from}: it must be between 0 and 1")
+            raise UserError(f"adversarial_from is {self.adversarial_from}: it must lie between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,8 @@ class Reconstruction:
         if self.probing:
             loss -= training.pitch_adversary * self._cross_entropy(others["probe"], mean, batch, hiding=True)
         if phase:
-            discriminate = partial(self.discriminate, others["discriminators"])
-            real, real_features = discriminate(self.views(sounds), chance)
-            fake, fake_features = discriminate(self.views(made), chance)
+            real, real_features = self.discriminate(others["discriminators"], self.views(sounds), chance)
+            fake, fake_features = self.discriminate(others["discriminators"], self.views(made), chance)
             metrics["adversary"] = (
                 jax.nn.softplus(real - fake).mean() if training.loss == "relativistic" else -fake.mean()
             )

@@ -1,6 +1,6 @@
 """The training state, the optimizer that changes it, and the schedule of its learning rate."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ import optax
 from wavesynth.config import TrainingConfig
 
 Params = Any  # nested dictionaries of arrays
+Schedule = Callable[[Any], jax.Array]  # from a step, an integer or int32 [], to a learning rate, float32 []
 REWARMED = 0.25  # of the peak: the highest learning rate of a run that was finished and then extended
 
 
@@ -38,7 +39,7 @@ def create(params: Params, optimizer: optax.GradientTransformation) -> TrainStat
     return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer.init(params))
 
 
-def learning_rate(training: TrainingConfig, extended_from: int = 0) -> optax.Schedule:
+def learning_rate(training: TrainingConfig, extended_from: int = 0) -> Schedule:
     """The learning rate at each step of a run: a linear warm-up, then a cosine to zero or a constant.
 
     A finished run that is extended (see `extended_from`) warms up again, because its rate has fallen to zero. It then
@@ -49,7 +50,7 @@ def learning_rate(training: TrainingConfig, extended_from: int = 0) -> optax.Sch
         extended_from: the number of steps after which the run was finished and then extended; 0 if it never was.
 
     Returns:
-        A function from the step (int32 []) to the learning rate (float32 []).
+        A function from the step, the first being 0, to the learning rate.
 
     >>> rate = learning_rate(TrainingConfig(steps=1_000, learning_rate=1e-3, warmup=100))
     >>> round(float(rate(50)), 6), float(rate(1_000))
@@ -58,15 +59,20 @@ def learning_rate(training: TrainingConfig, extended_from: int = 0) -> optax.Sch
     warmup = min(training.warmup, training.steps // 10)
     peak = training.learning_rate
     if training.schedule == "constant":
-        return optax.linear_schedule(0.0 if warmup else peak, peak, warmup)
-    cosine = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(training.steps, warmup + 1))
-    if not extended_from:
-        return cosine
+        planned = optax.linear_schedule(0.0 if warmup else peak, peak, warmup)
+    else:
+        planned = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(training.steps, warmup + 1))
     highest = REWARMED * peak
-    rise = optax.linear_schedule(0.0 if warmup else highest, highest, warmup)
-    return lambda step: jnp.where(
-        step < extended_from, cosine(step), jnp.minimum(cosine(step), rise(step - extended_from))
-    )
+    rewarming = optax.linear_schedule(0.0 if warmup else highest, highest, warmup)
+
+    def rate(step: Any) -> jax.Array:
+        value = jnp.asarray(planned(step), jnp.float32)
+        if not extended_from or training.schedule == "constant":
+            return value
+        again = jnp.minimum(value, jnp.asarray(rewarming(step - extended_from), jnp.float32))
+        return jnp.where(step < extended_from, value, again)
+
+    return rate
 
 
 def make_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
@@ -75,8 +81,7 @@ def make_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
     Its learning rate is 1: whoever applies its updates multiplies them by `learning_rate` at the run's own step. So all
     parts of a model follow one schedule, whenever they begin to learn.
     """
-    betas = {"b1": training.beta1, "b2": training.beta2}
-    optimizer = optax.adamw(1.0, **betas, weight_decay=training.weight_decay, mask=trained)
+    optimizer = optax.adamw(1.0, b1=training.beta1, b2=training.beta2, weight_decay=training.weight_decay, mask=trained)
     if training.optimizer == "muon":
         optimizer = optax.contrib.muon(
             1.0, beta=training.beta1, adam_b1=training.beta1, adam_b2=training.beta2,
@@ -95,7 +100,7 @@ def trained(params: Params) -> Any:
 
 
 def apply_gradients(
-    state: TrainState, gradients: Params, optimizer: optax.GradientTransformation, rate: optax.Schedule, decay: float,
+    state: TrainState, gradients: Params, optimizer: optax.GradientTransformation, rate: Schedule, decay: float,
     healthy: jax.Array,
 ) -> TrainState:  # fmt: skip
     """One step of all parameters, at the learning rate `rate(state.step)`; no change unless `healthy` (bool [])."""
@@ -139,4 +144,4 @@ def update_average(ema: Params, params: Params, step: jax.Array, decay: float) -
 
 
 def _scaled(updates: Params, rate: jax.Array) -> Params:
-    return jax.tree.map(lambda update: jnp.asarray(rate, update.dtype) * update, updates)
+    return jax.tree.map(lambda update: rate.astype(update.dtype) * update, updates)
