@@ -275,7 +275,7 @@ def test_few_lengths_are_compiled():
     assert [autoencoder._power_of_two(frames) for frames in (1, 2, 3, 8, 9)] == [1, 2, 4, 8, 16]
 
 
-@pytest.mark.parametrize("frames", [1, 3, 16])
+@pytest.mark.parametrize("frames", [1, 5])
 def test_any_crop_trains_through_both_phases(frames: int):
     model = AutoencoderConfig(
         encoder_channels=8, channels=8, dilations=(1,), encoder_dilations=(1,), discriminator_channels=4, periods=(2, 3),

@@ -39,6 +39,7 @@ def generate(params: Any, key: jax.Array, batch: Any) -> jax.Array:
 
 def views(sounds: jax.Array) -> list[jax.Array]:
     """The sounds, and every second sample of them: its two phases lie in the batch."""
+    sounds = sounds.reshape(len(sounds), -1)
     return [sounds[..., None], sounds.reshape(len(sounds), -1, 2).transpose(0, 2, 1).reshape(2 * len(sounds), -1, 1)]
 
 
@@ -79,6 +80,11 @@ def parameters(linear: bool = False) -> Any:
 def batch_of(rows: int = ROWS, seed: int = 1, scale: float = 1.0) -> dict[str, np.ndarray]:
     samples = scale * np.random.default_rng(seed).standard_normal((rows, LENGTH), np.float32)
     return {"samples": samples, "label": np.arange(rows, dtype=np.int32)}
+
+
+def with_channels(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same sounds as [B, 1, T], for what augments them."""
+    return batch | {"samples": batch["samples"][:, None]}
 
 
 def looked_at(x: np.ndarray) -> list[np.ndarray]:
@@ -235,7 +241,7 @@ def test_only_the_generator_has_a_moving_average():
 def test_all_steps_are_one_program():
     step, state = step_of(CHANGING), objective(CHANGING).init(parameters())
     for _ in range(3):
-        state, _ = step(state, batch_of())
+        state, _ = step(state, with_channels(batch_of()))
     assert int(state.step) == 3
     assert step._cache_size() == 1
 
@@ -289,7 +295,7 @@ def test_figures_that_run_away_in_any_step_of_the_discriminators_change_nothing(
 def test_changes_are_more_likely_where_discriminators_rank_too_well_and_less_where_they_do_not():
     toy, step, one = objective(CHANGING), step_of(CHANGING), ROWS / AUGMENT_EXAMPLES
     flat = {name: {"w": jnp.zeros(LENGTH), "q": jnp.ones(LENGTH)} for name in ("one", "two")}
-    loud, silent = batch_of(scale=10.0), batch_of(scale=0.0)
+    loud, silent = (with_channels(batch_of(scale=scale)) for scale in (10.0, 0.0))
     state = toy.init(parameters() | {"discriminators": flat})  # the louder sound is ranked above
     probabilities = []
     for start, batch in ((0.0, loud), (0.5, loud), (MOST_AUGMENTED, loud), (0.0, silent), (0.5, silent)):

@@ -1,17 +1,27 @@
 """Cross-entropy against metrics by hand; sounds without a label do not count; a step that failed leaves no trace."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wavesynth.conditions import Conditions
 from wavesynth.errors import UserError
 from wavesynth.training.classification import Classification, ClassificationTraining
 
 CHANCES = jnp.array([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25], [0.25, 0.25, 0.5], [0.1, 0.8, 0.1]])
-BATCH = {"samples": jnp.ones((4, 8)), "label": jnp.array([0, 1, 2, -1])}
+
+
+def labelled(samples: np.ndarray, labels: list[int]) -> dict[str, Any]:
+    """A batch of sounds [B, T] with these labels of three, -1 for none."""
+    conditions = Conditions.constant(labels, 3, [None] * len(labels))
+    return {"samples": jnp.asarray(samples[:, None]), "conditions": conditions}
+
+
+BATCH = labelled(np.ones((4, 8), np.float32), [0, 1, 2, -1])
 
 
 def objective(**training) -> Classification:
@@ -28,7 +38,7 @@ def test_bits_and_errors_of_the_sounds_that_have_a_label():
 
 def test_no_label_at_all():
     params = {"logits": jnp.log(CHANCES)}
-    batch = BATCH | {"label": jnp.full(4, -1)}
+    batch = labelled(np.ones((4, 8), np.float32), [-1] * 4)
     metrics, weight = objective().evaluate(params, batch)
     assert (float(metrics["bits"]), float(metrics["error"]), int(weight)) == (0, 0, 0)
     before = objective().init(params)
@@ -41,7 +51,7 @@ def test_no_label_at_all():
 def test_the_gradient_is_that_of_the_mean():
     states = objective(augment=0.0)
     _, metrics = jax.jit(states.step)(states.init({"logits": jnp.log(CHANCES)}), BATCH)
-    hits = jax.nn.one_hot(BATCH["label"], 3)[:3]
+    hits = jnp.eye(3)
     expected = (CHANCES[:3] - hits) / 3 / math.log(2)
     assert float(metrics["gradient_norm"]) == pytest.approx(float(jnp.linalg.norm(expected)), rel=1e-5)
     assert float(metrics["bits"]) == pytest.approx(4 / 3)
@@ -52,17 +62,17 @@ def test_the_gradient_is_that_of_the_mean():
 def test_sounds_are_changed_while_it_learns_and_alike_in_every_run():
     def bits(augment: float, step: int = 0) -> float:
         def logits(params, sounds):
-            return params["scale"] * sounds[:, :3]
+            return params["scale"] * sounds[:, 0, :3]
 
         training = ClassificationTraining(steps=10, augment=augment)
         states = Classification(logits, training)
         state = states.init({"scale": jnp.float32(1)})
         once = jax.jit(states.step)
         for _ in range(step + 1):
-            state, metrics = once(state, {"samples": sounds, "label": jnp.arange(8) % 3})
+            state, metrics = once(state, labelled(sounds, [0, 1, 2, 0, 1, 2, 0, 1]))
         return float(metrics["bits"])
 
-    sounds = jnp.asarray(np.random.default_rng(0).normal(size=(8, 64)), jnp.float32)
+    sounds = np.random.default_rng(0).standard_normal((8, 64), np.float32)
     plain = -jax.nn.log_softmax(sounds[:, :3])[jnp.arange(8), jnp.arange(8) % 3].mean() / math.log(2)
     assert bits(0.0) == pytest.approx(float(plain), rel=1e-5)
     assert bits(1.0) != pytest.approx(float(plain), rel=1e-3)
