@@ -39,15 +39,15 @@ LIMIT = 2_048  # rows and columns of the matrix product that is the limit
 
 
 def tones(training: TrainingConfig, context: int) -> Batch:
-    """A batch of tones with noise."""
+    """A batch of something tonal and noisy."""
     rows, length = training.batch_size, context + training.crop
     random, time = np.random.default_rng(0), np.arange(length) / PIECES.sample_rate
     tone = np.sin(2 * np.pi * random.uniform(100, 400, (rows, 1)) * time)
     return {
         "samples": (0.3 * tone + random.normal(0, 0.02, (rows, length))).astype(np.float32)[:, None],
         "real": np.ones((rows, training.crop), bool),
-        "start": np.zeros(rows, np.int32),
         "conditions": Conditions.constant([-1] * rows, 0, [None] * rows),
+        "start": np.zeros(rows, np.int32),
     }
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from harness import Row, arguments, has_pytorch, interleaved, machine, matrix_product, print_table, write_json
 from trainees import bound
 
+from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo
 from wavesynth.data.batches import Batch
 from wavesynth.families import Request, preset
@@ -33,15 +34,19 @@ GENERATED = 8  # sounds at once
 PRESETS = ("wavegan-tiny", "wavegan-small")
 
 
+def nothing(rows: int) -> Conditions:
+    """No label and no pitch."""
+    return Conditions.constant([-1] * rows, 0, [None] * rows)
+
+
 def noises(rows: int, length: int) -> Batch:
     """A batch of noise that dies away, without labels."""
     random = np.random.default_rng(0)
     sounds = random.normal(0, 0.1, (rows, length)) * np.exp(-np.arange(length) / (length / 8))
     return {
-        "samples": sounds.astype(np.float32),
+        "samples": sounds.astype(np.float32)[:, None],
         "real": np.ones((rows, length), bool),
-        "label": np.full(rows, -1, np.int32),
-        "pitch": np.full(rows, np.nan, np.float32),
+        "conditions": nothing(rows),
         "start": np.zeros(rows, np.int32),
     }
 
@@ -54,7 +59,7 @@ def published(channels: int, seconds: float, batch: int) -> Config:
 
 def wavesynth_steps(config: Config) -> dict[str, Callable[[], Any]]:
     family = bound(config, ONE_SHOTS)
-    batch = {name: jnp.asarray(leaf) for name, leaf in noises(config.training.batch_size, family.length).items()}
+    batch = jax.tree.map(jnp.asarray, noises(config.training.batch_size, family.length))
     objective = family.objective(config.training)
     state = objective.init(family.init(jax.random.key(0), batch))
     key = jax.random.key(1)
@@ -77,7 +82,7 @@ def wavesynth_steps(config: Config) -> dict[str, Callable[[], Any]]:
 def wavesynth_generate(config: Config) -> Callable[[], Any]:
     family = bound(config, ONE_SHOTS)
     params = family.published(family.init(jax.random.key(0), noises(1, family.length)))
-    return lambda: next(family.stream(params, Request(n=GENERATED)))
+    return lambda: next(family.generate(params, nothing(GENERATED), Request()))
 
 
 def pytorch_steps(model: WaveGANConfig, batch: int) -> dict[str, Callable[[], Any]]:
@@ -127,7 +132,7 @@ def pytorch_steps(model: WaveGANConfig, batch: int) -> dict[str, Callable[[], An
 
     generator, discriminator = Generator(), Discriminator()
     optimizers = [torch.optim.Adam(side.parameters(), lr=1e-4, betas=(0.5, 0.9)) for side in (generator, discriminator)]
-    real = torch.from_numpy(noises(batch, model.length)["samples"])[:, None]
+    real = torch.from_numpy(noises(batch, model.length)["samples"])
 
     def learn(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad()

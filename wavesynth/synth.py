@@ -23,6 +23,7 @@ from wavesynth.config import check_seed
 from wavesynth.data.batches import mono
 from wavesynth.errors import UserError
 from wavesynth.evaluation import descriptors
+from wavesynth.evaluation.analysis import Analysis
 from wavesynth.families import Generative, Live, Request, Scored, Timbral, require
 from wavesynth.families.protocols import Dtype
 from wavesynth.options import (
@@ -34,6 +35,7 @@ from wavesynth.options import (
     check_count,
     check_memory,
     check_pitch,
+    check_wav,
     num_samples,
 )
 from wavesynth.sampling.blocks import recut, until
@@ -90,7 +92,10 @@ class Synth:
         Raises:
             UserError: the model does not work live.
         """
-        return require(self.family, Live).latency
+        seconds = require(self.family, Live).latency
+        if math.isinf(seconds):
+            self.family.unsupported("resynthesize live sound", "it needs the whole of a sound")
+        return seconds
 
     @cached_property
     def num_parameters(self) -> int:
@@ -208,6 +213,7 @@ class Synth:
 
         seconds = self._length(seconds, options.get("timbre"))
         total = num_samples(seconds, self.sample_rate, self.longest)
+        check_wav(seconds, total, self.channels)
         blocks = self._blocks(n, seconds, **options)
         paths = numbered(folder, n, force)
         blocks = chain([next(blocks)], blocks)  # what cannot be sampled fails before anything is written
@@ -446,6 +452,8 @@ class Synth:
         check_seed(seed)
         if isinstance(blocks, str | PathLike) or getattr(blocks, "ndim", 2) == 1:
             raise UserError("blocks is one sound: give its parts as they come, or encode and decode it whole")
+        if sample_rate is not None:
+            files.check_sample_rate(sample_rate)  # type: ignore[arg-type]
         family, conditions = require(self.family, Live), self._one(None, pitch)
         parts = (np.atleast_2d(samples_of(block, "blocks", self.sample_rate)) for block in blocks if len(block))
         if sample_rate is not None and sample_rate != self.sample_rate:
@@ -477,6 +485,21 @@ class Synth:
             UserError: an end is no label, timbre or sound; or an option is out of range.
 
         >>> synth.morph("flute", "cello-gm", steps=3, seconds=0.5, pitch=60).shape
+        (3, 8000)
+        """
+        return self.morph_analysis(
+            a, b, steps, seconds, sample_rate=sample_rate, even=even, match_loudness=match_loudness, **options
+        ).sounds
+
+    def morph_analysis(
+        self, a: Point, b: Point, steps: int = 9, seconds: float | None = None, *, sample_rate: float | None = None,
+        even: bool | None = None, match_loudness: bool = True, **options: Unpack[RenderOptions],
+    ) -> Analysis:  # fmt: skip
+        """The sounds of `morph` with their measurements, for `exports.write_morph` and `evaluation.morphing.judge`.
+
+        Arguments and errors are those of `morph`.
+
+        >>> synth.morph_analysis("flute", "cello-gm", steps=3, seconds=0.5, pitch=60).sounds.shape
         (3, 8000)
         """
         check_count("steps", steps, 2, MOST_STEPS, "sounds, the two ends among them")
@@ -554,8 +577,10 @@ class Synth:
         >>> synth.grid(["flute", "cello-gm", "tuba"], size=2, seconds=0.25, pitch=60).shape
         (2, 2, 4000)
         """
-        if isinstance(corners, str | PathLike) or not 2 <= len(corners) <= 4:
-            raise UserError(f"corners has {len(corners)} members: a grid lies between 2 to 4")  # type: ignore[arg-type]
+        if isinstance(corners, str | PathLike | Timbre):
+            raise UserError(f"corners is {corners!r}: give a list of 2 to 4 timbres, labels or sounds")
+        if not 2 <= len(corners) <= 4:
+            raise UserError(f"corners has {len(corners)} members: a grid lies between 2 to 4")
         check_count("size", size, 2, MOST_SIDE, "sounds along each side")
         a, b, *others = self.timbres(corners, sample_rate)
         c, d = (others * 2)[:2] if others else (a, b)
@@ -607,7 +632,7 @@ class Synth:
             raise UserError(f"label is {label!r} and a timbre is given too: give one of them")
         fill = _checked_fill(fill)
         check_seed(seed)
-        timbres = [timbre] * n if isinstance(timbre, Timbre) else list(timbre or ())
+        timbres = [timbre] * n if isinstance(timbre, Timbre) else _listed(timbre)
         if timbre is not None and len(timbres) != n:
             raise UserError(f"timbre has {len(timbres)} members for n = {n} sounds: give one, or one for each")
         left = num_samples(seconds, self.sample_rate, self.longest)
@@ -628,7 +653,8 @@ class Synth:
         dataset = self.family.dataset
         index, given = dataset.label_index(label), check_pitch(pitch, dataset)
         if timbres:
-            default = dataset.median_pitch()
+            learned_without = any(pitch < 0 for _, pitch in dataset.typical)
+            default = None if learned_without else dataset.median_pitch()
             drawn = [(-1, default if timbre.pitch is None else timbre.pitch) for timbre in timbres]
         else:
             drawn = [dataset.draw_typical(seed, row, index) for row in range(n)]
@@ -684,6 +710,8 @@ class Synth:
     def _between(self, a: Timbre, b: Timbre, t: float) -> Timbre:
         first, last = same_length(self._own(a), self._own(b))
         between = lerp(a, b, float(t), extrapolate=True)  # pitch, length and onset; the latent takes the family's path
+        if t in (0, 1):  # a pitch that only the other end has is none of this end's
+            between = replace(between, pitch=(a, b)[int(t)].pitch)
         return replace(between, latent=require(self.family, Timbral).between(first, last, float(t)))
 
     def _path(self, timbre: Timbre, frames: int, fill: Fill) -> np.ndarray:
@@ -701,6 +729,16 @@ class Synth:
             raise UserError(
                 f"the timbre's latent has width {timbre.latent.shape[-1]}, this synth's {width}: encode it again"
             )
+        rates = self.family.frame_rate, self.family.glide_rate
+        if timbre.latent.ndim == 1 and self.family.frame_rate is not None:
+            raise UserError("the timbre is a point, and this synth's timbres are paths: encode it again")
+        if timbre.latent.ndim == 2 and rates == (None, None):
+            raise UserError("the timbre is a path, and this synth's timbres are points: encode it again")
+        if timbre.latent.ndim == 2 and timbre.frame_rate not in rates:
+            known = next(rate for rate in rates if rate is not None)
+            raise UserError(
+                f"the timbre has {timbre.frame_rate or 0:g} frames per second, this synth's {known:g}: encode it again"
+            )
         return timbre.latent
 
     def _length(self, seconds: float | None, timbre: Timbre | Sequence[Timbre] | None) -> float:
@@ -709,9 +747,8 @@ class Synth:
             return seconds
         if require(self.family, Generative).length:
             return self.longest
-        timbres = [timbre] if isinstance(timbre, Timbre) else timbre or ()
         known: list[float] = []
-        for each in timbres:
+        for each in _listed(timbre):
             if each.seconds or each.frame_rate:
                 known.append(each.seconds or len(each.latent) / (each.frame_rate or 1.0))
         if known:
@@ -730,6 +767,20 @@ def numbered(folder: str | PathLike[str], n: int, force: bool) -> list[Path]:
     return paths
 
 
+def _listed(timbre: Any) -> list[Timbre]:
+    """The members of the option `timbre`: none, one, or one per sound."""
+    if timbre is None or isinstance(timbre, Timbre):
+        return [] if timbre is None else [timbre]
+    if isinstance(timbre, str | PathLike) or not isinstance(timbre, Iterable):
+        raise UserError(f"timbre is {timbre!r}: give a Timbre, or one per sound; `encode` makes them of sounds")
+    members = list(timbre)
+    for member in members:
+        if not isinstance(member, Timbre):
+            kind = type(member).__name__
+            raise UserError(f"timbre has a member of the type {kind}: give a Timbre, or one per sound")
+    return members
+
+
 def _checked_fill(fill: Any) -> Fill:
     if fill not in FILLS:
         raise UserError(f"fill is {fill!r}: choose one of {', '.join(get_args(Fill))}")
@@ -740,7 +791,6 @@ def _resampled(blocks: Iterator[np.ndarray], own_rate: float, sample_rate: int) 
     """Blocks [C, t] from one rate to another, as a stream."""
     import soxr
 
-    files.check_sample_rate(own_rate)
     resampler = None
     for block in blocks:
         if resampler is None:

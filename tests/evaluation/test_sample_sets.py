@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import wavesynth
 from wavesynth import Synth, UserError
+from wavesynth.conditions import Conditions
 from wavesynth.config import DatasetInfo, to_json
 from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import Shards
@@ -213,6 +214,7 @@ class Hiss(Family):
     """A family whose sounds are a quarter of a second of noise."""
 
     name = "hiss"
+    autoregressive: ClassVar[bool] = False
 
     @classmethod
     def adapt(cls, model: Any, dataset: DatasetInfo) -> Any:
@@ -222,8 +224,8 @@ class Hiss(Family):
     def length(self) -> int:
         return 4_000
 
-    def stream(self, params: Any, request: Request) -> Iterator[np.ndarray]:
-        yield np.random.default_rng(request.seed).uniform(-1, 1, (request.n, 4_000)).astype(np.float32)
+    def generate(self, params: Any, conditions: Conditions, request: Request) -> Iterator[np.ndarray]:
+        yield np.random.default_rng(request.seed).uniform(-1, 1, (conditions.batch, 1, 4_000)).astype(np.float32)
 
     init = shapes = objective = baselines = None  # type: ignore[assignment]
 
@@ -291,7 +293,7 @@ def test_mistakes_are_named_before_anything_is_made(
     )
     fails("classifier is of 8,000 Hz, the model of 16,000 Hz", classifier=of(judge, sample_rate=8_000))
     fails(r"classifier has other labels \(a, b\) than the model", classifier=of(judge, labels=("a", "b")))
-    fails("family 'wavenet' cannot judge sounds: it is no classifier", classifier=tiny_synth)
+    fails("family 'wavenet' cannot judge sounds", classifier=tiny_synth)
     fails("holds no config.json", classifier=tmp_path)
     fails("no shards in", shards=tmp_path)
     prepare(sounds, tmp_path / "all", valid=0.0, test=0.0, workers=1, progress=False)

@@ -167,7 +167,7 @@ def morph(arguments: list[str]) -> None:
 
         synth = wavesynth.load(run)
         morph_files(out, steps, force)  # which fails before anything is made
-        sounds = synth.morph(
+        morphed = synth.morph_analysis(
             a,
             b,
             steps,
@@ -178,7 +178,7 @@ def morph(arguments: list[str]) -> None:
             pitch=pitch,
             temperature=temperature,
         )
-        metrics = write_morph(synth, sounds, out, force=force)
+        metrics = write_morph(synth, morphed, out, force=force)
         print(f"wrote {out / '000.wav'} to {steps - 1:03d}.wav, and morph.wav, which plays them in turn")
         if metrics:
             print(table(metrics))
