@@ -1,4 +1,4 @@
-"""Changes of sounds: none at probability 0, linear in the sounds, and to each row its own."""
+"""Augmentations: none at probability 0, linear in the sounds, each row by itself and all its channels together."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from wavesynth.training.augment import CUT, GAIN_DB, SHIFT, SPEED, TILT, augment
 
 EPS = float(jnp.finfo(jnp.float32).eps)
 LENGTH = 1_024
-changed = jax.jit(augment)
+changed = jax.jit(lambda key, sounds, probability: augment(key, sounds[:, None], probability)[:, 0])
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,12 @@ def test_each_row_is_changed_by_itself(sounds: np.ndarray):
     assert np.flatnonzero((before != after).any(axis=1)).tolist() == [5]
     np.testing.assert_allclose(changed(key, sounds[:10], 0.8), before[:10], atol=8 * EPS)
     assert not np.array_equal(changed(jax.random.key(4), sounds, 0.8), before)
+
+
+def test_channels_change_together(sounds: np.ndarray):
+    stereo = np.stack([sounds, 0.5 * sounds], axis=1)
+    left, right = np.moveaxis(np.asarray(augment(jax.random.key(6), stereo, jnp.float32(0.8))), 1, 0)
+    np.testing.assert_allclose(right, 0.5 * left, atol=8 * EPS)
 
 
 def test_what_befalls_a_click_is_what_the_constants_say():
