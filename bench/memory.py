@@ -51,9 +51,9 @@ class Watched(Synth):
 
     watch: Callable[[int], None]
 
-    def _blocks(self, *shape: Any, **options: Any) -> Iterator[np.ndarray]:
+    def blocks(self, *shape: Any, **options: Any) -> Iterator[np.ndarray]:
         made = 0
-        for block in super()._blocks(*shape, **options):
+        for block in super().blocks(*shape, **options):
             yield block
             made += block.shape[-1]
             self.watch(made)
@@ -77,10 +77,10 @@ def resident() -> float:
     return int(lines["VmRSS"].split()[0]) * 1_024 / 1e6
 
 
-def untrained(quick: bool, watch: Callable[[int], None]) -> Watched:
+def untrained(three_layers: bool, watch: Callable[[int], None]) -> Watched:
     """A synth that has learned nothing yet."""
     config = preset(PRESET)
-    family = bound(dataclasses.replace(config, model=shrunk(config.model)) if quick else config, NOTES)
+    family = bound(dataclasses.replace(config, model=shrunk(config.model)) if three_layers else config, NOTES)
     noise = np.random.default_rng(0).normal(0, 0.1, (4, 2 * family.context)).astype(np.float32)
     windows = {
         "samples": noise[:, None],
@@ -121,7 +121,7 @@ def main() -> None:
             now = time.perf_counter() - began
             readings.append({"minutes": made / NOTES.sample_rate / 60, "seconds": now, "megabytes": read()})
 
-    synth = untrained(options.quick, watch)
+    synth = untrained(options.three_layers, watch)
     weights = pack(synth.params, DecodeSpec.of(synth.family.model), synth.family.model.dtype)
     case = {
         "implementation": choose(None, weights),

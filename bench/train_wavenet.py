@@ -75,7 +75,7 @@ def main() -> None:
 
     nv = Config("wavenet", NV, TrainingConfig(batch_size=2, crop=crop))
     small = preset("wavenet-small")
-    if options.quick:
+    if options.three_layers:
         nv, small = (
             Config(config.family, shrunk(config.model), TrainingConfig(batch_size=2, crop=crop))
             for config in (nv, small)
@@ -93,7 +93,7 @@ def main() -> None:
         training, timing = config.training, timings[name]
         targets = training.batch_size * training.crop
         rows.append({
-            "what": "train_step", "implementation": implementation, "model": model + ", 3 layers" * options.quick,
+            "what": "train_step", "implementation": implementation, "model": model + ", 3 layers" * options.three_layers,
             "dtype": config.model.dtype, "batch": training.batch_size, "crop": training.crop, "seconds": timing.median,
             "seconds_low": timing.low, "seconds_high": timing.high, "samples_per_second": targets / timing.median,
             "share_of_limit": 3 * multiply_adds(config.model) * targets / peak / timing.median, "repeats": repeats,

@@ -1,13 +1,17 @@
-"""How fast a WaveGAN trains and makes sounds: the published networks, beside the same in PyTorch; and the presets.
+"""Speed of training and generating with a WaveGAN: the published networks in wavesynth and in PyTorch, and the presets.
 
-`discriminator_step` is one step of the discriminator with its gradient penalty (WGAN-GP), generating included; `generator_step` one of
-the generator. Both have the published architecture at 32 channels and 16,384 samples, phase shuffle and Adam, batch 8,
-float32. In wavesynth they are the steps that the training loop runs, moving averages and watched metrics included.
-`generate` makes sounds of one second; real_time is how many seconds of sound that is in a second.
+- discriminator_step: one step of the discriminator with gradient penalty (WGAN-GP), including the generated sounds.
+- generator_step: one step of the generator.
+- generate: eight sounds of one second by the presets. real_time is seconds of sound per second.
 
-share_of_limit: multiply-adds of the convolutions, against the same number in one large matrix product, measured in the
-same turns. A discriminator step counts eleven passes of the discriminator's (three forward; three backward by the weights and one by
-the input; four of the penalty's second derivative) and one of the generator's, a generator step three of each.
+Both steps use the published architecture with 32 channels and 16,384 samples, phase shuffle and Adam, batch 8, float32. In
+wavesynth they are the steps of the training loop, with moving averages and metrics.
+
+share_of_limit: the multiply-adds of the convolutions per second, over those of a large matrix product timed in turn with them.
+A discriminator step counts eleven passes of the discriminator (three forward; three backward by the weights and one by the
+input; four for the second derivative of the penalty) and one of the generator; a generator step three of each.
+
+--quick takes one repeat, of the same shapes.
 """
 
 from collections.abc import Callable
@@ -40,7 +44,7 @@ def nothing(rows: int) -> Conditions:
 
 
 def noises(rows: int, length: int) -> Batch:
-    """A batch of noise that dies away, without labels."""
+    """A batch of decaying noise, without labels."""
     random = np.random.default_rng(0)
     sounds = random.normal(0, 0.1, (rows, length)) * np.exp(-np.arange(length) / (length / 8))
     return {
@@ -86,7 +90,7 @@ def wavesynth_generate(config: Config) -> Callable[[], Any]:
 
 
 def pytorch_steps(model: WaveGANConfig, batch: int) -> dict[str, Callable[[], Any]]:
-    """The same networks and steps, written as PyTorch users write them."""
+    """The same networks and steps in ordinary PyTorch."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -140,12 +144,12 @@ def pytorch_steps(model: WaveGANConfig, batch: int) -> dict[str, Callable[[], An
         optimizer.step()
 
     def discriminator_step() -> None:
-        made = generator(torch.randn(batch, model.latent)).detach()
+        generated = generator(torch.randn(batch, model.latent)).detach()
         share = torch.rand(batch, 1, 1)
-        between = (share * real + (1 - share) * made).requires_grad_()
+        between = (share * real + (1 - share) * generated).requires_grad_()
         (slope,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
         penalty = ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
-        learn(discriminator(made).mean() - discriminator(real).mean() + 10 * penalty, optimizers[1])
+        learn(discriminator(generated).mean() - discriminator(real).mean() + 10 * penalty, optimizers[1])
 
     def generator_step() -> None:
         learn(-discriminator(generator(torch.randn(batch, model.latent))).mean(), optimizers[0])
@@ -154,7 +158,7 @@ def pytorch_steps(model: WaveGANConfig, batch: int) -> dict[str, Callable[[], An
 
 
 def multiply_adds(model: WaveGANConfig) -> int:
-    """Of one pass of the published generator's convolutions, or of its mirror, the discriminator, for one sound."""
+    """Of one pass of the published generator's convolutions for one sound; the discriminator has as many."""
     channels, places, total = (*model.stage_channels, 1), model.length // model.hop, 0
     for index, stride in enumerate(model.strides):
         total += places * channels[index] * channels[index + 1] * model.kernel_width
@@ -164,12 +168,12 @@ def multiply_adds(model: WaveGANConfig) -> int:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--repeats", type=int, help="runs of each, of which the median counts (15; quick: 2)")
-    keep_freed_memory()  # as the command line does; it holds for both implementations
+    parser.add_argument("--repeats", type=int, help="runs of each, for the median (15; quick: 1)")
+    keep_freed_memory()  # as the command line does; for both implementations
     options = parser.parse_args()
     rows: list[Row] = [machine()]
-    channels, seconds, batch, repeats = (4, 0.256, 2, 2) if options.quick else (32, 1.024, 8, 15)
-    repeats = options.repeats or repeats
+    channels, seconds, batch = 32, 1.024, 8
+    repeats = options.repeats or (1 if options.quick else 15)
 
     config = published(channels, seconds, batch)
     model = bound(config, ONE_SHOTS).model

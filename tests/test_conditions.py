@@ -135,9 +135,9 @@ def test_nan_is_a_value_that_is_missing():
         ("C4", None, "values is 'C4': give a number"),
         (None, None, "values is None: give a number"),
         (True, None, "values is True: give a number"),
-        ([True, False], 10.0, "give"),
-        ([], None, "values has the shape .0,.: give finite numbers"),
-        ([[60, 62]], 10.0, r"values has the shape \(1, 2\): give finite numbers"),
+        ([True, False], 10.0, "values is .True, False.: give a number"),
+        ([], None, "values has the shape .0,.: give a number"),
+        ([[60, 62]], 10.0, r"values has the shape \(1, 2\): give a number"),
         ([60, math.inf], 10.0, "give finite numbers"),
         (1e39, None, "give finite numbers"),
         ([60, [61, 62]], 10.0, "give a number"),
@@ -147,7 +147,8 @@ def test_nan_is_a_value_that_is_missing():
         ([60, 62], math.nan, "rate is nan"),
         ([60, 62], 1e12, "rate is 1000000000000.0: it must be above 0 and below 1,000,000"),
         ([60, 62], "100", "rate is '100'"),
-        (np.array([60 + 1j]), None, "give"),
+        (np.array([60 + 1j]), None, "give a number"),
+        (np.full((9, 9), "a"), None, "give a number"),
     ],
 )
 def test_errors_of_curves(values: Any, rate: Any, message: str):

@@ -12,7 +12,8 @@ from wavesynth.audio import files, pictures
 from wavesynth.audio import pitch as pitches
 from wavesynth.evaluation.analysis import Analysis
 from wavesynth.evaluation.morphing import MorphMetrics, crossfade, judge
-from wavesynth.synth import Synth, numbered
+from wavesynth.synth import Synth
+from wavesynth.writing import numbered
 
 PAUSE_SECONDS = 0.1  # between the sounds of morph.wav
 MAX_PANELS = 64  # side by side in a picture; a longer morph or larger grid gets no picture
@@ -27,7 +28,7 @@ def write_morph(
     `MAX_PANELS` steps) and metrics.json.
 
     Args:
-        synth: the model that made the sounds.
+        synth: the model that generated the sounds.
         morph: what `Synth.morph_analysis` returned, or the `Analysis` of any sounds of one length.
         folder: the folder to write; created if it is missing.
         force: whether to overwrite files.
@@ -66,7 +67,7 @@ def write_grid(synth: Synth, sounds: np.ndarray, folder: str | PathLike[str], *,
     """Writes a grid of sounds to a folder: ROW-COLUMN.wav, and grid.png (with the extra `viz`).
 
     Args:
-        synth: the model that made the sounds.
+        synth: the model that generated the sounds.
         sounds: what `Synth.grid` returned, float [rows, size, ..., num_samples].
         folder: the folder to write; created if it is missing.
         force: whether to overwrite files.

@@ -78,10 +78,10 @@ def check_memory(n: int, num_samples: float, channels: int) -> None:
         )
 
 
-def check_wav(seconds: float, num_samples: float, channels: int) -> None:
+def check_wav(seconds: float, sample_rate: int, channels: int) -> None:
     """Raises UserError where one sound is longer than a WAV file can be. An endless one ends with an interrupt."""
-    if num_samples * channels > MOST_WRITTEN and seconds < math.inf:
-        longest = MOST_WRITTEN / channels / num_samples * seconds
+    longest = MOST_WRITTEN / channels / sample_rate
+    if longest < seconds < math.inf:
         raise UserError(
             f"seconds is {seconds:g}: a wav of this model holds at most {longest:,.0f} seconds; ask for less"
         )

@@ -56,8 +56,8 @@ def test_silence_does_not_divide_by_zero():
 
 
 def test_too_few_samples_and_nan_are_named():
-    with pytest.raises(UserError, match="^windows: 32 samples are too few to predict from 32"):
+    with pytest.raises(UserError, match=r"^windows: 32 samples are too few to predict from 32"):
         fit(np.zeros((2, 32)), 32)
     for rows in ([], [np.zeros((0, 3))], [np.full((1, 3), np.nan)]):
-        with pytest.raises(UserError, match="^lagged: "):
+        with pytest.raises(UserError, match=r"^lagged: "):
             fit_lagged(rows)

@@ -95,5 +95,5 @@ def test_silence_and_a_short_sound() -> None:
     ],
 )
 def test_what_cannot_be_measured_is_named(sounds: np.ndarray) -> None:
-    with pytest.raises(UserError, match="^sounds: "):
+    with pytest.raises(UserError, match=r"^sounds: "):
         Analysis(sounds, SAMPLE_RATE)

@@ -118,7 +118,7 @@ def test_windows_begin_where_codes_do(synth: Synth, tiny_shards: Path):
 
 
 def test_silence_alone_is_refused(synth: Synth):
-    with pytest.raises(UserError, match="the sounds to learn are silence"):
+    with pytest.raises(UserError, match="the training sounds are silent"):
         synth.family.init(jax.random.key(0), {"samples": np.zeros((2, 1, 4_096), np.float32)})
 
 

@@ -96,7 +96,9 @@ def test_it_judges_and_nothing_else(judge: Synth, tiny_synth: Synth):
 
 @pytest.mark.parametrize(("labels", "have"), [((), "none"), (("kick",), "only 'kick'")])
 def test_labels_are_needed(labels: tuple[str, ...], have: str):
-    with pytest.raises(UserError, match=f"at least 2 labels apart, and the sounds have {have}: put each kind into a"):
+    with pytest.raises(
+        UserError, match=f"a classifier needs at least 2 labels, and the sounds have {have}: put each kind into a"
+    ):
         type(bind("classifier", PRESET.model, DatasetInfo(16_000))).adapt(PRESET.model, DatasetInfo(16_000, labels))
 
 

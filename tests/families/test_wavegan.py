@@ -225,7 +225,7 @@ def test_a_morph_begins_and_ends_with_its_ends(synth: Synth):
 
 def test_the_middle_lies_on_the_shell_and_between_the_labels(synth: Synth):
     a, b = synth.timbre("kick"), synth.timbre("hat")
-    middle, size = synth._between(a, b, 0.5).latent, CONFIG.model.latent
+    middle, size = synth._renderer.between(a, b, 0.5).latent, CONFIG.model.latent
     lengths = [np.linalg.norm(latent[:size]) for latent in (a.latent, middle, b.latent)]
     assert lengths[1] == pytest.approx((lengths[0] + lengths[2]) / 2, rel=64 * EPS)
     np.testing.assert_array_equal(middle[size:], (a.latent[size:] + b.latent[size:]) / 2)
@@ -331,7 +331,7 @@ def test_a_validation_batch_of_one_sound_weighs_little(synth: Synth, click: np.n
         alone.append(measure(synth.params, lone))
     assert float(alone[0][0]) == float(alone[1][0])
     value, little = map(float, alone[0])
-    # A batch of copies of that sound has the same distance. It subtracts squares of 70 dB, so that equal points are not 0 apart.
+    # A batch of copies of that sound has the same distance. It subtracts squares of 70 dB, so equal points are not 0 apart.
     same, _ = measure(synth.params, jax.tree.map(lambda values: values[[0] * rows], batch))
     assert value == pytest.approx(float(same), abs=math.sqrt(64 * EPS * 70**2))
     assert value > 0
@@ -468,6 +468,6 @@ def test_beginnings_that_are_silent_cannot_be_learned_and_replace_no_run(tmp_pat
     for name in "abc":
         soundfile.write(tmp_path / "sounds" / f"{name}.wav", np.append(np.zeros(2 * LENGTH), click), RATE)
     shutil.copytree(run, tmp_path / "run")
-    with pytest.raises(UserError, match="the sounds to learn are silence"):
+    with pytest.raises(UserError, match="the training sounds are silent"):
         train(tmp_path / "sounds", tmp_path / "run", CONFIG, force=True)
     wavesynth.load(tmp_path / "run")  # which is there as before

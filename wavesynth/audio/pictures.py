@@ -143,7 +143,7 @@ def draw(
 
     longest = max(samples.shape[-1] for _, samples in titled)
     settings = picture_settings(sample_rate, longest)
-    levels = [panel_levels(samples, sample_rate, settings) for _, samples in titled]
+    levels = [panel_levels(samples, longest, sample_rate, settings) for _, samples in titled]
     # Silence alone is drawn black, not as its own loudest moment.
     loudest = max(settings.floor_db + RANGE_DB, *(float(level.max()) for level in levels))
     rows = math.ceil(len(titled) / columns)
@@ -182,9 +182,13 @@ def draw(
     return figure
 
 
-def panel_levels(samples: np.ndarray, sample_rate: int, settings: MelSettings) -> np.ndarray:
-    """Levels of one panel in decibels, [frames, bands]: the mean power of the channels."""
-    levels = np.asarray(log_mel(samples, sample_rate, settings))
+def panel_levels(samples: np.ndarray, longest: int, sample_rate: int, settings: MelSettings) -> np.ndarray:
+    """Levels of one panel in decibels, [frames, bands]: the mean power of the channels.
+
+    Every sound is padded to the longest, so that all of them use one XLA program.
+    """
+    padded = np.pad(samples, [(0, 0)] * (samples.ndim - 1) + [(0, longest - samples.shape[-1])])
+    levels = np.asarray(log_mel(padded, sample_rate, settings))
     return levels if levels.ndim == 2 else 10 * np.log10(np.mean(10 ** (levels / 10), axis=0))
 
 
@@ -215,12 +219,15 @@ def draw_panel(panel: Axes, title: str, level: np.ndarray, seconds_per_frame: fl
 
 
 def picture_settings(sample_rate: int, longest: int) -> MelSettings:
-    """A window of about 64 ms, and a hop that gives about one frame per pixel of a panel."""
+    """A window of about 64 ms, and a hop that gives about one frame per pixel of a panel.
+
+    The hop is at least a 32nd of the window: more overlap shows nothing new, and takes long to compile.
+    """
     window = 2 ** round(math.log2(max(WINDOW_SECONDS * sample_rate, 256)))
     hop = 2 ** math.floor(math.log2(max(longest / FRAMES_PER_PANEL, 1)))
     return MelSettings(
         window=window,
-        hop=min(hop, window // 2),
+        hop=min(max(hop, window // 32), window // 2),
         num_bands=NUM_BANDS,
         highest_hz=HIGHEST_HZ,
         floor_db=-120.0,

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wavesynth.errors import UserError
 
@@ -24,9 +23,9 @@ class LinearPrediction:
             k + 1 oldest samples of the past: it is their k-th innovation.
     """
 
-    coefficients: NDArray[np.float64]
+    coefficients: np.ndarray
     scale: float
-    whitening: NDArray[np.float64]
+    whitening: np.ndarray
 
 
 def fit(windows: np.ndarray, order: int) -> LinearPrediction:

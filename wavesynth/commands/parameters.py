@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 import textwrap
 import typing
 from collections.abc import Callable
@@ -35,7 +36,9 @@ def parameters_of(function: Callable) -> dict[str, Parameter]:
     description in the function's own docstring comes first.
     """
     target = function.__init__ if inspect.isclass(function) else function
-    hints = typing.get_type_hints(target)
+    hints = typing.get_type_hints(
+        (typing.get_overloads(target) or [target])[-1]
+    )  # of overloads the last is the plainest
     documented = entries(inspect.getdoc(function) or "") | entries(inspect.getdoc(target) or "")
     found = {}
     for name, parameter in inspect.signature(target).parameters.items():
@@ -52,11 +55,22 @@ def _options(annotation: Any, documented: dict[str, str]) -> dict[str, Parameter
     if typing.get_origin(annotation) is not typing.Unpack:
         return {}
     (options,) = typing.get_args(annotation)
-    described = entries(inspect.getdoc(options) or "") | documented
+    described = _described(options) | documented
     return {
-        name: Parameter(hint, UNSET, described.get(name, ""))
-        for name, hint in typing.get_type_hints(options).items()
+        name: Parameter(hint, UNSET, described.get(name, "")) for name, hint in typing.get_type_hints(options).items()
     }
+
+
+def _described(options: Any) -> dict[str, str]:
+    """The descriptions of a TypedDict's fields, with those of the TypedDicts beside it that it extends.
+
+    Before Python 3.12 a TypedDict does not know what it extends; all of whose fields it has is taken for that.
+    """
+    own = vars(sys.modules[options.__module__]).values()
+    extended = [
+        each for each in own if typing.is_typeddict(each) and set(each.__annotations__) < set(options.__annotations__)
+    ]
+    return {name: text for each in (*extended, options) for name, text in entries(each.__doc__ or "").items()}
 
 
 def entries(docstring: str) -> dict[str, str]:
@@ -72,7 +86,8 @@ def entries(docstring: str) -> dict[str, str]:
     {'rate': 'Hz, of the sound.', 'force': 'Overwrite.'}
     """
     found: dict[str, list[str]] = {}
-    for section in re.findall(r"^(?:Args|Attributes):\n((?:(?: .*)?\n?)*)", docstring + "\n", re.MULTILINE):
+    docstring = inspect.cleandoc(docstring) + "\n"
+    for section in re.findall(r"^(?:Args|Attributes):\n((?: .*\n|\n)*)", docstring, re.MULTILINE):
         for line in textwrap.dedent(section).splitlines():
             entry = re.match(r"\*{0,2}(\w+)(?: \([^)]*\))?: ?(.*)", line)
             if entry:

@@ -19,6 +19,7 @@ from wavesynth.errors import UserError
 
 PROGRESS, QUIET = "progress", "quiet"
 QUIET_HELP = "Show no progress."
+SYNTH, TIMBRE = "wavesynth.synth.Synth", "wavesynth.timbre.timbre.Timbre"
 
 
 class Flags:
@@ -85,7 +86,7 @@ def parse(
     name = command.__name__
     values = tyro.cli(
         dataclasses.make_dataclass(name, fields, kw_only=True), args=arguments, prog=f"wavesynth {name}",
-        description=_description(command), config=(tyro.conf.FlagCreatePairsOff,),
+        description=_description(command),
     )  # fmt: skip
     given = {field.name: getattr(values, field.name) for field in dataclasses.fields(values)}
     for name, parameter in parameters.items():
@@ -96,16 +97,35 @@ def parse(
 
 def _field(name: str, parameter: Parameter, metavar: str | None, default: Any) -> tuple[str, Any, Any]:
     """A field of the dataclass that tyro reads."""
-    from tyro.conf import Positional, arg
+    from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-    kind = type(default) if dataclasses.is_dataclass(default) else flag_type(parameter.annotation)
+    nested = dataclasses.is_dataclass(default)
+    kind = type(default) if nested else flag_type(parameter.annotation)
     if kind is None:
         raise TypeError(f"{name} has the type {parameter.annotation}, which a flag cannot give")
-    if default is UNSET or (default is None and not _optional(kind)):
-        kind, default = kind | None, None
-    kind = Annotated[kind, arg(help=parameter.help or None, metavar=metavar)]
+    default = None if default is UNSET else Path(default) if kind is Path and isinstance(default, str) else default
+    if nested or default is False:
+        kind = FlagCreatePairsOff[kind]
+    else:
+        metavar_shown = metavar or (_metavar(kind) if default is None else None)
+        kind = kind | None if default is None else kind
+        hint = "(required)" if default is REQUIRED else "" if default is None else f"(default: {default})"
+        kind = Annotated[kind, arg(metavar=metavar_shown, help_behavior_hint=hint)]
+    kind = Annotated[kind, arg(help=parameter.help or None)]
     kind = Positional[kind] if metavar else kind
     return name, kind, dataclasses.field() if default is REQUIRED else dataclasses.field(default=default)
+
+
+def _metavar(kind: Any) -> str | None:
+    """How the help shows a value that may be left out, without the None of its type."""
+    names = {bool: "{True,False}", int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
+    members = [member for member in _members(kind) if member is not types.NoneType]
+    if len(members) == 1 and typing.get_origin(members[0]) is Literal:
+        return "{" + ",".join(map(str, typing.get_args(members[0]))) + "}"
+    if len(members) == 1 and typing.get_origin(members[0]) is tuple:
+        inner = _metavar(typing.get_args(members[0])[0])
+        return f"{inner} [{inner} ...]"
+    return "|".join(names[member] for member in members) if all(member in names for member in members) else None
 
 
 def _description(command: Callable) -> str:
@@ -148,9 +168,7 @@ def flag_type(annotation: Any) -> Any:
 def _members(annotation: Any) -> Iterator[Any]:
     """The members of a union, of any depth; of another type, itself."""
     origin = typing.get_origin(annotation)
-    if origin is Annotated:
-        yield from _members(typing.get_args(annotation)[0])
-    elif origin in (typing.Required, typing.NotRequired):
+    if origin is Annotated or origin in (typing.Required, typing.NotRequired):
         yield from _members(typing.get_args(annotation)[0])
     elif origin in (typing.Union, types.UnionType):
         for member in typing.get_args(annotation):
@@ -168,18 +186,18 @@ def _is_sequence(member: Any) -> bool:
     return isinstance(origin, type) and issubclass(origin, Sequence)
 
 
+def _name(member: Any) -> str:
+    return f"{getattr(member, '__module__', '')}.{getattr(member, '__qualname__', '')}"
+
+
 def _is_loaded(member: Any) -> bool:
-    """Whether it is a class that is given as a file: a Synth or a Timbre."""
-    return isinstance(member, type) and member.__module__.startswith("wavesynth.") and hasattr(member, "__dataclass_fields__") and member.__name__ in ("Synth", "Timbre")
+    """Whether it is a class that is given as a file."""
+    return _name(member) in (SYNTH, TIMBRE)
 
 
 def _labels_or_files(members: Sequence[Any]) -> bool:
-    """Whether a value may be a label, as well as a file."""
-    return str in members and any(_is_loaded(member) and member.__name__ == "Timbre" for member in members)
-
-
-def _optional(kind: Any) -> bool:
-    return types.NoneType in _members(kind)
+    """Whether a value may be a label as well as a file."""
+    return str in members and TIMBRE in map(_name, members)
 
 
 def _expanded(value: Any) -> Any:
@@ -201,8 +219,8 @@ def _loaded(value: Any, annotation: Any) -> Any:
         return value
     import wavesynth
 
-    loaders = {"Synth": wavesynth.load, "Timbre": wavesynth.Timbre.load}
-    return next((loaders[member.__name__](value) for member in members if _is_loaded(member)), value)
+    loaders = {SYNTH: wavesynth.load, TIMBRE: wavesynth.Timbre.load}
+    return next((loaders[_name(member)](value) for member in members if _is_loaded(member)), value)
 
 
 def peek(flag: str, arguments: list[str]) -> str | None:

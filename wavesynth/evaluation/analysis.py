@@ -113,8 +113,10 @@ class Analysis:
         """The sounds times `gains` [N], float. What does not depend on the gain is not measured again."""
         factors = np.asarray(gains, np.float32).reshape(-1, *[1] * (self.sounds.ndim - 1))
         scaled = Analysis(self.sounds * factors, self.sample_rate)
-        silent = [descriptors.level(each.mono) <= descriptors.SILENCE_DB for each in (self, scaled)]
-        if np.array_equal(*silent):  # a gain may push a sound below the level of silence, where it has no descriptors
+        before, after = (descriptors.level(each.mono) <= descriptors.SILENCE_DB for each in (self, scaled))
+        if np.array_equal(
+            before, after
+        ):  # a gain may push a sound below the level of silence, where it has no descriptors
             scaled.__dict__.update({name: self.__dict__[name] for name in GAIN_FREE if name in self.__dict__})
         return scaled
 

@@ -100,7 +100,7 @@ def attack_time(samples: ArrayLike, sample_rate: int) -> NDArray[np.float64]:
     0.04
     """
     start, stop = _envelope_crossings(samples, sample_rate)
-    return stop - start
+    return np.asarray(stop - start)
 
 
 def onset_time(samples: ArrayLike, sample_rate: int) -> NDArray[np.float64]:
@@ -152,7 +152,7 @@ def _checked(samples: ArrayLike) -> NDArray[np.float32]:
 
 
 def _mean_square(samples: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.mean(np.square(samples), axis=-1, dtype=np.float64)
+    return np.asarray(np.mean(np.square(samples), axis=-1, dtype=np.float64))
 
 
 def _mean_power(samples: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Array]:
@@ -176,7 +176,7 @@ def _envelope_crossings(samples: ArrayLike, sample_rate: int) -> tuple[NDArray[n
     hann = hann_window(taps).astype(np.float64)
     leading = [(0, 0)] * (samples.ndim - 1)
     squares = np.pad(np.square(samples), [*leading, (0, -samples.shape[-1] % block)])
-    blocks = np.mean(squares.reshape(*samples.shape[:-1], -1, block), axis=-1, dtype=np.float64)
+    blocks = np.asarray(np.mean(squares.reshape(*samples.shape[:-1], -1, block), axis=-1, dtype=np.float64))
     # From one value before the sound, where the envelope is zero, to where the window has left the sound.
     count = blocks.shape[-1] + taps
     padded = np.pad(blocks, [*leading, (taps, taps)])

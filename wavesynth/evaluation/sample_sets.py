@@ -128,7 +128,7 @@ def compare(
 
     Inception score and Fréchet distance depend on the number of sounds, so they use as many of each set as the smallest
     one has. Intervals are those of `wavesynth.evaluation.bootstrap`; those of Fréchet distances lie too high, for
-    generated and real sounds alike.
+    generated and for real sounds.
 
     Args:
         generated: the model's sounds, with the labels they were generated for.

@@ -146,7 +146,7 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
         return likelihood.log_prob(outputs, samples[:, self.context :])
 
     def _local(self, codes: jax.Array, pitch: jax.Array, start: jax.Array) -> jax.Array:
-        """Local conditioning [B, F, frame_channels] of codes [B, K, D]. They begin with the left context of sample `start` [B]."""
+        """Local conditioning [B, F, frame_channels] of codes [B, K, D], which begin with the left context of `start` [B]."""
         place = start[:, None] + (jnp.arange(codes.shape[1]) - self._codes_before[0])[None] * self.code_hop
         codes = jnp.where((place > -self.code_hop)[..., None], codes, 0.0)
         frames = jnp.repeat(codes, self.code_hop // self.model.hop_length, axis=1)

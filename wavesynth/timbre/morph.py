@@ -9,6 +9,7 @@ from wavesynth.evaluation.descriptors import SILENCE_DB
 
 ROUNDS = 4  # of spacing; each removes most of the unevenness that is left
 EVEN_ENOUGH = 1.005  # largest over mean step at which spacing ends
+ROUNDING = 1e-6  # keeps float32 products below 1
 LARGEST_GAIN = 20.0  # decibels; a sound that would need more is nearly silent, and stays quiet
 
 
@@ -73,7 +74,7 @@ def level_matched(sounds: Analysis) -> Analysis:
     gains = np.clip(np.linspace(levels[0], levels[-1], len(levels)) - levels, -LARGEST_GAIN, LARGEST_GAIN)
     factors = np.where(levels <= SILENCE_DB, 1.0, 10 ** (gains / 20))
     peak = float((np.abs(sounds.sounds).reshape(len(sounds), -1).max(axis=1) * factors).max())
-    return sounds.scaled(factors / max(peak, 1.0))
+    return sounds.scaled(factors / (peak * (1 + ROUNDING)) if peak > 1 else factors)
 
 
 def _unevenness(sounds: Analysis) -> float:
