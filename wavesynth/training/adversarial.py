@@ -48,6 +48,9 @@ class AdversarialTraining(TrainingConfig):
             few steps would need a branch in the compiled step, whose convolutions run ten times slower on a CPU.)
         augment: target of the real-versus-fake accuracy, in (0.5, 1]. While discriminators exceed it, real and generated
             sounds are augmented more often (see `wavesynth.training.augment`); 1 turns augmentation off.
+
+    >>> AdversarialTraining(steps=2_000, batch_size=16).steps
+    2000
     """
 
     crop: int = 0

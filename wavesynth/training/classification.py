@@ -23,6 +23,9 @@ class ClassificationTraining(TrainingConfig):
 
     Attributes:
         augment: probability with which each augmentation of `wavesynth.training.augment` is applied to a training sound.
+
+    >>> ClassificationTraining(steps=2_000, batch_size=16).steps
+    2000
     """
 
     steps: int = 1_000

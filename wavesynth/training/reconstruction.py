@@ -49,6 +49,9 @@ class ReconstructionTraining(TrainingConfig):
         feature_weight: weight of its feature matching loss: the distance between the discriminators' activations for the
             real and the reconstructed sound (Larsen et al., 2016).
         discriminator_rate: the discriminators' learning rate as a multiple of the coder's at the same step.
+
+    >>> ReconstructionTraining(steps=2_000, batch_size=16).steps
+    2000
     """
 
     steps: int = 20_000
