@@ -298,7 +298,9 @@ def test_an_old_run_is_untouched_until_the_new_one_has_published(
             wavesynth.train(tiny_shards, run, tiny_config, force=True, progress=False)
     assert untouched()
     wavesynth.train(tiny_shards, run / ".new", resume=True, progress=False)
-    assert_same_training(run, tiny_run)
+    jax.tree.map(np.testing.assert_array_equal, final_state(run), final_state(tiny_run))
+    assert (run / "model.safetensors").read_bytes() == (tiny_run / "model.safetensors").read_bytes()
+    assert losses(run)[-1] == losses(tiny_run)[-1]
     assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in tiny_run.iterdir())
 
 

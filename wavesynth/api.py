@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-import tempfile
+import shutil
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -239,9 +239,11 @@ def _rehearse(work: loop.Loop, state: TrainState, run: Run, family: Family) -> T
         print(f"one step of each of the {phases} phases is tried first: what does not fit fails now", flush=True)
     state = work.rehearse(state)
     brief = dataclasses.replace(work.training, preview_seconds=TRIAL_SECONDS)
-    with tempfile.TemporaryDirectory(prefix="trial-", dir=run.folder) as folder:
+    try:
         synth = Synth(family, jax.device_get(state.ema))
-        write_preview(synth, work.held_out, Path(folder, "0"), brief, pictured=False)
+        write_preview(synth, work.held_out, run.trial, brief, pictured=False)
+    finally:
+        shutil.rmtree(run.trial, ignore_errors=True)
     return state
 
 

@@ -18,9 +18,11 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from wavesynth.config import FORMAT, VERSION, Config, DatasetInfo, TrainingConfig, from_dict, to_json
 from wavesynth.data.shards import Shards
@@ -92,6 +94,11 @@ class Run:
         return self._file("shards")
 
     @property
+    def trial(self) -> Path:
+        """A preview that is tried at the start, and removed."""
+        return self.folder / ".trial"
+
+    @property
     def replaces(self) -> bool:
         """Whether it shall replace another run."""
         return self.folder != self.home
@@ -113,7 +120,8 @@ class Run:
         made = [folder for folder in (self.home, *self.home.parents) if not folder.exists()]
         self.home.mkdir(parents=True, exist_ok=True)
         try:
-            with locked(self.home / _LOCK, f"training {self.home}"):
+            first = jax.process_index() == 0  # of the hosts that train it together
+            with locked(self.home / _LOCK, f"training {self.home}") if first else nullcontext():
                 if (self.home / _SWAP).exists():
                     Run(self.home)._swap()
                 yield
