@@ -13,7 +13,8 @@ from wavesynth.api import PathName, load
 from wavesynth.audio import files
 from wavesynth.audio.names import display
 from wavesynth.audio.pcm import to_float
-from wavesynth.data.corpus import SourceFile, pitch_of, scan
+from wavesynth.data.corpus import SourceFile, scan
+from wavesynth.data.pitches import pitch_of
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.evaluation import sample_sets
@@ -54,7 +55,7 @@ def score_files(synth: Synth, folder: PathName, **options: Any) -> Iterator[tupl
         if synth.family.dataset.pitched and pitch is not None:
             own["pitch"] = pitch
         try:
-            samples = files.read(path, synth.sample_rate)
+            samples = files.read(path, synth.sample_rate)[0]
         except UserError as error:
             if len(sources) == 1:
                 raise
@@ -131,7 +132,7 @@ def evaluate(
         sample_sets.SampleSet(sounds, sample_sets.labels_of(source, wanted)),
         sample_sets.gather(source, held_out, length),
         sample_sets.gather(source, sample_sets.matched_by_label(source, held_out, learned, seed), length),
-        ((source.clips[clip].file, to_float(source.samples(clip)[:length])) for clip in learned),
+        ((source.clips[clip].file, to_float(source.samples(clip)[0, :length])) for clip in learned),
         source.sample_rate,
         judge,
         seed=seed,
