@@ -69,11 +69,11 @@ def test_what_befalls_a_click_is_what_the_constants_say():
     clicks = np.zeros((256, LENGTH), np.float32)
     clicks[:, LENGTH // 2] = 1
     made = np.asarray(changed(jax.random.key(5), clicks, 1.0))
-    heard = made[made.any(axis=1)]
-    assert len(heard) / 256 == pytest.approx(1 - CUT, abs=0.15)
-    place = np.abs(heard).argmax(axis=1)
+    audible = made[made.any(axis=1)]
+    assert len(audible) / 256 == pytest.approx(1 - CUT, abs=0.15)
+    place = np.abs(audible).argmax(axis=1)
     furthest = (LENGTH / 2) * (2**SPEED - 1) + 2 ** (SPEED) * SHIFT * LENGTH + 2
     assert (np.abs(place - LENGTH / 2) <= furthest).all()
     assert place.std() > SHIFT * LENGTH / 2
-    upside_down = heard[np.arange(len(heard)), place] < 0
-    assert upside_down.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(len(heard)))
+    upside_down = audible[np.arange(len(audible)), place] < 0
+    assert upside_down.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(len(audible)))

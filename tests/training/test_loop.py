@@ -148,10 +148,10 @@ def test_a_nan_stops_the_run_with_the_last_good_state(tmp_path: Path, tiny_shard
         "gradient_norm": None,
     }
 
-    mended = Recorder(tmp_path / "run", tiny_shards)
+    repaired = Recorder(tmp_path / "run", tiny_shards)
     straight = Recorder(tmp_path / "straight", tiny_shards)
-    jax.tree.map(np.testing.assert_array_equal, mended.train(), straight.train())
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(mended.published[-1][2])))
+    jax.tree.map(np.testing.assert_array_equal, repaired.train(), straight.train())
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(repaired.published[-1][2])))
 
 
 def test_a_nan_before_the_first_validation_keeps_weights_too(tmp_path: Path, tiny_shards: Path):

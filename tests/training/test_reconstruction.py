@@ -51,8 +51,8 @@ def views(sounds: jax.Array) -> list[jax.Array]:
 
 
 def discriminate(params: Any, views: list[jax.Array], key: jax.Array) -> tuple[jax.Array, list[list[jax.Array]]]:
-    heard = jnp.tanh(views[0] @ params["kernel"])
-    return heard.mean(axis=(1, 2))[:, None], [[heard]]
+    activations = jnp.tanh(views[0] @ params["kernel"])
+    return activations.mean(axis=(1, 2))[:, None], [[activations]]
 
 
 def probe_logits(params: Any, codes: jax.Array) -> jax.Array:
@@ -136,7 +136,7 @@ def test_the_probe_learns_pitches_and_the_coder_hides_them():
     input_gradients = jax.grad(own._probe_loss)(params["probe"], mean, batch)
     learned = jax.tree.map(lambda leaf, slope: leaf - 0.1 * slope, params["probe"], input_gradients)
     assert surprise(params["coder"], learned) < before
-    # With a probe that knows something, what the coder is told by it makes the pitch harder to probe_logits.
+    # With a probe that knows something, what the coder learns from it makes the pitch harder to probe_logits.
     keen = {
         "table": jnp.zeros((2, 128)).at[:, jnp.array([50, 60, 70, 71])].set(jnp.array([[-2.0, 0, 1, 1], [0, 0, 0, 0]]))
     }
@@ -144,13 +144,13 @@ def test_the_probe_learns_pitches_and_the_coder_hides_them():
         coder_slopes(replace(TRAINING, pitch_adversary=weight), params | {"probe": keen}, batch)
         for weight in (2.0, 0.0)
     )
-    told = strong["weight"] - without["weight"]
-    assert np.abs(told).max() > 0
-    hidden = params["coder"] | {"weight": params["coder"]["weight"] - 0.1 * told}
+    signal = strong["weight"] - without["weight"]
+    assert np.abs(signal).max() > 0
+    hidden = params["coder"] | {"weight": params["coder"]["weight"] - 0.1 * signal}
     assert surprise(hidden, keen) > surprise(params["coder"], keen)
 
 
-def test_a_coder_that_has_hidden_all_is_told_no_more():
+def test_a_coder_that_has_hidden_all_learns_no_more():
     params, batch = parameters(), batch_of()
     wrong = {"table": jnp.zeros((2, 128)).at[0, 5].set(1e3)}  # sure of a pitch that no sound has
     with_it, without = (
@@ -225,11 +225,11 @@ def test_discriminators_learn_to_rank_and_the_coder_to_please_them(loss: Any):
     real, fake = (discriminate(params["discriminators"], views(sounds), key)[0] for sounds in (batch["samples"], made))
     wanted = -fake.mean() if loss == "hinge" else jax.nn.softplus(real - fake).mean()
     np.testing.assert_allclose(metrics["adversary"], wanted, rtol=64 * EPS, atol=64 * EPS)
-    heard = [
+    activations = [
         np.asarray(discriminate(params["discriminators"], views(sounds), key)[1][0][0])
         for sounds in (batch["samples"], made)
     ]
-    apart = np.abs(heard[0] - heard[1]).mean() / np.abs(heard[0]).mean()
+    apart = np.abs(activations[0] - activations[1]).mean() / np.abs(activations[0]).mean()
     np.testing.assert_allclose(metrics["features"], apart, rtol=1e-4)
 
 

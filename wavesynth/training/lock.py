@@ -53,7 +53,7 @@ def locked(path: Path, work: str) -> Iterator[None]:
 
     Args:
         path: the lock file. Its folder exists.
-        work: what a second process is told that the first one is doing, such as "training runs/mine".
+        work: what the first process is doing, for the message to a second one, such as "training runs/mine".
 
     Raises:
         UserError: another process holds the lock.
