@@ -32,19 +32,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from harness import Row, arguments, has_pytorch, machine, print_table, shrunk, write_json
-from trainees import PyTorch, Wavesynth, bound, dataset_of
+from trainees import PyTorch, Wavesynth, bound
 
-from wavesynth import runs
 from wavesynth.audio import files, mulaw
 from wavesynth.config import TrainingConfig
 from wavesynth.data.batches import Batch, Batches, prefetch
 from wavesynth.data.corpus import scan
+from wavesynth.data.info import dataset_info
 from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import Shards
 from wavesynth.evaluation.baselines import baselines
 from wavesynth.families import preset
 from wavesynth.kernels.wavenet_decode.arg_specs import NV
-from wavesynth.training import checkpoints
+from wavesynth.runs import Run
 from wavesynth.training.loop import Clock
 from wavesynth.training.memory import keep_freed_memory
 
@@ -155,11 +155,11 @@ def wavesynth(options: Any, learned: Shards, scored: Shards, add: Callable, add_
     training, model = config.training, dataclasses.replace(config.model, quantization=options.quantization)
     if options.three_layers:
         training, model = TrainingConfig(batch_size=2, crop=512), shrunk(model)
-    family = bound(dataclasses.replace(config, model=model), dataset_of(learned))
-    windows = (training.crop, family.context, training.seed, family.align)
-    batches = Batches(learned, "train", training.batch_size, *windows)
+    family = bound(dataclasses.replace(config, model=model), dataset_info(learned))
+    windows = (training.crop, family.context, training.seed)
+    batches = Batches(learned, "train", training.batch_size, *windows, align=family.align)
     batches = dataclasses.replace(batches, noise=options.noise * batches.level)
-    held_out = Batches(scored, "train", training.batch_size, *windows, limit=1_000_000)
+    held_out = Batches(scored, "train", training.batch_size, *windows, align=family.align, limit=1_000_000)
     from_codes = baselines(MulawPast(batches), MulawPast(held_out), "mulaw")
     for name, bits in baselines(batches, held_out, "mulaw").items():
         add_row(name, "baseline", bits=bits, bits_from_mulaw_past=from_codes[name])
@@ -176,14 +176,14 @@ def wavesynth(options: Any, learned: Shards, scored: Shards, add: Callable, add_
     trainee = Wavesynth(family, training, first)
     if options.save:
         options.save.mkdir(parents=True)
-        runs.write(options.save, family, training)
+        Run(options.save).write_config(family, training)
 
     def reached(minutes: float, steps: int) -> None:
         speed = (steps - 1) * training.batch_size * training.crop / (60 * minutes)
         name = f"wavenet-{'small, 3 layers' if options.three_layers else 'small'}, {options.quantization}"
         add("wavesynth", name, trainee.bits, minutes=minutes, steps=steps, samples_per_second=speed)
         if options.save:
-            checkpoints.publish(options.save, trainee.state.ema, {"step": steps})
+            Run(options.save).publish(trainee.state.ema, {"step": steps})
 
     train(trainee, batches, training.steps, options.at, reached)
 

@@ -1,11 +1,10 @@
-"""The two that train beside each other: a family of wavesynth as the library's loop trains it, and PyTorch's WaveNet.
+"""The two models that benchmarks train: a wavesynth family, as the training loop trains it, and PyTorch's WaveNet.
 
-Both take a batch of `wavesynth.data.batches` in three moves, so that a benchmark times what it means to: `inputs` lays it
-out, `step` learns from it, `bits` scores a sound in mu-law codes, each given all samples before it.
+Both split their work in three, so that a benchmark times only what it means to: `inputs` lays a batch of
+`wavesynth.data.batches` out, `step` learns from it, and `bits` scores a sound [T] in mu-law codes, each given all before it.
 """
 
 import math
-import statistics
 from typing import Any
 
 import jax
@@ -17,7 +16,6 @@ from wavesynth.audio import mulaw
 from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.data.batches import Batch
-from wavesynth.data.shards import Shards
 from wavesynth.families import Family, bind, family_type
 from wavesynth.models.wavenet import WaveNetConfig
 from wavesynth.training.loop import placement
@@ -30,14 +28,8 @@ def bound(config: Config, dataset: DatasetInfo) -> Family:
     return bind(config.family, family_type(config.family).adapt(config.model, dataset), dataset)
 
 
-def dataset_of(shards: Shards) -> DatasetInfo:
-    lengths = [clip.length for clip in shards.clips]
-    pitched = any(clip.pitch is not None for clip in shards.clips)
-    return DatasetInfo(shards.sample_rate, shards.labels, pitched, statistics.median(lengths) / shards.sample_rate)
-
-
 class Wavesynth:
-    """A family's objective, its step jitted and its state donated; the moving average of the weights is scored."""
+    """A family's training step, compiled, with its state donated. `bits` scores the moving average of the weights."""
 
     def __init__(self, family: Family, training: TrainingConfig, params: Any) -> None:
         self.family, objective = family, family.objective(training)
@@ -48,13 +40,13 @@ class Wavesynth:
         return self._place(batch, batched=True)
 
     def step(self, inputs: Any) -> float:
-        """One step; the bits of its batch. All metrics are fetched, as the loop does."""
+        """Takes one step and waits for it. Returns the bits per sample of its batch."""
         self.state, metrics = self._step(self.state, inputs)
         return {name: float(value) for name, value in metrics.items()}["bits"]
 
     def bits(self, samples: np.ndarray) -> float:
         unknown = Conditions.constant([-1], len(self.family.dataset.labels), [None])
-        nats = self.family.log_prob(self.state.ema, np.atleast_2d(samples), unknown, "mulaw")
+        nats = self.family.log_prob(self.state.ema, samples[None], unknown, "mulaw")
         return float(-np.mean(nats, dtype=np.float64) / math.log(2))
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the sounds to the user. A module imports from its own row and the rows above it, never from a row below.
 LAYERS = (
-    {"errors"},
+    {"errors", "progress"},
     {"fields"},
     {"config"},
     {"audio", "strict_json", "strict_tensors"},
@@ -29,7 +29,7 @@ LAYERS = (
     {"synth"},
     {"song"},
     {"runs", "previews", "exports"},
-    {"api"},
+    {"api", "judging"},
     {"__init__"},
     {"demo"},
     {"commands"},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from wavesynth.config import VERSION as __version__
 
 if TYPE_CHECKING:
-    from wavesynth.api import evaluate, load, score_files, train
+    from wavesynth.api import load, train
     from wavesynth.conditions import Curve
     from wavesynth.config import Config, TrainingConfig
     from wavesynth.data.prepare import prepare
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wavesynth.evaluation.directions import directions
     from wavesynth.evaluation.neighbours import nearest
     from wavesynth.families import preset
+    from wavesynth.judging import evaluate, score_files
     from wavesynth.models.autoencoder import AutoencoderConfig
     from wavesynth.models.classifier import ClassifierConfig
     from wavesynth.models.wavegan import WaveGANConfig
@@ -50,7 +51,7 @@ _HOMES = {
     "WaveNetAutoencoderConfig": "wavesynth.models.wavenet_autoencoder",
     "WaveNetConfig": "wavesynth.models.wavenet",
     "directions": "wavesynth.evaluation.directions",
-    "evaluate": "wavesynth.api",
+    "evaluate": "wavesynth.judging",
     "lerp": "wavesynth.timbre.timbre",
     "load": "wavesynth.api",
     "mean": "wavesynth.timbre.timbre",
@@ -58,7 +59,7 @@ _HOMES = {
     "prepare": "wavesynth.data.prepare",
     "preset": "wavesynth.families",
     "render": "wavesynth.song",
-    "score_files": "wavesynth.api",
+    "score_files": "wavesynth.judging",
     "slerp": "wavesynth.timbre.timbre",
     "train": "wavesynth.api",
 }

@@ -22,7 +22,9 @@ LEAD_SECONDS = (
 STRIP_ROWS = 8  # of the picture of all previews
 
 
-def write_preview(synth: Synth, held_out: Batches, folder: Path, training: TrainingConfig) -> None:
+def write_preview(
+    synth: Synth, held_out: Batches, folder: Path, training: TrainingConfig, *, pictured: bool = True
+) -> None:
     """Writes a few sounds to FOLDER and, where matplotlib is installed, their picture; nothing for a classifier.
 
     An autoencoder's are held-out sounds, each followed by its reconstruction; another model's are generated with the labels
@@ -42,7 +44,7 @@ def write_preview(synth: Synth, held_out: Batches, folder: Path, training: Train
         seconds = None if family.length else training.preview_seconds
         paths = synth.write(folder, n=SOUNDS, seconds=seconds, seed=training.seed, force=True)
         titles = [path.stem for path in paths]
-    if pictures.available():
+    if pictured and pictures.available():
         written = {title: _written(path) for title, path in zip(titles, paths, strict=True)}
         pictures.spectrogram(folder / "spectrogram.png", written, synth.sample_rate)
         _strip(folder.parent, synth.sample_rate)

@@ -1,12 +1,28 @@
-"""The folder of a run, apart from its weights and states: which family it is, how it is trained, on what, and whose it is.
+"""A run's folder: what lies in it, who may write to it, and how a new run takes the place of an old one.
 
-See `wavesynth.training.checkpoints` for the rest of it.
+```
+RUN/
+  config.json          family, network, training, and what was learned about the sounds
+  source.json          the shards that it is trained on
+  states/STEP/         the latest training states, which `resume` reads
+  model.safetensors    the moving average of the weights at the best validation so far, which `load` reads
+  journal.jsonl        metrics
+  previews/, tensorboard/, shards/ (of a run that is trained on a folder of sounds)
+  .lock                the process that trains it
+  .new/                a run that shall replace this one, until it has published its first weights
+```
+A published model is such a folder with config.json and model.safetensors alone.
 """
 
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from wavesynth import strict_json
 from wavesynth.config import FORMAT, VERSION, Config, DatasetInfo, TrainingConfig, from_dict, to_json
@@ -14,104 +30,279 @@ from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.families import Family, family_type
 from wavesynth.training import checkpoints
+from wavesynth.training.lock import locked
+from wavesynth.training.state import Params
+from wavesynth.training.storage import sync_folder, write_file
 
-CONFIG, SOURCE = "config.json", "source.json"
 PUBLISHED = Path(__file__).parent / "checkpoints"
-_BEGINNING = ("shards", "shards.partial", "shards.report.json", "source.json", "source.json.tmp", "config.json.tmp")
+NEW, CONFIG = ".new", "config.json"
+_SWAP, _OLD, _LOCK = ".swap.json", ".old", ".lock"
+_FILES = (CONFIG, "source.json", checkpoints.WEIGHTS, "journal.jsonl")
+_FOLDERS = ("states", "previews", "tensorboard", "shards")
+_LEFTOVERS = ("shards.partial", "shards.report.json", *(f"{name}.tmp" for name in _FILES), _LOCK, _OLD, NEW)
 
 
-def check_free(run: Path, force: bool) -> None:
-    """Raises UserError unless the run's folder is new, holds what a beginning left, or a run that is to be replaced."""
-    if run.exists() and not run.is_dir():
-        raise UserError(f"run is {str(run)!r}, which is a file: name a folder to write")
-    if (run / CONFIG).exists():
-        if not force:
-            raise UserError(f"run is {str(run)!r}, which holds a run: --resume goes on with it, --force replaces it")
-    elif run.exists() and any(child.name not in _BEGINNING for child in run.iterdir()):
-        raise UserError(f"run is {str(run)!r}, a folder that holds other things: name a new one")
+class Run:
+    """The folder of a run.
 
+    Args:
+        folder: where it is, or the name of a model that comes with wavesynth, "checkpoints/NAME".
 
-def clear(run: Path) -> None:
-    """Makes the run's folder, without what an earlier run wrote there; config.json, which marks a run, goes last."""
-    run.mkdir(parents=True, exist_ok=True)
-    for name in ("states", "previews", "tensorboard"):
-        shutil.rmtree(run / name, ignore_errors=True)
-    for name in (checkpoints.WEIGHTS, "journal.jsonl", SOURCE, CONFIG):
-        (run / name).unlink(missing_ok=True)
+    Attributes:
+        folder: where its files are.
+        home: where they are in the end: for a run that shall replace another one, the folder of that one.
+    """
 
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = _located(Path(folder))
+        self.home = self.folder.parent if self.folder.name == NEW else self.folder
 
-def write(run: Path, family: Family, training: TrainingConfig) -> None:
-    """Writes config.json, from which `read` makes the same family again."""
-    head: dict[str, Any] = {"format": FORMAT, "wavesynth": VERSION, "family": family.name}
-    parts = {"model": family.model, "training": training, "dataset": family.dataset}
-    text = json.dumps(head | {name: json.loads(to_json(part)) for name, part in parts.items()}, indent=2) + "\n"
-    checkpoints.replace(run / CONFIG, text.encode())
+    def __str__(self) -> str:
+        return str(self.folder)
 
+    @property
+    def config(self) -> Path:
+        return self._file(CONFIG)
 
-def located(run: Path) -> Path:
-    """The folder of a run; of a published one, "checkpoints/NAME", the one that comes with wavesynth."""
-    ours = PUBLISHED.joinpath(*run.parts[1:])
-    known = run.parts[:1] == (PUBLISHED.name,) and (ours / CONFIG).exists()
-    return ours if known and not (run / CONFIG).exists() else run
+    @property
+    def source(self) -> Path:
+        return self._file("source.json")
+
+    @property
+    def weights(self) -> Path:
+        return self._file(checkpoints.WEIGHTS)
+
+    @property
+    def journal(self) -> Path:
+        return self._file("journal.jsonl")
+
+    @property
+    def states(self) -> Path:
+        return self._file("states")
+
+    @property
+    def previews(self) -> Path:
+        return self._file("previews")
+
+    @property
+    def board(self) -> Path:
+        """The folder for TensorBoard."""
+        return self._file("tensorboard")
+
+    @property
+    def shards(self) -> Path:
+        """The shards of a run that is trained on a folder of sounds."""
+        return self._file("shards")
+
+    @property
+    def trial(self) -> Path:
+        """A preview that is tried at the start, and removed."""
+        return self.folder / ".trial"
+
+    @property
+    def replaces(self) -> bool:
+        """Whether it shall replace another run."""
+        return self.folder != self.home
+
+    def _file(self, name: str) -> Path:
+        """One of its files; a new run's own where the process that put it in place was killed half way."""
+        moved = (self.folder / _SWAP).exists() and (self.folder / NEW / name).exists()
+        return (self.folder / NEW if moved else self.folder) / name
+
+    # Who writes.
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training this run, and puts in place what a killed one left half done.
+
+        Raises:
+            UserError: another process trains it; the message names it.
+        """
+        made = [folder for folder in (self.home, *self.home.parents) if not folder.exists()]
+        self.home.mkdir(parents=True, exist_ok=True)
+        try:
+            first = jax.process_index() == 0  # of the hosts that train it together
+            with locked(self.home / _LOCK, f"training {self.home}") if first else nullcontext():
+                if (self.home / _SWAP).exists():
+                    Run(self.home)._swap()
+                yield
+        finally:
+            for folder in made:  # a beginning that wrote nothing leaves nothing
+                with suppress(OSError):
+                    folder.rmdir()
+
+    def check_new(self, force: bool) -> None:
+        """Raises UserError unless a new run may be written here: the folder is new, or holds a run and `force` is given."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"run is {str(self)!r}, which is a file: name a folder to write")
+        if self.home.resolve().is_relative_to(PUBLISHED.resolve()):
+            raise UserError(f"run is {str(self)!r}, a model that comes with wavesynth: name a new folder")
+        if self.config.exists():
+            if force:
+                return
+            if not self.source.exists() and not self.states.exists():
+                raise UserError(f"run is {str(self)!r}, which holds a published model: name a new folder")
+            raise UserError(f"run is {str(self)!r}, which holds a run: --resume goes on with it, --force replaces it")
+        others = {CONFIG, checkpoints.WEIGHTS, "journal.jsonl", "states", "previews", "tensorboard"}
+        ours = {*_FILES, *_FOLDERS, *_LEFTOVERS} - others
+        if self.folder.exists() and any(child.name not in ours for child in self.folder.iterdir()):
+            raise UserError(f"run is {str(self)!r}, a folder that holds other things: name a new one")
+
+    def check_resumable(self) -> None:
+        """Raises UserError unless there is a run to go on with."""
+        if not self.config.exists():
+            raise UserError(f"run is {str(self)!r}, which holds no run to resume: leave --resume out to start one")
+        if not self.source.exists() and not self.states.exists():
+            raise UserError(
+                f"run is {str(self)!r}, a published model, which has no training state to go on from: name a new run, "
+                "and leave --resume out"
+            )
+
+    # What it is.
+
+    def read(self) -> tuple[Any, TrainingConfig]:
+        """Its family, bound to its network and sounds, and how it is trained.
+
+        Raises:
+            UserError: there is no config.json, or something is wrong with it.
+        """
+        path = self.config
+        if not path.exists():
+            raise UserError(
+                f"run is {str(self)!r}, which holds no {path.name}: name the folder that training wrote, or one that comes "
+                f"with wavesynth ({', '.join(published())})"
+            )
+        content = strict_json.read(path, "restore it, or train anew")
+        if content.get("format") != FORMAT:
+            raise UserError(
+                f"{path} is of format {content.get('format')!r}, written by another version of wavesynth; version {VERSION} "
+                f"reads format {FORMAT}: use the version that wrote it, or train anew"
+            )
+        try:
+            kind = family_type(str(content.get("family")))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        model = from_dict(kind.model_config, content.get("model"), f"{path}: model")
+        training = from_dict(kind.training_config, content.get("training"), f"{path}: training")
+        dataset = from_dict(DatasetInfo, content.get("dataset"), f"{path}: dataset")
+        if kind.adapt(model, dataset) != model:
+            raise UserError(f"{path}: model does not fit dataset (its labels and pitches): it was changed; restore it")
+        return kind(model, dataset), training
+
+    def read_weights(self, expected: Params) -> Params:
+        """Its published weights; see `wavesynth.training.checkpoints.read_weights`."""
+        return checkpoints.read_weights(self.weights.parent, expected)
+
+    def resumed(self, config: Config | None) -> Config:
+        """The config to go on with: its own, or `config` if that has the same family and network.
+
+        Raises:
+            UserError: there is nothing to resume, or `config` is another model's.
+        """
+        self.check_resumable()
+        family, training = self.read()
+        if config is None:
+            return Config(family.name, family.model, training)
+        own = family.name, family.model
+        if (config.family, family_type(config.family).adapt(config.model, family.dataset)) != own:
+            raise UserError(
+                f"config is not the one that {self} was begun with: leave it out to resume, or name a new run"
+            )
+        if config.training.optimizer != training.optimizer:
+            raise UserError(
+                f"optimizer is {config.training.optimizer!r}, {self} was begun with {training.optimizer!r}, whose state does "
+                "not fit it: leave it out to resume, or name a new run"
+            )
+        return config
+
+    def read_source(self) -> dict[str, str]:
+        """The path ("shards") and the fingerprint of the shards that it was begun with."""
+        try:
+            before = json.loads(self.source.read_text())
+            return {name: str(before[name]) for name in ("shards", "fingerprint")}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{self.source} cannot be read ({error}): restore it, or name a new run") from None
+
+    def check_source(self, shards: Shards) -> None:
+        """Raises UserError unless it was begun with these very sounds."""
+        before = self.read_source()
+        if before["fingerprint"] != shards.fingerprint:
+            raise UserError(
+                f"source holds other sounds than {self} was begun with ({before['shards']}): resume with those"
+            )
+
+    # What is written.
+
+    def write_config(self, family: Family, training: TrainingConfig) -> None:
+        """Writes config.json, from which `read` makes the same family again."""
+        head: dict[str, Any] = {"format": FORMAT, "wavesynth": VERSION, "family": family.name}
+        parts = {"model": family.model, "training": training, "dataset": family.dataset}
+        text = json.dumps(head | {name: json.loads(to_json(part)) for name, part in parts.items()}, indent=2) + "\n"
+        write_file(self.config, text.encode())
+
+    def write_source(self, shards: Shards) -> None:
+        """Notes what it is trained on. Shards in its own folder are noted where they will be in the end."""
+        path = Path(shards.path).absolute()
+        if path == self.shards.absolute():
+            path = (self.home / self.shards.name).absolute()
+        write_file(self.source, json.dumps({"shards": str(path), "fingerprint": shards.fingerprint}).encode())
+
+    def publish(self, params: Params, meta: dict[str, Any]) -> None:
+        """Writes its weights, with values that describe them."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        checkpoints.publish(self.folder, params, meta)
+
+    # How it is replaced.
+
+    def replacement(self) -> "Run":
+        """A new run that shall replace this one. What an earlier try left of it is removed, but for its shards."""
+        new = Run(self.home / NEW)
+        for name in (*_FILES, *_FOLDERS):
+            if (new.folder / name).is_dir() and name != "shards":
+                shutil.rmtree(new.folder / name)
+            elif (new.folder / name).is_file():
+                (new.folder / name).unlink()
+        return new
+
+    def take_place(self) -> Path:
+        """Puts this run, whose weights are published, in the place of the one that it replaces.
+
+        Every file is moved by a rename within one file system. From the first to the last of them a note lies in the
+        folder: readers follow it, and the next process finishes what a killed one left half done.
+
+        Returns:
+            Its states' new folder.
+        """
+        names = [name for name in (*_FILES, *_FOLDERS) if (self.folder / name).exists()]
+        write_file(self.home / _SWAP, json.dumps(names).encode())
+        self.folder = self.home
+        self._swap()
+        return self.states
+
+    def _swap(self) -> None:
+        new, old, note = self.home / NEW, self.home / _OLD, self.home / _SWAP
+        names = json.loads(note.read_text())
+        old.mkdir(exist_ok=True)
+        for name in (*_FILES, *_FOLDERS):
+            obsolete = (new / name).exists() or (name not in names and name != "shards")
+            if obsolete and (self.home / name).exists():
+                shutil.rmtree(old / name, ignore_errors=True)
+                (self.home / name).replace(old / name)
+            if (new / name).exists():
+                (new / name).replace(self.home / name)
+        sync_folder(self.home)
+        note.unlink()
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def published() -> list[str]:
-    """The runs that come with wavesynth, "checkpoints/NAME" each."""
+    """The models that come with wavesynth, "checkpoints/NAME" each."""
     return sorted(f"{PUBLISHED.name}/{path.parent.name}" for path in PUBLISHED.glob(f"*/{CONFIG}"))
 
 
-def read(run: Path) -> tuple[Any, TrainingConfig]:
-    """The family that a run is of, and how it is trained; a UserError says what is wrong with config.json."""
-    path = run / CONFIG
-    if not path.exists():
-        raise UserError(
-            f"run is {str(run)!r}, which holds no {CONFIG}: name the folder that training wrote, or one that comes with "
-            f"wavesynth ({', '.join(published())})"
-        )
-    content = strict_json.read(path, "restore it, or train anew")
-    if content.get("format") != FORMAT:
-        raise UserError(f"{path} is not of format {FORMAT}, the one that wavesynth {VERSION} reads")
-    try:
-        kind = family_type(str(content.get("family")))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    model = from_dict(kind.model_config, content.get("model"), f"{path}: model")
-    training = from_dict(kind.training_config, content.get("training"), f"{path}: training")
-    dataset = from_dict(DatasetInfo, content.get("dataset"), f"{path}: dataset")
-    if kind.adapt(model, dataset) != model:
-        raise UserError(f"{path}: model does not fit dataset (its labels and pitches): it was changed; restore it")
-    return kind(model, dataset), training
-
-
-def resumed_config(run: Path, config: Config | None) -> Config:
-    """The config to go on with: the run's own, trained from here on as `config` says if there is one."""
-    if not (run / CONFIG).exists():
-        raise UserError(f"run is {str(run)!r}, which holds no run to resume: leave --resume out to start one")
-    family, training = read(run)
-    if config is None:
-        return Config(family.name, family.model, training)
-    if (config.family, family_type(config.family).adapt(config.model, family.dataset)) != (family.name, family.model):
-        raise UserError(f"config is not the one that {run} was begun with: leave it out to resume, or name a new run")
-    if config.training.optimizer != training.optimizer:
-        raise UserError(
-            f"optimizer is {config.training.optimizer!r}, {run} was begun with {training.optimizer!r}, whose state does "
-            "not fit it: leave it out to resume, or name a new run"
-        )
-    return config
-
-
-def write_source(run: Path, shards: Shards) -> None:
-    """Notes what the run is trained on."""
-    origin = {"shards": str(Path(shards.path).absolute()), "fingerprint": shards.fingerprint}
-    checkpoints.replace(run / SOURCE, json.dumps(origin).encode())
-
-
-def check_source(run: Path, shards: Shards) -> None:
-    """Raises UserError unless the run was begun with these very sounds."""
-    try:
-        before = json.loads((run / SOURCE).read_text())
-        begun_with, place = before["fingerprint"], before["shards"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{run / SOURCE} cannot be read ({error}): restore it, or replace the run by --force") from None
-    if begun_with != shards.fingerprint:
-        raise UserError(f"source holds other sounds than {run} was begun with ({place}): resume with those")
+def _located(folder: Path) -> Path:
+    """The folder itself, or the model that comes with wavesynth if it names one and the user has none of that name."""
+    ours = PUBLISHED.joinpath(*folder.parts[1:])
+    named = folder.parts[:1] == (PUBLISHED.name,) and len(folder.parts) == 2 and (ours / CONFIG).exists()
+    return ours if named and not (folder / CONFIG).exists() else folder

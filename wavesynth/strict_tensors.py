@@ -6,7 +6,7 @@ that its numbers are finite.
 
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -61,14 +61,14 @@ class TensorFile:
             if found.dtype != wanted.dtype:
                 self.fail(f": {name} is {found.dtype}, the model's is {wanted.dtype}")
 
-    def read(self, name: str, nan_allowed: bool = False) -> np.ndarray:
+    def read(self, name: str) -> np.ndarray:
         """The numbers of one tensor.
 
         Raises:
-            UserError: one of them is infinite, or NaN where that is not allowed.
+            UserError: one of them is not finite.
         """
         values = self._handle.get_tensor(name)
-        known = ~np.isinf(values) if nan_allowed else np.isfinite(values)
+        known = np.isfinite(values)
         if not known.all():
             self.fail(
                 f": the weights are not finite numbers, {name} has {values.size - int(known.sum()):,} that are not"
@@ -109,23 +109,20 @@ def opened(path: str | os.PathLike[str], remedy: str) -> Iterator[TensorFile]:
         raise UserError(f"{display(path)} cannot be read ({' '.join(reason.split())[:200]}): {remedy}") from None
 
 
-def read(
-    path: str | os.PathLike[str], expected: Mapping[str, Described], remedy: str, nan_allowed: Collection[str] = ()
-) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike[str], expected: Mapping[str, Described], remedy: str) -> dict[str, np.ndarray]:
     """All tensors of a file.
 
     Args:
         path: the file.
         expected: what its header must say, by name.
         remedy: what to do where it does not serve; it ends every message.
-        nan_allowed: names of tensors in which NaN stands for what is not known.
 
     Raises:
         UserError: the file is damaged, it does not hold what is expected, or some numbers are not finite.
     """
     with opened(path, remedy) as file:
         file.compare(expected)
-        return {name: file.read(name, name in nan_allowed) for name in expected}
+        return {name: file.read(name) for name in expected}
 
 
 def _plain(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -304,3 +305,26 @@ def test_a_model_that_looks_ahead_decodes_whole_sounds(synth: Synth, paths: np.n
 
 def test_few_lengths_are_compiled():
     assert [autoencoder._power_of_two(frames) for frames in (1, 2, 3, 8, 9)] == [1, 2, 4, 8, 16]
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+def test_any_crop_trains_through_both_phases(frames: int):
+    model = AutoencoderConfig(
+        encoder_channels=8, channels=8, dilations=(1,), encoder_dilations=(1,), discriminator_channels=4, periods=(2, 3),
+        spectral_windows=(256,), spectral_channels=4, period_channels=4,
+    )  # fmt: skip
+    dataset = DatasetInfo(16_000)
+    family = AutoencoderFamily(AutoencoderFamily.adapt(model, dataset), dataset)
+    training = ReconstructionTraining(crop=frames * family.code_hop, batch_size=2)
+    batch = {
+        "samples": jax.ShapeDtypeStruct((2, 1, training.crop), jnp.float32),
+        "real": jax.ShapeDtypeStruct((2, training.crop), bool),
+        "start": jax.ShapeDtypeStruct((2,), jnp.int32),
+        "conditions": Conditions.constant([-1, -1], 0, [None, None]),
+    }
+    objective = family.objective(training)
+    state = jax.eval_shape(objective.init, family.shapes())
+    for phase in (0, 1):
+        stepped, metrics = jax.eval_shape(partial(objective.step, phase=phase), state, batch)
+        assert jax.tree.map(jnp.shape, stepped) == jax.tree.map(jnp.shape, state)
+        assert ("accuracy" in metrics) == phase

@@ -409,7 +409,7 @@ def test_stopped_and_resumed_is_never_stopped(
     template = jax.eval_shape(family.objective(CONFIG.training).init, family.shapes())
     restored = []
     for folder in (tmp_path / "run", run):
-        states = checkpoints.States(folder, keep=2)
+        states = checkpoints.States(folder / "states", keep=2)
         restored.append(states.restore(jax.tree.map(api._on_first_device, template)))
         states.close()
     jax.tree.map(np.testing.assert_array_equal, *restored)

@@ -1,4 +1,4 @@
-"""The adversarial objective, by toys whose losses and input_gradients are known; steps are pure, and those that failed do nothing."""
+"""The adversarial objective, by toys whose losses and gradients are known; steps are pure, and failed ones do nothing."""
 
 import math
 from collections.abc import Callable
@@ -145,11 +145,11 @@ def test_discriminators_lose_by_their_figures_and_their_slopes(loss, weight: flo
             np.sqrt(steep) - 1
         ).mean(),  # of a linear discriminator the slope is the same wherever it is looked at
     }[loss]
-    told = of_discriminators(replace(TRAINING, loss=loss, penalty=weight, penalty_share=share), params, batch)
-    assert told["discriminator"] == pytest.approx(LOSSES[loss][0](real, fake).mean() + weight * penalty, **CLOSE)
+    metrics = of_discriminators(replace(TRAINING, loss=loss, penalty=weight, penalty_share=share), params, batch)
+    assert metrics["discriminator"] == pytest.approx(LOSSES[loss][0](real, fake).mean() + weight * penalty, **CLOSE)
     assert weight * penalty > 0.1 or not weight
-    assert told["accuracy"] == pytest.approx((real > fake).mean())
-    assert told["largest"] == pytest.approx(max(abs(real).max(), abs(fake).max()), **CLOSE)
+    assert metrics["accuracy"] == pytest.approx((real > fake).mean())
+    assert metrics["largest"] == pytest.approx(max(abs(real).max(), abs(fake).max()), **CLOSE)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -158,10 +158,10 @@ def test_generators_lose_by_the_metrics(loss):
     made = np.tile(params["generator"]["sound"], (ROWS, 1))
     real, fake = (numpy_metrics(params, sounds) for sounds in (batch["samples"][:, 0], made))
     toy = objective(replace(TRAINING, loss=loss))
-    _, told = jax.jit(toy.generator_step)(toy.init(params), batch, KEY)
-    assert float(told["generator"]) == pytest.approx(LOSSES[loss][1](real, fake).mean(), **CLOSE)
+    _, metrics = jax.jit(toy.generator_step)(toy.init(params), batch, KEY)
+    assert float(metrics["generator"]) == pytest.approx(LOSSES[loss][1](real, fake).mean(), **CLOSE)
     level = math.sqrt(np.mean(np.square(made)) / np.mean(np.square(batch["samples"])))
-    assert float(told["level"]) == pytest.approx(level, **CLOSE)
+    assert float(metrics["level"]) == pytest.approx(level, **CLOSE)
 
 
 def test_the_published_penalty_looks_between_real_and_made():
@@ -171,8 +171,8 @@ def test_the_published_penalty_looks_between_real_and_made():
         own["q"] = jnp.ones(LENGTH)
     params["generator"]["sound"] = jnp.full(LENGTH, -1.0)
     batch = batch_of() | {"samples": np.ones((ROWS, 1, LENGTH), np.float32)}
-    told = of_discriminators(replace(TRAINING, loss="wgan-gp", penalty=1.0), params, batch)["discriminator"]
-    assert 0 < told < 0.9 * (2 * math.sqrt(LENGTH) - 1) ** 2
+    penalised = of_discriminators(replace(TRAINING, loss="wgan-gp", penalty=1.0), params, batch)["discriminator"]
+    assert 0 < penalised < 0.9 * (2 * math.sqrt(LENGTH) - 1) ** 2
 
 
 # Steps.
@@ -192,9 +192,9 @@ def test_each_step_of_the_discriminators_has_rows_of_its_own():
     parts = [jax.tree.map(lambda leaf, index=index: leaf[index::3], batch) for index in range(3)]
     discriminators = jax.jit(toy.discriminator_step)
     for part in parts:
-        state, told = discriminators(state, part, KEY)
+        state, alone = discriminators(state, part, KEY)
     state, _ = jax.jit(toy.generator_step)(state, parts[-1], KEY)
-    assert float(metrics["discriminator"]) == pytest.approx(float(told["discriminator"]), rel=32 * EPS)
+    assert float(metrics["discriminator"]) == pytest.approx(float(alone["discriminator"]), rel=32 * EPS)
     # Adam's first steps are gradients over their own size: it is in units of the learning rate that they differ.
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=32 * EPS, atol=1e-3 * TRAINING.learning_rate),
@@ -344,10 +344,10 @@ def test_a_generator_finds_the_mean_of_a_gaussian(loss):
     def made(params: Any, key: jax.Array, batch: Any) -> jax.Array:
         return params["mean"] + jax.random.normal(key, batch["samples"].shape)
 
-    def told(params: Any, views: list[jax.Array], batch: Any, key: jax.Array) -> jax.Array:
+    def logits(params: Any, views: list[jax.Array], batch: Any, key: jax.Array) -> jax.Array:
         return params["slope"] * views[0][:, :, 0]
 
-    toy = objective(training, generate=made, views=lambda sounds: [sounds.transpose(0, 2, 1)], discriminate=told)
+    toy = objective(training, generate=made, views=lambda sounds: [sounds.transpose(0, 2, 1)], discriminate=logits)
     samples = 2 + np.random.default_rng(0).standard_normal((300, 32, 1, 1), np.float32)
     state = toy.init({"generator": {"mean": jnp.float32(-1)}, "discriminators": {"slope": jnp.float32(0)}})
 

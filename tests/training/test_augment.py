@@ -1,4 +1,4 @@
-"""Changes of sounds: none at probability 0, linear in the sounds, and to each row its own."""
+"""Augmentations: none at probability 0, linear in the sounds, each row by itself and all its channels together."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from wavesynth.training.augment import CUT, GAIN_DB, SHIFT, SPEED, TILT, augment
 
 EPS = float(jnp.finfo(jnp.float32).eps)
 LENGTH = 1_024
-changed = jax.jit(augment)
+changed = jax.jit(lambda key, sounds, probability: augment(key, sounds[:, None], probability)[:, 0])
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +58,22 @@ def test_each_row_is_changed_by_itself(sounds: np.ndarray):
     assert not np.array_equal(changed(jax.random.key(4), sounds, 0.8), before)
 
 
+def test_channels_change_together(sounds: np.ndarray):
+    stereo = np.stack([sounds, 0.5 * sounds], axis=1)
+    left, right = np.moveaxis(np.asarray(augment(jax.random.key(6), stereo, jnp.float32(0.8))), 1, 0)
+    np.testing.assert_allclose(right, 0.5 * left, atol=8 * EPS)
+
+
 def test_what_befalls_a_click_is_what_the_constants_say():
     # Of a click amid silence is left: a shifted and stretched click, its echo one sample later by the tilt, or nothing.
     clicks = np.zeros((256, LENGTH), np.float32)
     clicks[:, LENGTH // 2] = 1
     made = np.asarray(changed(jax.random.key(5), clicks, 1.0))
-    heard = made[made.any(axis=1)]
-    assert len(heard) / 256 == pytest.approx(1 - CUT, abs=0.15)
-    place = np.abs(heard).argmax(axis=1)
+    audible = made[made.any(axis=1)]
+    assert len(audible) / 256 == pytest.approx(1 - CUT, abs=0.15)
+    place = np.abs(audible).argmax(axis=1)
     furthest = (LENGTH / 2) * (2**SPEED - 1) + 2 ** (SPEED) * SHIFT * LENGTH + 2
     assert (np.abs(place - LENGTH / 2) <= furthest).all()
     assert place.std() > SHIFT * LENGTH / 2
-    upside_down = heard[np.arange(len(heard)), place] < 0
-    assert upside_down.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(len(heard)))
+    upside_down = audible[np.arange(len(audible)), place] < 0
+    assert upside_down.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(len(audible)))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -21,7 +22,7 @@ from safetensors.numpy import save_file
 
 from wavesynth.config import TrainingConfig
 from wavesynth.errors import UserError
-from wavesynth.training import checkpoints
+from wavesynth.training import checkpoints, storage
 from wavesynth.training.checkpoints import States, flatten, publish, read_weights, unflatten
 from wavesynth.training.state import TrainState, create, make_optimizer
 
@@ -44,13 +45,13 @@ def template_of(state: TrainState) -> Any:
 
 
 def save(run: Path, state: TrainState, meta: dict[str, Any] | None = None, keep: int = 2) -> None:
-    states = States(run, keep)
+    states = States(run / "states", keep)
     states.save(state, meta or {"best": 1.5}, wait=True)
     states.close()
 
 
 def restore(run: Path, template: Any) -> tuple[TrainState, dict[str, Any]]:
-    states = States(run, keep=2)
+    states = States(run / "states", keep=2)
     try:
         return states.restore(template)
     finally:
@@ -77,12 +78,12 @@ def test_a_state_that_is_written_behind_is_the_one_that_was_given(tmp_path: Path
     advance = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
     state = create(jax.tree.map(jnp.asarray, params), optimizer)
     template = template_of(state)
-    states = States(tmp_path, keep=100)
+    states = States(tmp_path / "states", keep=100)
     for _ in range(10):
         state = advance(state)
         states.save(state, {"best": 0.0})
     states.close()
-    states = States(tmp_path, keep=100)
+    states = States(tmp_path / "states", keep=100)
     for step in range(1, 11):
         wanted = states._ocp.args.Composite(state=states._ocp.args.StandardRestore(template))
         found = states._manager.restore(step, args=wanted)["state"]
@@ -91,7 +92,7 @@ def test_a_state_that_is_written_behind_is_the_one_that_was_given(tmp_path: Path
 
 
 def test_only_the_latest_few_are_kept(tmp_path: Path):
-    states = States(tmp_path, keep=2)
+    states = States(tmp_path / "states", keep=2)
     assert states.latest is None
     for step in (5, 10, 15, 20):
         states.save(state_of(PARAMS, step=step), {"best": 1.0})
@@ -139,6 +140,23 @@ def test_a_damaged_state_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixtur
 
     shutil.rmtree(tmp_path / "states" / "7")
     assert int(restore(tmp_path, template_of(state_of(params)))[0].step) == 6
+
+
+def test_the_checksum_depends_on_places():
+    state = state_of({"w": np.arange(8, dtype=np.float32), "v": np.ones(3, np.float32)})
+    w, v = state.params["w"], state.params["v"]
+    changes = [{"w": w[::-1]}, {"w": -w}, {"v": v.at[0].set(w[2]), "w": w.at[2].set(v[0])}]
+    sums = [int(checkpoints._sum(dataclasses.replace(state, params=state.params | change))) for change in changes]
+    assert len({int(checkpoints._sum(state)), *sums}) == 4
+
+
+def test_nothing_global_stays_changed(tmp_path: Path):
+    absl = logging.getLogger("absl")
+    before = absl.level, sys.unraisablehook
+    states = States(tmp_path / "states", keep=1)
+    states.save(state_of(PARAMS), {})
+    states.close()
+    assert (absl.level, sys.unraisablehook) == before
 
 
 def test_what_a_killed_save_left_is_neither_read_nor_kept(tmp_path: Path):
@@ -245,7 +263,7 @@ def test_a_write_that_fails_leaves_the_file_before(tmp_path: Path, monkeypatch: 
     def fail(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.os, "fsync", fail)
+    monkeypatch.setattr(storage.os, "fsync", fail)
     with pytest.raises(OSError, match="No space left"):
         publish(tmp_path, PARAMS, {"step": 2})
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

@@ -16,7 +16,7 @@ BATCH = {"samples": jnp.ones((4, 1, 8)), "conditions": Conditions.constant([0, 1
 
 
 def objective(**training) -> Classification:
-    """Of a model whose logits are its parameters, whatever it hears."""
+    """Of a model whose logits are its parameters, whatever the sounds."""
     return Classification(lambda params, sounds: params["logits"], ClassificationTraining(steps=10, **training))
 
 

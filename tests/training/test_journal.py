@@ -10,7 +10,7 @@ from wavesynth.training.journal import Journal, read
 
 
 def write(run: Path, steps: range, first_step: int = 0) -> None:
-    journal = Journal(run, first_step)
+    journal = Journal(run / "journal.jsonl", first_step)
     for step in steps:
         journal.write(step, step / 2, bits=float(step))
     journal.close()
@@ -29,7 +29,7 @@ def test_what_is_written_is_read(tmp_path: Path):
 
 def test_a_resumed_run_drops_what_it_will_write_again(tmp_path: Path):
     write(tmp_path, range(1, 9))
-    journal = Journal(tmp_path, first_step=5)
+    journal = Journal(tmp_path / "journal.jsonl", first_step=5)
     assert journal.seconds == 2.5  # training time goes on from there
     journal.close()
     assert steps(tmp_path) == [1, 2, 3, 4, 5]
@@ -52,7 +52,7 @@ def test_a_torn_last_line_is_dropped(torn: str, tmp_path: Path):
 
 
 def test_every_line_is_there_at_once(tmp_path: Path):
-    journal = Journal(tmp_path)
+    journal = Journal(tmp_path / "journal.jsonl")
     journal.write(1, 0.5, bits=2.0)
     assert steps(tmp_path) == [1]
     journal.close()
@@ -60,7 +60,7 @@ def test_every_line_is_there_at_once(tmp_path: Path):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_null(value: float, tmp_path: Path):
-    journal = Journal(tmp_path)
+    journal = Journal(tmp_path / "journal.jsonl")
     journal.write(1, 0.5, bits=value)
     journal.close()
 

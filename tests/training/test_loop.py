@@ -43,36 +43,40 @@ class Recorder:
     """Runs the loop with that model, and keeps what it hands out."""
 
     def __init__(
-        self, run: Path, shards: Path, training: TrainingConfig = TRAINING, batches: type[Batches] = Batches
-    ) -> None:
+        self, run: Path, shards: Path, training: TrainingConfig = TRAINING, batches: type[Batches] = Batches,
+        objective: type[Likelihood] = Likelihood,
+    ) -> None:  # fmt: skip
         self.run, self.training = run, training
         opened = Shards.open(shards)
-        self.objective = Likelihood(log_prob, training)
+        self.objective = objective(log_prob, training)
         self.learned = batches(opened, "train", training.batch_size, training.crop, TAPS, training.seed)
         self.held_out = Batches(opened, "valid", training.batch_size, training.crop, TAPS, training.seed, limit=10)
         self.published: list[tuple[int, float, Any]] = []
         self.previewed: list[int] = []
 
-    def train(self) -> Any:
+    def train(self, rehearse: bool = False) -> Any:
         self.run.mkdir(exist_ok=True)
         params = {"w": jnp.zeros(TAPS), "scale": jnp.zeros(())}
-        states = checkpoints.States(self.run, keep=2)
+        states = checkpoints.States(self.run / "states", keep=2)
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        state, best = self.objective.init(params), math.inf
+        state, history = self.objective.init(params), loop.History()
         if states.latest is not None:
             template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), state)
             state, meta = states.restore(template)
-            best = meta["best"]
-        diary = journal.Journal(self.run, int(state.step))
+            history = loop.History(**meta)
+        records = journal.Journal(self.run / "journal.jsonl", int(state.step))
         try:
-            return loop.train(
-                self.objective, state, self.training, batches=self.learned, held_out=self.held_out, states=states,
-                journal=diary, best=best, progress=False,
+            work = loop.Loop(
+                self.objective, self.training, self.learned, self.held_out, states, records,
                 publish=lambda params, step, value: self.published.append((step, value, jax.device_get(params))),
-                preview=lambda _, step: self.previewed.append(step),
+                preview=lambda _, step: self.previewed.append(step), history=history, progress=False,
             )  # fmt: skip
+            self.began = history
+            state = work.run(work.rehearse(state) if rehearse else state)
+            self.history = work.history
+            return state
         finally:
-            diary.close()
+            records.close()
             states.close()
 
     @property
@@ -144,10 +148,10 @@ def test_a_nan_stops_the_run_with_the_last_good_state(tmp_path: Path, tiny_shard
         "gradient_norm": None,
     }
 
-    mended = Recorder(tmp_path / "run", tiny_shards)
+    repaired = Recorder(tmp_path / "run", tiny_shards)
     straight = Recorder(tmp_path / "straight", tiny_shards)
-    jax.tree.map(np.testing.assert_array_equal, mended.train(), straight.train())
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(mended.published[-1][2])))
+    jax.tree.map(np.testing.assert_array_equal, repaired.train(), straight.train())
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(repaired.published[-1][2])))
 
 
 def test_a_nan_before_the_first_validation_keeps_weights_too(tmp_path: Path, tiny_shards: Path):
@@ -213,7 +217,7 @@ def test_stopped_and_resumed_is_never_stopped(
     )
     restored = []
     for folder in (run, tiny_run):
-        states = checkpoints.States(folder, keep=2)
+        states = checkpoints.States(folder / "states", keep=2)
         restored.append(states.restore(template))
         states.close()
     (state, meta), (expected, expected_meta) = restored
@@ -253,7 +257,7 @@ from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.families.wavenet import WaveNetFamily
 from wavesynth.models.wavenet import WaveNetConfig
-from wavesynth.training import loop
+from wavesynth.training.loop import Loop
 from wavesynth.training.checkpoints import States
 from wavesynth.training.journal import Journal
 
@@ -271,12 +275,12 @@ for count in (1, 8):
     jax.devices = lambda: all_devices[:count]
     run = Path(sys.argv[2], str(count))
     run.mkdir()
-    journal, states = Journal(run), States(run, keep=1)
-    state = loop.train(
-        objective, objective.init(jax.tree.map(lambda leaf: leaf.copy(), params)), training, batches=learned,
-        held_out=held_out, states=states, journal=journal, best=1e9, publish=lambda *_: None, preview=lambda *_: None,
+    journal, states = Journal(run / "journal.jsonl"), States(run / "states", keep=1)
+    loop = Loop(
+        objective, training, learned, held_out, states, journal, publish=lambda *_: None, preview=lambda *_: None,
         progress=False,
     )
+    state = loop.run(objective.init(jax.tree.map(lambda leaf: leaf.copy(), params)))
     journal.close()
     states.close()
     used.append(len(state.params["front"].sharding.device_set))
@@ -299,10 +303,51 @@ def test_eight_devices_learn_what_one_does(tmp_path: Path, tiny_shards: Path, ch
             assert a[name] == pytest.approx(b[name], rel=tolerance * (10 if name == "gradient_norm" else 1)), name
 
 
-def test_as_many_devices_as_divide_the_batch():
-    assert len(jax.tree.leaves(loop.placement(3)(jnp.zeros(3)).sharding.device_set)) == 1  # one device here
+def test_devices_that_cannot_share_a_batch_are_an_error(monkeypatch: pytest.MonkeyPatch):
     batch = {"samples": np.arange(6, dtype=np.float32).reshape(3, 2)}
     np.testing.assert_array_equal(loop.placement(3)(batch, batched=True)["samples"], batch["samples"])
+    assert loop.devices() == "1 × cpu"
+    monkeypatch.setattr(jax, "devices", lambda: [jax.local_devices()[0]] * 3)
+    with pytest.raises(UserError, match="batch_size is 4, which 3 devices cannot share evenly: choose 3 or 6"):
+        loop.check_devices(4)
+    with pytest.raises(UserError, match=r"batch_size is 2, .*: choose 3$"):
+        loop.check_devices(2)
+
+
+class InPhases(Likelihood):
+    """The same objective, whose last phase does not fit."""
+
+    def phase(self, step: int) -> int:
+        return int(step >= 0.75 * self.training.steps)
+
+    def step(self, state: Any, batch: Any, phase: int = 0) -> Any:
+        if phase and self.training.seed:
+            raise MemoryError("it does not fit")
+        return super().step(state, batch)
+
+
+def test_every_phase_is_tried_before_the_first_step(tmp_path: Path, tiny_shards: Path):
+    recorder = Recorder(tmp_path / "run", tiny_shards, dataclasses.replace(TRAINING, seed=1), objective=InPhases)
+    with pytest.raises(MemoryError, match="does not fit"):
+        recorder.train(rehearse=True)
+    assert recorder.lines == []
+    assert recorder.saved == []
+
+
+def test_what_is_tried_leaves_no_trace(tmp_path: Path, tiny_shards: Path):
+    tried, straight = (Recorder(tmp_path / name, tiny_shards, objective=InPhases) for name in ("tried", "straight"))
+    states = tried.train(rehearse=True), straight.train()
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_a_phase_once_begun_stays_when_a_run_is_extended(tmp_path: Path, tiny_shards: Path):
+    Recorder(tmp_path, tiny_shards, objective=InPhases).train()
+    published = Recorder(tmp_path, tiny_shards, dataclasses.replace(TRAINING, steps=40), objective=InPhases)
+    published.train()
+    assert published.history.phase == 1
+    assert published.began.phase == 1  # step 12 of 40 would be in the first phase
+    assert math.isfinite(published.began.best)
+    assert all(value < published.began.best for _, value, _ in published.published)  # nothing worse is published
 
 
 def test_signals_are_given_back():

@@ -22,6 +22,7 @@ from wavesynth.training.reconstruction import (
     kl_divergence,
     real_frames,
 )
+from wavesynth.training.state import learning_rate
 
 EPS = float(np.finfo(np.float32).eps)
 RATE, ROWS, LENGTH, FRAMES = 16_000, 4, 2_048, 4
@@ -50,8 +51,8 @@ def views(sounds: jax.Array) -> list[jax.Array]:
 
 
 def discriminate(params: Any, views: list[jax.Array], key: jax.Array) -> tuple[jax.Array, list[list[jax.Array]]]:
-    heard = jnp.tanh(views[0] @ params["kernel"])
-    return heard.mean(axis=(1, 2))[:, None], [[heard]]
+    activations = jnp.tanh(views[0] @ params["kernel"])
+    return activations.mean(axis=(1, 2))[:, None], [[activations]]
 
 
 def probe_logits(params: Any, codes: jax.Array) -> jax.Array:
@@ -135,7 +136,7 @@ def test_the_probe_learns_pitches_and_the_coder_hides_them():
     input_gradients = jax.grad(own._probe_loss)(params["probe"], mean, batch)
     learned = jax.tree.map(lambda leaf, slope: leaf - 0.1 * slope, params["probe"], input_gradients)
     assert surprise(params["coder"], learned) < before
-    # With a probe that knows something, what the coder is told by it makes the pitch harder to probe_logits.
+    # With a probe that knows something, what the coder learns from it makes the pitch harder to probe_logits.
     keen = {
         "table": jnp.zeros((2, 128)).at[:, jnp.array([50, 60, 70, 71])].set(jnp.array([[-2.0, 0, 1, 1], [0, 0, 0, 0]]))
     }
@@ -143,13 +144,13 @@ def test_the_probe_learns_pitches_and_the_coder_hides_them():
         coder_slopes(replace(TRAINING, pitch_adversary=weight), params | {"probe": keen}, batch)
         for weight in (2.0, 0.0)
     )
-    told = strong["weight"] - without["weight"]
-    assert np.abs(told).max() > 0
-    hidden = params["coder"] | {"weight": params["coder"]["weight"] - 0.1 * told}
+    signal = strong["weight"] - without["weight"]
+    assert np.abs(signal).max() > 0
+    hidden = params["coder"] | {"weight": params["coder"]["weight"] - 0.1 * signal}
     assert surprise(hidden, keen) > surprise(params["coder"], keen)
 
 
-def test_a_coder_that_has_hidden_all_is_told_no_more():
+def test_a_coder_that_has_hidden_all_learns_no_more():
     params, batch = parameters(), batch_of()
     wrong = {"table": jnp.zeros((2, 128)).at[0, 5].set(1e3)}  # sure of a pitch that no sound has
     with_it, without = (
@@ -168,7 +169,8 @@ def test_the_figure_is_the_log_mel_distance_of_real_frames():
     np.testing.assert_allclose(whole, 20 * np.log10(2), rtol=1e-3)  # all bands are above the floor
     batch["real"][:2] = False
     batch["real"][2:, 1_000:] = False
-    made[:2], made[2:, 1_800:] = 0.0, 0.0  # what is not counted; a frame's window reaches 512 samples beyond its middle
+    made[:2] = 0.0  # what is not counted; a frame's window reaches 512 samples beyond its middle
+    made[2:, :, 1_800:] = 0.0
     part, weight = distance(jnp.asarray(made), batch, RATE)
     assert weight == 2 * 4
     np.testing.assert_allclose(part, 20 * np.log10(2), rtol=1e-3)
@@ -183,16 +185,31 @@ def test_phases_are_two_programs_and_discriminators_learn_in_the_second():
     assert isinstance(own, Phased)
     assert [own.phase(step) for step in range(5)] == [0, 0, 0, 1, 1]
     assert objective(replace(TRAINING, adversarial_from=1.0)).phase(9) == 0
-    step, state, batch = compiled(own), own.init(parameters()), batch_of()
+    step, state, batch, healthy = compiled(own), own.init(parameters()), batch_of(), jnp.asarray(True)
     discriminators = jax.tree.map(np.asarray, state.params["discriminators"])
     names = []
     for index in range(5):
-        state, metrics = step(index, state, batch)
+        state, metrics, healthy = step(state, batch, healthy, own.phase(index))
         names.append("accuracy" in metrics)
         same = np.array_equal(state.params["discriminators"]["kernel"], discriminators["kernel"])
         assert same == (index < 3)
     assert names == [False, False, False, True, True]
     assert int(state.step) == 5
+
+
+def test_the_discriminators_rate_is_a_multiple_of_the_coders_at_the_same_step():
+    # Adam's first step is the learning rate itself, whenever it is taken.
+    training = replace(TRAINING, schedule="cosine", warmup=1, discriminator_rate=0.2, adversarial_from=0.5)
+    own, step = objective(training), step_of(training, 1)
+    state = own.init(parameters())
+    for index in (5, 8):
+        at = replace(state, step=jnp.int32(index))
+        stepped, _ = step(at, batch_of())
+        moved = jnp.abs(stepped.params["discriminators"]["kernel"] - state.params["discriminators"]["kernel"]).max()
+        rate = float(learning_rate(training)(index))
+        assert float(moved) == pytest.approx(0.2 * rate, rel=1e-3)
+        others = jnp.abs(stepped.params["coder"]["sound"] - state.params["coder"]["sound"]).max()
+        assert float(others) == pytest.approx(rate, rel=1e-3)
 
 
 @pytest.mark.parametrize("loss", ["hinge", "relativistic"])
@@ -208,11 +225,11 @@ def test_discriminators_learn_to_rank_and_the_coder_to_please_them(loss: Any):
     real, fake = (discriminate(params["discriminators"], views(sounds), key)[0] for sounds in (batch["samples"], made))
     wanted = -fake.mean() if loss == "hinge" else jax.nn.softplus(real - fake).mean()
     np.testing.assert_allclose(metrics["adversary"], wanted, rtol=64 * EPS, atol=64 * EPS)
-    heard = [
+    activations = [
         np.asarray(discriminate(params["discriminators"], views(sounds), key)[1][0][0])
         for sounds in (batch["samples"], made)
     ]
-    apart = np.abs(heard[0] - heard[1]).mean() / np.abs(heard[0]).mean()
+    apart = np.abs(activations[0] - activations[1]).mean() / np.abs(activations[0]).mean()
     np.testing.assert_allclose(metrics["features"], apart, rtol=1e-4)
 
 

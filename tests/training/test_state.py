@@ -10,7 +10,15 @@ import pytest
 
 from wavesynth.config import TrainingConfig
 from wavesynth.training.likelihood import Likelihood
-from wavesynth.training.state import TrainState, apply_gradients, create, make_optimizer, trained
+from wavesynth.training.state import (
+    REWARMED,
+    TrainState,
+    apply_gradients,
+    create,
+    learning_rate,
+    make_optimizer,
+    trained,
+)
 
 PARAMS = {
     "w": jnp.ones((4, 4)) * 2,
@@ -29,9 +37,10 @@ def gradients(scale: float = 1.0):
 
 def take(training: TrainingConfig, steps: int, scale: float = 1.0, healthy: bool = True) -> list[TrainState]:
     """The states after 0, 1 ... `steps` steps along one gradient."""
-    optimizer = make_optimizer(training)
+    optimizer, rate = make_optimizer(training), learning_rate(training)
     states = [create(PARAMS, optimizer)]
-    step = jax.jit(lambda state: apply_gradients(state, gradients(scale), optimizer, training.ema, jnp.array(healthy)))
+    healthy = jnp.array(healthy)
+    step = jax.jit(lambda state: apply_gradients(state, gradients(scale), optimizer, rate, training.ema, healthy))
     for _ in range(steps):
         states.append(step(states[-1]))
     return states
@@ -73,6 +82,21 @@ def test_a_constant_rate_stays_after_its_warm_up(warmup: int):
     np.testing.assert_allclose(rates, expected, rtol=1e-3, atol=4 * EPS)
 
 
+def test_a_finished_run_that_is_extended_warms_up_again_to_a_quarter():
+    training = TrainingConfig(steps=1_000, learning_rate=1e-2, warmup=10)
+    first, extended = (learning_rate(training, start) for start in (0, 400))
+    assert float(extended(400)) == 0.0
+    assert float(extended(405)) == pytest.approx(REWARMED * 1e-2 / 2)
+    rates = [float(extended(step)) for step in range(400, 1_001)]
+    assert max(rates) == pytest.approx(REWARMED * 1e-2)
+    assert float(first(500)) > max(rates)  # what the schedule of the longer run would have asked for
+    assert rates[-1] == 0.0
+    for step in (399, 900, 999):
+        assert float(extended(step)) == float(first(step))
+    constant = TrainingConfig(steps=1_000, learning_rate=1e-2, schedule="constant")
+    assert float(learning_rate(constant, 400)(400)) == pytest.approx(1e-2)
+
+
 @pytest.mark.parametrize(("beta1", "beta2"), [(0.0, 0.9), (0.5, 0.99), (0.9, 0.0)])
 def test_betas_are_those_of_the_moving_averages(beta1: float, beta2: float):
     # Along a gradient of 1 and then of -3: by hand, averages corrected for their beginning.
@@ -82,7 +106,10 @@ def test_betas_are_those_of_the_moving_averages(beta1: float, beta2: float):
     optimizer = make_optimizer(training)
     state, mean, square = create(PARAMS, optimizer), 0.0, 0.0
     for taken, size in enumerate((1.0, -3.0), start=1):
-        before, state = state, apply_gradients(state, gradients(size), optimizer, 0.0, jnp.array(True))
+        before, state = (
+            state,
+            apply_gradients(state, gradients(size), optimizer, learning_rate(training), 0.0, jnp.array(True)),
+        )
         mean, square = beta1 * mean + (1 - beta1) * size, beta2 * square + (1 - beta2) * size**2
         step = mean / (1 - beta1**taken) / math.sqrt(square / (1 - beta2**taken))
         moved = float((before.params["bias"] - state.params["bias"])[0])

@@ -31,7 +31,7 @@ from wavesynth.training.state import Params
 ROWS = 8  # sounds encoded or decoded at once, where there are several
 BLOCK = 16  # code frames encoded or decoded at once: half a second
 SILENCE = 0.5  # of a crop: the longest silence before or after a clip that a window shows
-DISCRIMINATOR_LENGTH = 16_384  # samples; discriminators of periods are as deep as such sounds ask for
+DISCRIMINATOR_LENGTH = 16_384  # samples; discriminators are as deep as sounds of this length need, whatever the crop
 NEIGHBOURS = 200  # training clips that the baseline "nearest training sound" chooses from
 
 
@@ -242,7 +242,7 @@ class AutoencoderFamily(CodingFamily):
     def _makers(self) -> dict[str, Callable]:
         makers: dict[str, Callable] = {
             "coder": lambda rngs: Autoencoder(self.model, rngs=rngs),
-            "discriminators": lambda rngs: Discriminators(self.model, DISCRIMINATOR_LENGTH, 0, rngs=rngs),
+            "discriminators": lambda rngs: Discriminators(self.model, DISCRIMINATOR_LENGTH, 0, whole=False, rngs=rngs),
         }
         return makers | ({"probe": lambda rngs: Probe(self.model, rngs=rngs)} if self.model.pitches else {})
 

@@ -133,17 +133,21 @@ class Discriminators(nnx.Module):
         config: their shape.
         length: of the sounds, in samples; it sets the depth of the discriminators.
         condition: width of the conditioning vector; 0 for none.
+        whole: whether all sounds are whole and of that length. Then each place of the waveform discriminator's last activations
+            has weights of its own; otherwise sounds are crops of any length, and all places share weights.
     """
 
-    def __init__(self, config: DiscriminatorsConfig, length: int, condition: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, config: DiscriminatorsConfig, length: int, condition: int, *, whole: bool = True, rngs: nnx.Rngs
+    ) -> None:
         members: list[Discriminator] = []
         if config.discriminator_channels:
             depth = max(1, round(math.log(length / 16, 4)))
             channels = tuple(min(config.widest, config.discriminator_channels * 2**i) for i in range(depth))
             members.append(
                 Discriminator(
-                    1, channels, 4, config.kernel_width, condition=condition, places=-(-length // 4**depth),
-                    shuffle=config.phase_shuffle, rngs=rngs,
+                    1, channels, 4, config.kernel_width, condition=condition,
+                    places=-(-length // 4**depth) if whole else 1, shuffle=config.phase_shuffle, rngs=rngs,
                 )
             )  # fmt: skip
         for period in config.periods:

@@ -1,4 +1,4 @@
-"""The objective of a generator and its discriminators: one learns to make sounds that the others cannot tell from real ones."""
+"""Adversarial training: a generator learns to make sounds that discriminators cannot tell from real ones."""
 
 import math
 from collections.abc import Callable
@@ -20,14 +20,15 @@ from wavesynth.training.state import (
     create_parts,
     end_step,
     keep_healthy,
+    learning_rate,
     make_optimizer,
     update_part,
 )
 
 Loss = Literal["relativistic", "hinge", "wgan-gp"]
-RUN_AWAY = 1e4  # a discriminator's metric of this size means that training has diverged
-AUGMENT_EXAMPLES = 20_000  # that the probability of changes takes from 0 to 1, at the fastest
-MOST_AUGMENTED = 0.8  # above, changes leak into what is made
+DIVERGED = 1e4  # a discriminator's logit of this size means that training has diverged
+AUGMENT_EXAMPLES = 20_000  # examples in which the augmentation probability rises from 0 to 1, at the fastest
+MOST_AUGMENTED = 0.8  # with a higher probability, augmentations leak into generated sounds
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,21 @@ class AdversarialTraining(TrainingConfig):
     """How a generator and its discriminators are trained.
 
     Attributes:
-        loss: "relativistic": discriminators compare a real with a made sound (Jolicoeur-Martineau, 2018), under zero-centred
-            penalties on both (Huang et al., 2024, R3GAN); "hinge": under one on real sounds (Lim and Ye, 2017);
-            "wgan-gp": the published WaveGAN's (Gulrajani et al., 2017).
-        discriminator_steps: steps of the discriminators for each of the generator, each on sounds of its own: a step takes
-            discriminator_steps * batch_size examples.
-        discriminator_rate: the discriminators' learning rate, in units of the generator's.
-        penalty: weight of the gradient penalty, by what each discriminator sees.
-        penalty_share: of the examples for which it is taken. (Taking it every few steps for all would cost as much, but
-            a branch in the compiled step runs its convolutions ten times slower on a CPU.)
-        augment: how often discriminators may accuracy a real sound above a made one before both are changed more (see
-            `wavesynth.training.augment`); 1 for no changes.
+        loss: "relativistic": discriminators compare a real with a generated sound (Jolicoeur-Martineau, 2018), with
+            zero-centred gradient penalties on both (Huang et al., 2024, R3GAN). "hinge": the hinge loss (Lim and Ye, 2017),
+            with that penalty on real sounds. "wgan-gp": the Wasserstein loss and gradient penalty (Gulrajani et al.,
+            2017) of the published WaveGAN.
+        discriminator_steps: steps of the discriminators per step of the generator, each on examples of its own: one step
+            takes discriminator_steps * batch_size examples.
+        discriminator_rate: the discriminators' learning rate as a multiple of the generator's at the same step.
+        penalty: weight of the gradient penalty.
+        penalty_share: share of the examples on which the gradient penalty is computed. (Computing it on all examples every
+            few steps would need a branch in the compiled step, whose convolutions run ten times slower on a CPU.)
+        augment: target of the real-versus-fake accuracy, in (0.5, 1]. While discriminators exceed it, real and generated
+            sounds are augmented more often (see `wavesynth.training.augment`); 1 turns augmentation off.
+
+    >>> AdversarialTraining(steps=2_000, batch_size=16).steps
+    2000
     """
 
     crop: Annotated[int, Whole(0, 0, note="a sound is learned whole: set the model's seconds")] = 0
@@ -66,9 +71,13 @@ class AdversarialTraining(TrainingConfig):
 class Adversarial:
     """Alternating steps of discriminators and generator, as pure functions (see `wavesynth.training.objective.Objective`).
 
-    generate: (generator's parameters, key, batch) to sounds [B, C, T]. views: sounds to what each discriminator sees. discriminate:
-    (discriminators' parameters, views, batch, key) to a metric of each discriminator [B, discriminators]; real is more. distance: (generator's
-    parameters, batch) to the metric by which validation judges, and its weight.
+    Attributes:
+        generate: (generator's parameters, key, batch) to sounds [B, C, T].
+        views: sounds to the inputs of each discriminator.
+        discriminate: (discriminators' parameters, views, batch, key) to logits [B, discriminators]; higher means real.
+        distance: (generator's parameters, batch) to the validation metric, and its weight in the mean over batches.
+        training: how to train.
+        extended_from: see `wavesynth.training.state.learning_rate`.
     """
 
     generate: Callable[[Params, jax.Array, Batch], jax.Array]
@@ -76,26 +85,26 @@ class Adversarial:
     discriminate: Callable[[Params, list[jax.Array], Batch, jax.Array], jax.Array]
     distance: Callable[[Params, Batch], tuple[jax.Array, jax.Array]]
     training: AdversarialTraining
+    extended_from: int = 0
     metric: ClassVar[str] = "distance"
-    meaning: ClassVar[str] = "energy distance of made from held-out sounds, dB of their mel spectra"
+    meaning: ClassVar[str] = "energy distance between mel spectra of generated sounds and of {sounds}, dB"
     aim: ClassVar[str] = "a good model comes near the last"
     watched: ClassVar[str] = "accuracy"
     remedy: ClassVar[str] = "a smaller learning rate or a larger penalty"
 
     @cached_property
     def _optimizers(self) -> dict[str, optax.GradientTransformation]:
-        generator = make_optimizer(self.training)
-        return {
-            "generator": generator,
-            "discriminators": optax.chain(generator, optax.scale(self.training.discriminator_rate)),
-        }
+        return dict.fromkeys(("generator", "discriminators"), make_optimizer(self.training))
+
+    def _rate(self, state: TrainState) -> jax.Array:
+        return learning_rate(self.training, self.extended_from)(state.step)
 
     def init(self, params: Params) -> TrainState:
         state = create_parts(params, self._optimizers, averaged="generator")
         return replace(state, optimizer=state.optimizer | {"augment": jnp.zeros(())})
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """`discriminator_steps` steps of the discriminators, each on rows of its own, and one of the generator."""
+        """`discriminator_steps` steps of the discriminators, each on rows of its own, then one of the generator."""
         steps = self.training.discriminator_steps
         key = jax.random.fold_in(jax.random.key(self.training.seed), state.step)
         rows = jax.tree.map(lambda leaf: leaf.reshape(len(leaf) // steps, steps, *leaf.shape[1:]), batch)
@@ -106,11 +115,11 @@ class Adversarial:
             largest = jnp.maximum(largest, metrics.pop("largest"))
         stepped, others = self.generator_step(stepped, parts[-1], jax.random.fold_in(key, 0))
         metrics |= others | {"augment": state.optimizer["augment"]}
-        healthy = jnp.isfinite(sum(metrics.values())) & (largest < RUN_AWAY)
+        healthy = jnp.isfinite(sum(metrics.values())) & (largest < DIVERGED)
         return keep_healthy(stepped, state, healthy), metrics | {"healthy": healthy}
 
     def discriminator_step(self, state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
-        """One step of the discriminators, and of how much they see changed; `state.step` stays."""
+        """One step of the discriminators and of the augmentation probability; `state.step` stays."""
         probability = state.optimizer["augment"]
         (loss, metrics), gradients = jax.value_and_grad(self._discriminator_loss, has_aux=True)(
             state.params["discriminators"], state.params["generator"], batch, key, probability
@@ -118,16 +127,19 @@ class Adversarial:
         if self.training.augment < 1:
             change = jnp.sign(metrics["accuracy"] - self.training.augment) * len(batch["samples"]) / AUGMENT_EXAMPLES
             probability = jnp.clip(probability + change, 0.0, MOST_AUGMENTED)
-        stepped = update_part(state, "discriminators", gradients, self._optimizers)
+        stepped = update_part(
+            state, "discriminators", gradients, self._optimizers, self.training.discriminator_rate * self._rate(state)
+        )
         stepped = replace(stepped, optimizer=stepped.optimizer | {"augment": probability})
         return stepped, metrics | {"discriminator": loss, "discriminator_norm": optax.tree.norm(gradients)}
 
     def generator_step(self, state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
-        """One step of the generator and its moving average, which ends a step."""
+        """One step of the generator and of its moving average; `state.step` rises."""
         (loss, level), gradients = jax.value_and_grad(self._generator_loss, has_aux=True)(
             state.params["generator"], state.params["discriminators"], batch, key, state.optimizer["augment"]
         )
-        stepped = end_step(update_part(state, "generator", gradients, self._optimizers), self.training.ema)
+        stepped = update_part(state, "generator", gradients, self._optimizers, self._rate(state))
+        stepped = end_step(stepped, self.training.ema)
         return stepped, {"generator": loss, "generator_norm": optax.tree.norm(gradients), "level": level}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
@@ -159,22 +171,22 @@ class Adversarial:
         return loss, {"accuracy": accuracy, "largest": jnp.maximum(jnp.abs(real).max(), jnp.abs(fake).max())}
 
     def _penalty(self, discriminators: Params, both: list[list[jax.Array]], batch: Batch, key: jax.Array) -> jax.Array:
-        """On the input_gradients of the discriminators' metrics by what they see, of the first examples of real and made views."""
+        """Mean penalty on the gradients of the discriminators' logits with respect to their inputs, on the first examples."""
         rows = math.ceil(len(batch["samples"]) * self.training.penalty_share)
         some = jax.tree.map(lambda leaf: leaf[:rows], batch)
-        places = [[view[: len(view) * rows // len(batch["samples"])] for view in views] for views in both]
+        points = [[view[: len(view) * rows // len(batch["samples"])] for view in views] for views in both]
         if self.training.loss == "wgan-gp":
             share = jax.random.uniform(jax.random.fold_in(key, 0), (rows,))
-            places = [
-                [_each(share, real) * real + _each(1 - share, made) * made for real, made in zip(*places, strict=True)]
+            points = [
+                [_each(share, real) * real + _each(1 - share, made) * made for real, made in zip(*points, strict=True)]
             ]
         elif self.training.loss == "hinge":
-            places = places[:1]
+            points = points[:1]
         values = []
-        for views in places:
+        for views in points:
             input_gradients = jax.grad(lambda views: self.discriminate(discriminators, views, some, key).sum())(views)
-            for slope in input_gradients:
-                square = jnp.square(slope.astype(jnp.float32)).reshape(rows, -1).sum(axis=1)
+            for gradient in input_gradients:
+                square = jnp.square(gradient.astype(jnp.float32)).reshape(rows, -1).sum(axis=1)
                 published = self.training.loss == "wgan-gp"
                 values.append(jnp.square(jnp.sqrt(square + 1e-12) - 1) if published else square / 2)
         return sum(value.mean() for value in values) / len(both[0])  # type: ignore[return-value]

@@ -1,23 +1,25 @@
-"""Changes of sounds that a discriminator sees real and made sounds through alike, so that a small folder is not learned by heart.
+"""Augmentations of the sounds that discriminators and classifiers are trained on.
 
-Adaptive discriminator augmentation (Karras et al., 2020): each change befalls an example with probability p. While p is
-below 1, a generator can only please such a discriminator by making unchanged sounds, so the changes do not leak into them.
+In adversarial training, real and generated sounds are augmented alike, so that discriminators do not memorise a small
+folder (adaptive discriminator augmentation, Karras et al., 2020). Each augmentation is applied to an example with
+probability p. While p is below 1, the generator does best with sounds that are not augmented.
 """
 
 import jax
 import jax.numpy as jnp
 
-SHIFT = 1 / 32  # of the length, at most, either way
+SHIFT = 1 / 32  # of the length, at most, forwards or backwards
 GAIN_DB = 9.0
 SPEED = 0.15  # octave up or down
-TILT = 0.5  # of the sample before, added or taken away: some dB more or less in the highs
+TILT = 0.5  # of the previous sample, added or subtracted: some dB more or less in the highs
 CUT = 1 / 4  # of the length, silenced
 
 
 def augment(key: jax.Array, sounds: jax.Array, probability: jax.Array) -> jax.Array:
-    """Sounds [B, C, T], each turned upside down, shifted, played louder, faster, brighter, or cut, by that probability.
+    """Sounds [B, C, T] with inverted polarity, shifted, louder or softer, faster or slower, brighter or duller, or cut.
 
-    Linear in the sounds and differentiable as often as is wanted. What is random depends on the key and the row alone.
+    Each augmentation is applied to each sound with this probability (float [], 0 to 1). The result is linear in the sounds,
+    and differentiable any number of times. The randomness depends on the key and the row alone.
     """
     keys = jax.random.split(key, len(sounds))
     channels = jax.vmap(_augment_one, in_axes=(None, 0, None))  # all channels of a sound change together

@@ -1,11 +1,5 @@
-"""What a run keeps on disk: training states by Orbax, and the published weights as safetensors.
+"""Training states, kept by Orbax, and published weights, as safetensors.
 
-```
-RUN/
-  config.json         family, network, training, and what was learned of the sounds
-  states/STEP/        the whole training state, the latest few; what `resume` reads
-  model.safetensors   the moving average of the weights at the best validation so far; what `load` reads
-```
 Every file appears complete or not at all. Nothing is pickled: a checkpoint cannot run code.
 """
 
@@ -28,27 +22,45 @@ from wavesynth import strict_tensors
 from wavesynth.errors import UserError
 from wavesynth.strict_tensors import Described
 from wavesynth.training.state import Params, TrainState
+from wavesynth.training.storage import write_file
 
 WEIGHTS = "model.safetensors"
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_MAKE_ROOM = "make room or mend it, and go on by --resume"
+_SMALL_FILES = 2**19  # bytes that a state takes beside its arrays
+_MAKE_ROOM = "make room or repair the disk, and go on by --resume"
 _REMEDY = "use the pair of config.json and weights that was written together, or train again"
-_MAY_BE_UNKNOWN = ("memory.pitch",)  # NaN stands for no pitch
 
 
 class States:
-    """The latest training states of a run, written in the background."""
+    """The latest training states of a run, written in the background. Close it to wait for the last one.
 
-    def __init__(self, run: Path, keep: int) -> None:
+    Until then, what Orbax logs as errors is silenced, because it is raised too.
+
+    Args:
+        folder: where the states go, each in a folder named by its step.
+        keep: how many of the latest states stay.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
         import orbax.checkpoint as ocp
 
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what it logs as an error is raised too
-        self._ocp = ocp
-        self._folder = run / "states"
-        self._manager = ocp.CheckpointManager(
-            self._folder.absolute(),
-            item_handlers={"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()},
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True),
+        self._ocp, self._keep = ocp, keep
+        self._logger = logging.getLogger("absl")
+        self._usual = self._logger.level, sys.unraisablehook
+        self._logger.setLevel(logging.CRITICAL)
+        try:
+            self._open(folder)
+        except BaseException:
+            self._give_back()
+            raise
+
+    def _open(self, folder: Path) -> None:
+        self._folder = folder
+        self._manager = self._ocp.CheckpointManager(
+            folder.absolute(),
+            item_handlers={"state": self._ocp.StandardCheckpointHandler(), "meta": self._ocp.JsonCheckpointHandler()},
+            options=self._ocp.CheckpointManagerOptions(
+                max_to_keep=self._keep, create=True, cleanup_tmp_directories=True
+            ),
         )
 
     @property
@@ -57,7 +69,11 @@ class States:
         return self._manager.latest_step()
 
     def save(self, state: TrainState, meta: dict[str, Any], wait: bool = False) -> None:
-        """Saves a state and what belongs to it. A failure of the last save that was not waited for is raised here too."""
+        """Saves a state, and values to restore with it.
+
+        Raises:
+            UserError: it cannot be written, or the previous one could not, which was written in the background.
+        """
         step = int(state.step)
         content = self._ocp.args.Composite(
             state=self._ocp.args.StandardSave(state), meta=self._ocp.args.JsonSave(meta | {"sum": int(_sum(state))})
@@ -65,7 +81,7 @@ class States:
 
         def save() -> None:
             if step not in self._manager.all_steps():
-                self._check_room(state)
+                self.check_room(state, 1)
                 self._manager.save(step, args=content)
             if wait:
                 self._manager.wait_until_finished()
@@ -73,10 +89,10 @@ class States:
         self._ask(save, "state cannot be written", _MAKE_ROOM)
 
     def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest state, laid out and placed as `template` is.
+        """The newest state, with the shapes and devices of `template`, and the values saved with it.
 
         Raises:
-            UserError: it is damaged, or its tree or a shape is not that of `template`.
+            UserError: it is damaged, or its tree or a shape differs from `template`.
         """
         step = self.latest
         assert step is not None
@@ -99,71 +115,62 @@ class States:
         restored = self._ask(restore, f"state {step} is damaged", remedy)
         return restored["state"], restored["meta"]
 
-    def close(self) -> None:
+    def moved(self, move: Callable[[], Path]) -> None:
+        """Waits for what is being written, calls `move`, which moves the folder and returns its new place, and goes on."""
         self._ask(self._manager.close, "state cannot be written", _MAKE_ROOM)
+        self._open(move())
 
-    def _check_room(self, state: TrainState) -> None:
-        """Sees a full disk before Orbax runs into it: a state never takes more than its arrays and some small files."""
-        need = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + 2**19
+    def check_room(self, state: TrainState, count: int) -> None:
+        """Raises UserError if the disk has no room for `count` more states."""
+        need = count * (sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _SMALL_FILES)
         free = shutil.disk_usage(self._folder).free
         if free < need:
+            what = "a state needs" if count == 1 else f"{count} states need"
             raise UserError(
-                f"the disk of {self._folder} is full: a state needs {need / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free; "
+                f"the disk of {self._folder} is full: {what} {need / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free; "
                 f"{self._saved()}; make room, and go on by --resume"
             )
+
+    def close(self) -> None:
+        """Waits for what is being written, and ends Orbax. Raises UserError if it failed."""
+        try:
+            self._ask(self._manager.close, "state cannot be written", _MAKE_ROOM)
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        level, hook = self._usual
+        if sys.unraisablehook is not hook:
+            del self._manager
+            gc.collect()  # the rest of what `_ask` silences
+        self._logger.setLevel(level)
+        sys.unraisablehook = hook
 
     def _saved(self) -> str:
         return "no state is saved yet" if self.latest is None else f"the state of step {self.latest} is saved"
 
     def _ask(self, orbax: Callable[[], Any], problem: str, remedy: str) -> Any:
-        """Makes a failure of Orbax a UserError. What it left half done complains too, by pages of tracebacks: hush."""
-        usual = sys.unraisablehook
-        sys.unraisablehook = lambda _: None
+        """Turns a failure of Orbax into a UserError, and silences what it left half done until this is closed.
+
+        Orbax's abandoned coroutines fail when they are collected, each with a page of traceback.
+        """
         try:
-            try:
-                return orbax()
-            except UserError:
-                raise
-            except Exception as error:
-                full = os.strerror(errno.ENOSPC) in str(error)
-                reason = "the disk is full" if full else " ".join(str(error).split())[:300] or type(error).__name__
-            gc.collect()  # that is when some of it complains; the rest does when it is done
-            usual = _without_closed_loops(usual)
-        finally:
-            sys.unraisablehook = usual
+            return orbax()
+        except UserError:
+            raise
+        except Exception as error:
+            sys.unraisablehook = lambda _: None
+            full = os.strerror(errno.ENOSPC) in str(error)
+            reason = "the disk is full" if full else " ".join(str(error).split())[:300] or type(error).__name__
+        gc.collect()  # that is when some of them fail
         raise UserError(f"{self._folder}: {problem} ({reason}); {self._saved()}; {remedy}")
 
 
-def _without_closed_loops(usual: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A hook for ignored exceptions that drops those of reads and writes that outlived the event loop they began in."""
-
-    def hook(ignored: Any) -> None:
-        if str(ignored.exc_value) != "Event loop is closed":
-            usual(ignored)
-
-    return hook
-
-
 def publish(run: Path, params: Params, meta: dict[str, Any]) -> None:
-    """Writes the weights to RUN/model.safetensors."""
+    """Writes weights, and values that describe them, to RUN/model.safetensors, in place of those that are there."""
     from safetensors.numpy import save
 
-    content = save(flatten(params), metadata={"wavesynth": json.dumps(meta)})
-    replace(run / WEIGHTS, content)
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Writes a file that appears complete or not at all: under another name first, which then takes the old one's place."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    os.replace(temporary, path)
+    write_file(run / WEIGHTS, save(flatten(params), metadata={"wavesynth": json.dumps(meta)}))
 
 
 def read_weights(run: Path, expected: Params) -> Params:
@@ -185,7 +192,7 @@ def read_weights(run: Path, expected: Params) -> Params:
         raise UserError(f"{run} has no {WEIGHTS}: its training saved nothing yet; go on with it by --resume")
     leaves = flatten(expected, asarray=False)
     wanted = {name: Described(tuple(leaf.shape), str(leaf.dtype)) for name, leaf in leaves.items()}
-    return unflatten(strict_tensors.read(path, wanted, _REMEDY, nan_allowed=_MAY_BE_UNKNOWN))
+    return unflatten(strict_tensors.read(path, wanted, _REMEDY))
 
 
 def _compare(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]], place: str) -> None:
@@ -201,10 +208,23 @@ def _compare(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, .
 
 @jax.jit
 def _sum(state: TrainState) -> jax.Array:
-    """The sum of a state's bits, taken as integers, modulo 2^32: Orbax does not notice a byte that was changed."""
-    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(state)]
-    words = [jax.lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}") for leaf in leaves]
-    return jnp.stack([jnp.sum(word, dtype=jnp.uint32) for word in words]).sum(dtype=jnp.uint32)
+    """A 32-bit checksum of a state's values and their places: Orbax does not notice a byte that was changed.
+
+    Each word is mixed with its place by MurmurHash3's finalizer (Appleby, 2011), so that swapped words differ too.
+    """
+    total = jnp.zeros((), jnp.uint32)
+    for index, leaf in enumerate(jax.tree.leaves(state)):
+        flat = jnp.ravel(leaf)
+        words = jax.lax.bitcast_convert_type(flat, f"uint{8 * flat.dtype.itemsize}").astype(jnp.uint32)
+        places = _mixed(jnp.arange(len(flat), dtype=jnp.uint32) + jnp.uint32(index * 0x9E3779B1 % 2**32))
+        total += jnp.sum(_mixed(words ^ places), dtype=jnp.uint32)
+    return total
+
+
+def _mixed(words: jax.Array) -> jax.Array:
+    words = (words ^ (words >> 16)) * jnp.uint32(0x85EBCA6B)
+    words = (words ^ (words >> 13)) * jnp.uint32(0xC2B2AE35)
+    return words ^ (words >> 16)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""The objective of models that tell labels apart: make the right one likely."""
+"""The objective of classifiers: the cross-entropy of labels."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import optax
 from wavesynth.config import Share, TrainingConfig
 from wavesynth.training.augment import augment
 from wavesynth.training.objective import Batch, Metrics
-from wavesynth.training.state import Params, TrainState, apply_gradients, create, make_optimizer
+from wavesynth.training.state import Params, TrainState, apply_gradients, create, learning_rate, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,10 @@ class ClassificationTraining(TrainingConfig):
     """How a classifier is trained.
 
     Attributes:
-        augment: with which probability each of the changes in `wavesynth.training.augment` befalls a sound to learn.
+        augment: probability with which each augmentation of `wavesynth.training.augment` is applied to a training sound.
+
+    >>> ClassificationTraining(steps=2_000, batch_size=16).steps
+    2000
     """
 
     steps: int = 1_000
@@ -42,8 +45,9 @@ class Classification:
 
     logits: Callable[[Params, jax.Array], jax.Array]
     training: ClassificationTraining
+    extended_from: int = 0  # see `wavesynth.training.state.learning_rate`
     metric: ClassVar[str] = "bits"
-    meaning: ClassVar[str] = "bits that the label of a held-out sound costs"
+    meaning: ClassVar[str] = "cross-entropy of the labels of {sounds}, bits"
     aim: ClassVar[str] = "a good model lies well below the last"
     watched: ClassVar[str] = "error"
     remedy: ClassVar[str] = "a smaller learning rate"
@@ -51,6 +55,10 @@ class Classification:
     @cached_property
     def _optimizer(self):
         return make_optimizer(self.training)
+
+    @cached_property
+    def _rate(self):
+        return learning_rate(self.training, self.extended_from)
 
     def init(self, params: Params) -> TrainState:
         return create(params, self._optimizer)
@@ -66,7 +74,7 @@ class Classification:
         (bits, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
         norm = optax.tree.norm(gradients)
         healthy = jnp.isfinite(bits) & jnp.isfinite(norm)
-        state = apply_gradients(state, gradients, self._optimizer, self.training.ema, healthy)
+        state = apply_gradients(state, gradients, self._optimizer, self._rate, self.training.ema, healthy)
         return state, metrics | {"gradient_norm": norm, "healthy": healthy}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:

@@ -1,32 +1,35 @@
-"""The diary of a run: one JSON object a line, and TensorBoard's files where tensorboardX is installed."""
+"""The journal of a run: one JSON object of metrics per line, and TensorBoard's files where tensorboardX is installed."""
 
 import importlib.util
 import json
 import math
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from wavesynth.training.storage import write_file
+
 
 class Journal:
-    """Appends metrics to RUN/journal.jsonl; each line has `step`, `seconds` (of training) and what was measured then.
+    """Appends metrics to a file. Each line has `step`, `seconds` (of training so far) and the metrics of that step.
 
-    first_step: lines after this step are dropped on opening, since a resumed run writes them again. A line that a
-    killed process or a full disk left unfinished is dropped as well. What is not a finite number is written as null.
+    A value that is not a finite number is written as null.
+
+    Args:
+        path: the file, `journal.jsonl`. What a killed process or a full disk left of a last line is dropped.
+        first_step: lines of later steps are dropped, because a resumed run writes them again.
+        board: the folder for TensorBoard; None for none.
     """
 
-    def __init__(self, run: Path, first_step: int = 0) -> None:
-        self.path = run / "journal.jsonl"
-        kept = [line for line in read(self.path) if line["step"] <= first_step]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(temporary, self.path)
+    def __init__(self, path: Path, first_step: int = 0, board: Path | None = None) -> None:
+        kept = [line for line in read(path) if line["step"] <= first_step]
+        write_file(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self.seconds = kept[-1]["seconds"] if kept else 0.0
-        self._file = self.path.open("a")
-        self._board = _tensorboard(run / "tensorboard", first_step)
+        self._file = path.open("a")
+        self._board = _tensorboard(board, first_step) if board else None
 
     def write(self, step: int, seconds: float, **metrics: Any) -> None:
+        """Appends one line, which is on the disk when this returns."""
         known = {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in metrics.items()
@@ -39,7 +42,8 @@ class Journal:
                     self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        with suppress(OSError):  # every line was flushed when it was written, and a full disk reported then
+        """Ends the files."""
+        with suppress(OSError):  # every line was flushed when it was written, and a full disk was reported then
             self._file.close()
         if self._board:
             with suppress(OSError):
@@ -47,7 +51,7 @@ class Journal:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a journal up to the first that is not whole; none if there is no journal."""
+    """The lines of a journal up to the first that is not complete; none if there is no journal."""
     lines = []
     if path.exists():
         for line in path.read_bytes().splitlines(keepends=True):

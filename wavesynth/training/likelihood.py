@@ -1,4 +1,4 @@
-"""The objective of models that give every sample a probability: maximise it."""
+"""The objective of models that give every sample a probability: maximum likelihood."""
 
 import math
 from collections.abc import Callable
@@ -8,25 +8,31 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from wavesynth.config import TrainingConfig
 from wavesynth.training.objective import Batch, Metrics
-from wavesynth.training.state import Params, TrainState, apply_gradients, create, make_optimizer
+from wavesynth.training.state import Params, TrainState, apply_gradients, create, learning_rate, make_optimizer
 
 
 @dataclass(frozen=True)
 class Likelihood:
     """Maximum likelihood, as pure steps (see `wavesynth.training.objective.Objective`).
 
-    log_prob: (params, batch) to nats [B, crop] of every sample to learn.
-    The gradient is that of the mean over the whole crop: the silence behind a short clip is learned too, so that samples
-    end as sounds do. The metric `bits` counts real samples alone.
+    The loss is the mean over the whole crop: the silence after a short clip is learned too, so that generated sounds end as
+    real ones do. The metric `bits` counts real samples only.
+
+    Attributes:
+        log_prob: (params, batch) to the log probability of each sample of the crop, nats [B, crop].
+        training: how to train.
+        extended_from: see `wavesynth.training.state.learning_rate`.
     """
 
     log_prob: Callable[[Params, Batch], jax.Array]
     training: TrainingConfig
+    extended_from: int = 0
     metric: ClassVar[str] = "bits"
-    meaning: ClassVar[str] = "bits per sample of held-out sound"
+    meaning: ClassVar[str] = "bits per sample of {sounds}"
     aim: ClassVar[str] = "a good model lies well below the last"
     watched: ClassVar[str] = "bits"
     remedy: ClassVar[str] = "a smaller learning rate"
@@ -34,6 +40,10 @@ class Likelihood:
     @cached_property
     def _optimizer(self):
         return make_optimizer(self.training)
+
+    @cached_property
+    def _rate(self):
+        return learning_rate(self.training, self.extended_from)
 
     def init(self, params: Params) -> TrainState:
         return create(params, self._optimizer)
@@ -44,9 +54,9 @@ class Likelihood:
             return bits.mean(), _mean_over_real(bits, batch)
 
         (value, bits), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradients)))
+        norm = optax.tree.norm(gradients)
         healthy = jnp.isfinite(value) & jnp.isfinite(norm)
-        state = apply_gradients(state, gradients, self._optimizer, self.training.ema, healthy)
+        state = apply_gradients(state, gradients, self._optimizer, self._rate, self.training.ema, healthy)
         return state, {"bits": bits, "gradient_norm": norm, "healthy": healthy}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:

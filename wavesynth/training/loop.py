@@ -4,9 +4,10 @@ import math
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jax
@@ -16,131 +17,265 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from wavesynth.config import TrainingConfig
 from wavesynth.data.batches import Batches, prefetch
 from wavesynth.errors import UserError
+from wavesynth.progress import Progress
 from wavesynth.training.checkpoints import States
 from wavesynth.training.journal import Journal
 from wavesynth.training.objective import Batch, Metrics, Objective, Phased
-from wavesynth.training.state import Params, TrainState
+from wavesynth.training.state import Params, TrainState, keep_healthy
+
+IN_FLIGHT = 2  # steps that are computed while the loop goes on: their metrics are read later
+JOURNAL_EVERY = 10  # steps
+HELD_OUT, TRAINING = "valid", "train"  # what the sounds are called that validation scores
 
 
 @dataclass(eq=False)
 class Stopped(KeyboardInterrupt):
-    """A signal asked the run to stop; the state of `step` was saved."""
+    """A signal stopped the run; the state of `step` was saved. remedy: how to go on."""
 
     step: int
     steps: int
     signal: int
+    remedy: str = "go on by --resume (resume=True)"
 
     def __str__(self) -> str:
-        return f"stopped at step {self.step} of {self.steps}; the state is saved: go on by --resume (resume=True)"
+        return f"stopped at step {self.step} of {self.steps}; the state is saved: {self.remedy}"
 
 
-def train(
-    objective: Objective,
-    state: TrainState,
-    training: TrainingConfig,
-    *,
-    batches: Batches,
-    held_out: Batches,
-    states: States,
-    journal: Journal,
-    best: float,
-    publish: Callable[[Params, int, float], None],
-    preview: Callable[[Params, int], None],
-    progress: bool = True,
-) -> TrainState:
-    """Runs from `state.step` to `training.steps`; validates, saves, publishes and previews on the way.
+@dataclass(frozen=True)
+class History:
+    """What a run has behind it that its weights and config do not tell; saved with every state.
 
-    best: the best validation so far; `publish(ema, step, metric)` is called whenever it is beaten. A new phase begins anew:
-    discriminators are let in for what the metric does not hear.
-    Raises Stopped after SIGINT or SIGTERM, and UserError after a step without a finite loss; both after saving.
+    Attributes:
+        best: the best validation metric of this phase.
+        phase: the last phase that was begun. A run never goes back to an earlier one.
+        steps: the number of steps that it was to take.
+        extended_from: the number of steps after which it was finished and then extended; 0 if it never was.
     """
-    from tqdm import tqdm
 
-    place = placement(training.batch_size)
-    state = place(state)
-    step_once = compiled(objective)
-    evaluate = jax.jit(objective.evaluate)
-    first = step = int(state.step)
-    clock = Clock(journal.seconds)
-    shown = math.nan
+    best: float = math.inf
+    phase: int = 0
+    steps: int = 0
+    extended_from: int = 0
 
-    with (
-        stop_signals() as received,
-        tqdm(initial=first, total=training.steps, unit="step", disable=not progress) as bar,
-    ):
-        for batch in prefetch(batches, first, training.steps):
-            state, metrics = step_once(step, state, place(batch, batched=True))
-            step += 1
-            metrics = {name: float(value) for name, value in metrics.items()}
-            healthy = bool(metrics.pop("healthy"))
-            rate = (step - first) * batches.batch_size * batches.crop / clock.lap(step - first)
-            latest = metrics[objective.watched]
-            shown = latest if math.isnan(shown) else 0.95 * shown + 0.05 * latest  # windows differ more than steps do
-            bar.set_postfix_str(
-                f"{objective.watched} {shown:.3f}, best {objective.metric} {best:.3f}, {rate:,.0f} samples/s"
+
+@dataclass
+class Loop:
+    """A run in progress: steps, validations, saved states, published weights and previews.
+
+    Attributes:
+        objective: what is optimised.
+        training: how.
+        batches: the sounds to learn.
+        held_out: the sounds that validation scores.
+        states: keeps training states.
+        journal: keeps metrics.
+        publish: called with the averaged weights, the step and the metric whenever validation improves.
+        preview: called with the averaged weights and the step.
+        history: what the run has behind it.
+        publish_when_stopped: whether a run that stops before its first validation publishes what it has.
+        progress: whether progress is shown.
+    """
+
+    objective: Objective
+    training: TrainingConfig
+    batches: Batches
+    held_out: Batches
+    states: States
+    journal: Journal
+    publish: Callable[[Params, int, float], None]
+    preview: Callable[[Params, int], None]
+    history: History = History()
+    publish_when_stopped: bool = True
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        self._place = placement(self.training.batch_size)
+        self._step, self._evaluate = compiled(self.objective), jax.jit(self.objective.evaluate)
+        self._pending: deque[tuple[int, Metrics]] = deque()
+        self._clock, self._first, self._shown = Clock(self.journal.seconds), 0, math.nan
+        self._unpublished = self.publish_when_stopped
+        self.history = replace(self.history, steps=self.training.steps)
+
+    def rehearse(self, state: TrainState) -> TrainState:
+        """Tries what would otherwise fail late: a step of each phase to come, a validation, room for the states.
+
+        What comes of it is thrown away; the state that is returned is the one given, whose memory is used.
+
+        Raises:
+            UserError: the disk has no room for the states.
+            Exception: what a step raised that does not compile, or does not fit into memory.
+        """
+        first, last = int(state.step), self.training.steps - 1
+        if first > last:
+            return state
+        self.states.check_room(state, self.training.keep + 1)
+        phases = self.phases(first)
+        if len(phases) > 1:
+            kept = jax.tree.map(lambda leaf: np.array(leaf), state)
+            state, batch = self._place(state), self._place(self.batches.batch(first), batched=True)
+            for phase in phases:
+                state, _, _ = self._step(state, batch, self._place(np.asarray(True)), phase)
+            jax.block_until_ready(state)
+            state = kept
+        state = self._place(state)
+        for batch in self.held_out.held_out():
+            jax.block_until_ready(self._evaluate(state.ema, self._place(batch, batched=True)))
+            break
+        return state
+
+    def phases(self, first: int) -> range:
+        """The phases of the steps from `first` to the last."""
+        ends = [self._phase(step) for step in (first, max(first, self.training.steps - 1))]
+        return range(ends[0], ends[1] + 1)
+
+    def run(self, state: TrainState) -> TrainState:
+        """Goes from `state.step` to `training.steps`. See `wavesynth.api.train` for what it leaves.
+
+        The loop does not wait for a step before it starts the next: metrics are read `IN_FLIGHT` steps later. A step that
+        fails changes nothing, and neither do those after it, so the last good state is there when the failure is seen.
+
+        Raises:
+            Stopped: after SIGINT or SIGTERM, once the state is saved.
+            UserError: a step found no finite loss, or a state cannot be written. The last good state is saved.
+        """
+        training, state, healthy = self.training, self._place(state), self._place(np.asarray(True))
+        self._clock, self._first = Clock(self.journal.seconds), int(state.step)
+        bar = Progress(training.steps, "step", "train", initial=self._first, shown=self.progress)
+        with stop_signals() as received, bar:
+            for step, batch in enumerate(prefetch(self.batches, self._first, training.steps), start=self._first + 1):
+                self._begin_phase(step)
+                placed = self._place(batch, batched=True)
+                state, metrics, healthy = self._step(state, placed, healthy, self.history.phase)
+                self._pending.append((step, metrics))
+                stopping = bool(received) or step == training.steps
+                waiting = stopping or self._phase(step) != self.history.phase
+                intervals = training.validate_every, training.save_every, training.preview_every
+                waiting = waiting or any(step % every == 0 for every in intervals)
+                failed = self._read(bar, 0 if waiting else IN_FLIGHT, stopping)
+                if failed:
+                    self._keep(state, failed - 1, due=False, stopping=True)
+                    raise UserError(self._failure(failed))
+                if waiting:
+                    due = step % training.validate_every == 0 or step == training.steps
+                    self._keep(state, step, due, stopping)
+                if stopping and step < training.steps:
+                    raise Stopped(step, training.steps, received[0])
+                if step % training.preview_every == 0 or step == training.steps:
+                    with self._clock.paused():
+                        self.preview(state.ema, step)
+        return state
+
+    def _phase(self, step: int) -> int:
+        """The phase of a step, the first step being 0: never an earlier one than was begun before."""
+        return max(self.history.phase, self.objective.phase(step)) if isinstance(self.objective, Phased) else 0
+
+    def _begin_phase(self, step: int) -> None:
+        """Notes the phase of step number `step`, the first being 1. What was best in another phase had another aim."""
+        phase = self._phase(step - 1)
+        if phase != self.history.phase:
+            self.history = replace(self.history, phase=phase, best=math.inf)
+
+    def _read(self, bar: Progress, left: int, stopping: bool) -> int | None:
+        """Reads the metrics of all steps but the last `left`, until one failed: returns that step's number."""
+        while len(self._pending) > left:
+            step, metrics = self._pending.popleft()
+            values = {name: float(value) for name, value in metrics.items()}
+            healthy = bool(values.pop("healthy"))
+            latest, done = values[self.objective.watched], step - self._first
+            rate = done * self.batches.batch_size * self.batches.crop / self._clock.lap(done)
+            self._shown = latest if math.isnan(self._shown) else 0.95 * self._shown + 0.05 * latest
+            last = stopping and not self._pending
+            if last or not healthy or step % JOURNAL_EVERY == 0:
+                self.journal.write(step, self._clock.total, **values)
+            bar.update(
+                note=f"{self.objective.watched} {self._shown:.3f}, best {self.objective.metric} {self.history.best:.3f}, "
+                f"{rate:,.0f} samples/s"
             )
-            bar.update()
-            stopping = bool(received) or step == training.steps or not healthy
-            if stopping or step % 10 == 0:
-                journal.write(step, clock.total, **metrics)
-            if isinstance(objective, Phased) and objective.phase(step - 1) != objective.phase(max(step - 2, 0)):
-                best = math.inf  # metrics of another phase are those of another aim
-            due = step % training.validate_every == 0 or step == training.steps
-            good = step if healthy else step - 1
-            if (healthy and due) or (stopping and best == math.inf and good):  # whatever was saved can be listened to
-                with clock.paused():
-                    value = validate(evaluate, state.ema, held_out, place, objective.metric)
-                    journal.write(step, clock.total, **{f"valid_{objective.metric}": value})
-                    if value < best:
-                        best = value
-                        publish(state.ema, good, best)
-            if stopping or step % training.save_every == 0:
-                with clock.paused():
-                    states.save(state, {"best": best}, wait=stopping)
             if not healthy:
-                raise UserError(
-                    f"the loss of step {step} is not a finite number, or has run away: the run has stopped, the state of "
-                    f"step {good} is saved; go on from it by --resume with {objective.remedy} (the learning rate is "
-                    f"{training.learning_rate:g}), and if that does not help, delete states/{good} to go on from the one "
-                    "before"
+                self._pending.clear()
+                return step
+        return None
+
+    def _keep(self, state: TrainState, step: int, due: bool, stopping: bool) -> None:
+        """After step number `step`: validates and publishes if that is due, or nothing was published; saves the state."""
+        with self._clock.paused():
+            if step and (due or (stopping and self._unpublished)):
+                value = validate(self._evaluate, state.ema, self.held_out, self._place, self.objective.metric)
+                self.journal.write(
+                    step, self._clock.total, **{f"{scored(self.held_out)}_{self.objective.metric}": value}
                 )
-            if received and step < training.steps:
-                raise Stopped(step, training.steps, received[0])
-            if step % training.preview_every == 0 or step == training.steps:
-                with clock.paused():
-                    preview(state.ema, step)
-    return state
+                if value < self.history.best:
+                    self.history = replace(self.history, best=value)
+                    self.publish(state.ema, step, value)
+                    self._unpublished = False
+            if stopping or step % self.training.save_every == 0:
+                self.states.save(state, asdict(self.history), wait=stopping)
+
+    def _failure(self, step: int) -> str:
+        return (
+            f"the loss of step {step} is not a finite number, or has diverged: the run has stopped, the state of step "
+            f"{step - 1} is saved; go on from it by --resume with {self.objective.remedy} (the learning rate is "
+            f"{self.training.learning_rate:g}), and if that does not help, delete states/{step - 1} to go on from the one "
+            "before"
+        )
 
 
-def compiled(objective: Objective) -> Callable[[int, TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The program of each step, given its number too: one for all, or one for each phase."""
-    if isinstance(objective, Phased):
-        in_phase = jax.jit(objective.step, donate_argnums=0, static_argnums=2)
-        return lambda step, state, batch: in_phase(state, batch, objective.phase(step))
-    always = jax.jit(objective.step, donate_argnums=0)
-    return lambda step, state, batch: always(state, batch)
+def scored(held_out: Batches) -> str:
+    """What the sounds are called that validation scores: "valid", or "train" where none are held out."""
+    return HELD_OUT if held_out.split != "train" else TRAINING
+
+
+Step = Callable[[TrainState, Batch, jax.Array, int], tuple[TrainState, Metrics, jax.Array]]
+
+
+def compiled(objective: Objective) -> Step:
+    """A compiled step: (state, batch, healthy, phase) to the next state, metrics, and whether all steps so far succeeded.
+
+    Each phase is a program of its own. The state given is donated. Once `healthy` (bool []) is False, states stay.
+    """
+    phases: Any = objective if isinstance(objective, Phased) else None  # whose steps take the phase, too
+
+    def guarded(state: TrainState, batch: Batch, healthy: jax.Array, phase: int):
+        stepped, metrics = phases.step(state, batch, phase) if phases else objective.step(state, batch)
+        healthy = healthy & metrics["healthy"]
+        return keep_healthy(stepped, state, healthy), metrics, healthy
+
+    return jax.jit(guarded, donate_argnums=0, static_argnums=3)
 
 
 def validate(evaluate: Callable, params: Params, held_out: Batches, place: Callable, metric: str) -> float:
-    """The mean of a metric over the held-out windows, each weighted by the samples it counts."""
-    total = weight = 0.0
+    """The mean of a metric over the held-out windows, each batch weighted by what it counts."""
+    total = weights = 0.0
     for batch in held_out.held_out():
-        metrics, count = evaluate(params, place(batch, batched=True))
-        total += float(metrics[metric]) * float(count)
-        weight += float(count)
-    return total / weight if weight else math.nan
+        metrics, weight = evaluate(params, place(batch, batched=True))
+        total += float(metrics[metric]) * float(weight)
+        weights += float(weight)
+    return total / weights if weights else math.nan
+
+
+def check_devices(batch_size: int) -> None:
+    """Raises UserError unless the devices share a batch evenly."""
+    count = len(jax.devices())
+    if batch_size % count:
+        below = batch_size - batch_size % count
+        sizes = " or ".join(str(size) for size in (below, below + count) if size)
+        raise UserError(f"batch_size is {batch_size}, which {count} devices cannot share evenly: choose {sizes}")
+
+
+def devices() -> str:
+    """The devices that training uses, in words."""
+    kinds = [device.device_kind for device in jax.devices()]
+    return ", ".join(f"{kinds.count(kind)} × {kind}" for kind in sorted(set(kinds)))
 
 
 def placement(batch_size: int) -> Callable[..., Any]:
     """A function that puts trees on the devices: a state whole on each, a batch (`batched=True`) split over them.
 
-    As many of the devices are used as divide the batch size.
+    Raises:
+        UserError: the devices cannot share a batch of this size evenly.
     """
-    devices = jax.devices()
-    mesh = jax.make_mesh(
-        (math.gcd(batch_size, len(devices)),), ("data",), axis_types=(AxisType.Auto,),
-        devices=devices[: math.gcd(batch_size, len(devices))],
-    )  # fmt: skip
+    check_devices(batch_size)
+    mesh = jax.make_mesh((len(jax.devices()),), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices())
     whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
 
     def place(tree: Any, batched: bool = False) -> Any:
@@ -152,7 +287,7 @@ def placement(batch_size: int) -> Callable[..., Any]:
 
 
 class Clock:
-    """Seconds of training, without what validation, saving and previews take."""
+    """Seconds of training, without those of validation, saving and previews."""
 
     def __init__(self, before: float) -> None:
         self._before, self._began, self._resting, self._first = before, time.perf_counter(), 0.0, 0.0
@@ -160,6 +295,7 @@ class Clock:
 
     @property
     def total(self) -> float:
+        """Seconds of training so far, those of earlier processes included."""
         return self._before + self._elapsed()
 
     def _elapsed(self) -> float:
@@ -167,7 +303,7 @@ class Clock:
         return now - self._began - self._resting
 
     def lap(self, steps: int) -> float:
-        """Seconds since training began, in proportion: the first step, which compiles, is counted like the others."""
+        """Seconds that this process took for so many steps. The first, which compiles, counts as one like the others."""
         now = self._elapsed()
         if steps == 1:
             self._first = now
@@ -176,6 +312,7 @@ class Clock:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
+        """Stops the clock."""
         self._paused_at = time.perf_counter()
         yield
         self._resting += time.perf_counter() - self._paused_at
@@ -184,7 +321,7 @@ class Clock:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM instead of dying of them, so that a step can be finished; a second SIGINT kills."""
+    """Collects SIGINT and SIGTERM, so that a step can be finished; a second one raises KeyboardInterrupt."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received

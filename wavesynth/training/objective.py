@@ -11,11 +11,17 @@ Metrics = dict[str, jax.Array]
 
 
 class Objective(Protocol):
-    """Pure steps over a `TrainState`; the loop compiles them and knows nothing else of the model.
+    """Pure steps over a `TrainState`. The loop compiles them, and knows nothing else of the model.
 
-    metric: the name of the metric that validation is judged by; lower is better. meaning: that metric in words.
-    aim: where it should lie beside the family's baselines. watched: the name of the metric of a step that is shown while
-    it trains. remedy: what helps when training has failed.
+    An objective is a frozen dataclass, because the loop replaces `extended_from`.
+
+    Attributes:
+        metric: the name of the validation metric; lower is better.
+        meaning: that metric in words, with "{sounds}" in place of the sounds that validation scores.
+        aim: where it should lie in comparison with the family's baselines.
+        watched: the name of the metric of a step that is shown during training.
+        remedy: what helps when training has diverged.
+        extended_from: see `wavesynth.training.state.learning_rate`.
     """
 
     @property
@@ -28,26 +34,33 @@ class Objective(Protocol):
     def watched(self) -> str: ...
     @property
     def remedy(self) -> str: ...
+    @property
+    def extended_from(self) -> int: ...
 
     def init(self, params: Params) -> TrainState:
         """The state before the first step."""
         ...
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """One step. The metrics hold scalars and "healthy": False if the step found no finite loss, or one that
-        has run away, and changed nothing."""
+        """One step: the next state and metrics, scalars all.
+
+        The metric "healthy" is False if the loss was not finite or has diverged; then the state is the one given.
+        """
         ...
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
-        """The metrics of one held-out batch, and the weight with which they enter the mean."""
+        """The metrics of one held-out batch, and its weight in their mean over batches."""
         ...
 
 
 @runtime_checkable
 class Phased(Protocol):
-    """An objective whose steps change on the way. Each phase is a program of its own: a branch inside one would run its
-    convolutions ten times slower on a CPU."""
+    """An objective whose steps differ from phase to phase, such as with and without discriminators.
+
+    `Objective.step` takes the phase as a third argument, a constant, so that each phase is a program of its own: a branch
+    within one program would run its convolutions ten times slower on a CPU.
+    """
 
     def phase(self, step: int) -> int:
-        """The phase of a step, the first one being 0: what `Objective.step` is given as a third argument, then a constant."""
+        """The phase of a step, the first step being 0. Phases are numbered from 0, and never fall."""
         ...

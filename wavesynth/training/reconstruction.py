@@ -1,4 +1,4 @@
-"""The objective of autoencoders of sound: what is decoded of a sound's code shall have its spectra, and later its details."""
+"""The objective of autoencoders: reconstruct a sound's spectra; in a second phase, deceive discriminators too."""
 
 import math
 from collections.abc import Callable
@@ -23,12 +23,13 @@ from wavesynth.training.state import (
     create_parts,
     end_step,
     keep_healthy,
+    learning_rate,
     make_optimizer,
     update_part,
 )
 
 Loss = Literal["hinge", "relativistic"]
-RUN_AWAY = 1e6  # a loss of this size means that training has diverged
+DIVERGED = 1e6  # a loss of this size means that training has diverged
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,21 @@ class ReconstructionTraining(TrainingConfig):
     """How an autoencoder is trained.
 
     Attributes:
-        kl_target: nats that a frame of the code may hold beside what a standard Gaussian tells.
-        kl_weight: of what it holds more, in decibels of the spectral loss a nat.
-        pitch_adversary: weight with which the coder hides the pitch from a probe that guesses it from the code; 0 for no
-            probe. The decoder is told the pitch: what the code does not tell of it can be changed by who plays.
-        adversarial_from: share of the steps after which discriminators join in; 1 for never.
+        kl_target: KL divergence of a code frame from the standard Gaussian that costs nothing, nats.
+        kl_weight: weight of the divergence above `kl_target`, decibels of the spectral loss per nat.
+        pitch_adversary: weight with which the encoder hides the pitch from a probe that predicts it from the code; 0 turns
+            the probe off. The decoder is conditioned on the pitch, so a pitch that the code does not contain stays under
+            the player's control.
+        adversarial_from: share of the steps after which discriminators join in; 1 for never. A run that has begun this
+            second phase stays in it when it is extended.
         loss: of the discriminators, "hinge" (Lim and Ye, 2017) or "relativistic" (Jolicoeur-Martineau, 2018).
-        adversarial_weight: of the decoder's loss by the discriminators' metrics.
-        feature_weight: of its loss by the discriminators' activations, which shall be those of the real sound (Larsen et al., 2016).
-        discriminator_rate: the discriminators' learning rate, in units of the coder's.
+        adversarial_weight: weight of the adversarial loss of the decoder.
+        feature_weight: weight of its feature matching loss: the distance between the discriminators' activations for the
+            real and the reconstructed sound (Larsen et al., 2016).
+        discriminator_rate: the discriminators' learning rate as a multiple of the coder's at the same step.
+
+    >>> ReconstructionTraining(steps=2_000, batch_size=16).steps
+    2000
     """
 
     steps: int = 20_000
@@ -65,12 +72,18 @@ class ReconstructionTraining(TrainingConfig):
 class Reconstruction:
     """Spectral losses, and discriminators in a second phase, as pure steps (see `wavesynth.training.objective.Phased`).
 
-    encode: (coder's parameters, sounds [B, C, T]) to mean and log variance of codes [B, F, D]. decode: (its parameters, codes,
-    `Conditions`, keys [B]) to sounds [B, C, T]. views: sounds to what each discriminator sees. discriminate: (discriminators' parameters, views, key) to a
-    metric of each discriminator [B, discriminators], real is more, and its activations. probe_logits: (probe's parameters, codes) to logits of
-    pitches [B, F, P], None where sounds have none.
+    All frames are learned, the silence after a short clip too; the metric `distance` counts frames of real sound only.
 
-    All frames are learned, the silence behind a short clip too; the metric `distance` counts those of real sound.
+    Attributes:
+        encode: (coder's parameters, sounds [B, C, T]) to the mean and log variance of codes, each [B, F, D].
+        decode: (coder's parameters, codes, `Conditions`, keys [B]) to sounds [B, C, T].
+        views: sounds to the inputs of each discriminator.
+        discriminate: (discriminators' parameters, views, key) to logits [B, discriminators], where higher means real, and
+            the activations of each discriminator's layers.
+        probe_logits: (probe's parameters, codes) to logits of pitches [B, F, P]; None for sounds without pitches.
+        sample_rate: Hz.
+        training: how to train.
+        extended_from: see `wavesynth.training.state.learning_rate`.
     """
 
     encode: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
@@ -80,31 +93,27 @@ class Reconstruction:
     probe_logits: Callable[[Params, jax.Array], jax.Array] | None
     sample_rate: int
     training: ReconstructionTraining
+    extended_from: int = 0
     metric: ClassVar[str] = "distance"
-    meaning: ClassVar[str] = "log-mel distance of reconstructed from held-out sounds, dB"
+    meaning: ClassVar[str] = "log-mel distance between {sounds} and their reconstructions, dB"
     aim: ClassVar[str] = "a good model lies below the last"
     watched: ClassVar[str] = "distance"
     remedy: ClassVar[str] = "a smaller learning rate"
 
     @cached_property
     def _optimizers(self) -> dict[str, optax.GradientTransformation]:
-        own = make_optimizer(self.training)
-        return {
-            "coder": own,
-            "discriminators": optax.chain(own, optax.scale(self.training.discriminator_rate)),
-            "probe": own,
-        }
+        return dict.fromkeys(("coder", "discriminators", "probe"), make_optimizer(self.training))
 
     def init(self, params: Params) -> TrainState:
         return create_parts(params, self._optimizers, averaged="coder")
 
     @property
     def probing(self) -> bool:
-        """Whether pitches are guessed from codes."""
+        """Whether a probe predicts pitches from codes."""
         return self.probe_logits is not None and self.training.pitch_adversary > 0
 
     def phase(self, step: int) -> int:
-        """0: spectral losses alone; 1: discriminators too."""
+        """0: spectral losses only; 1: discriminators too."""
         return int(step >= self.training.adversarial_from * self.training.steps)
 
     def step(self, state: TrainState, batch: Batch, phase: int = 0) -> tuple[TrainState, Metrics]:
@@ -122,15 +131,16 @@ class Reconstruction:
                 self._discriminator_loss, has_aux=True
             )(state.params["discriminators"], batch["samples"], made, key)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
-        healthy = jnp.isfinite(sum(metrics.values())) & (metrics["loss"] < RUN_AWAY)
-        stepped = state
+        healthy = jnp.isfinite(sum(metrics.values())) & (metrics["loss"] < DIVERGED)
+        stepped, rate = state, learning_rate(self.training, self.extended_from)(state.step)
         for name, own in gradients.items():
-            stepped = update_part(stepped, name, own, self._optimizers)
+            times = self.training.discriminator_rate if name == "discriminators" else 1.0
+            stepped = update_part(stepped, name, own, self._optimizers, times * rate)
         kept = keep_healthy(end_step(stepped, self.training.ema), state, healthy)
         return kept, metrics | {"healthy": healthy}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
-        """Of sounds decoded from the means of their codes, with the same noise every time."""
+        """The distance of sounds from what is decoded of their codes' means, with the same noise every time."""
         sounds = batch["samples"]
         codes, _ = self.encode(params["coder"], sounds)
         made = self.decode(params["coder"], codes, batch["conditions"], self._keys(jax.random.key(0), len(sounds)))
@@ -152,12 +162,12 @@ class Reconstruction:
         if self.probing:
             loss -= training.pitch_adversary * self._cross_entropy(others["probe"], mean, batch, hiding=True)
         if phase:
-            real, heard = self.discriminate(others["discriminators"], self.views(sounds), chance)
-            fake, made_heard = self.discriminate(others["discriminators"], self.views(made), chance)
+            real, real_features = self.discriminate(others["discriminators"], self.views(sounds), chance)
+            fake, fake_features = self.discriminate(others["discriminators"], self.views(made), chance)
             metrics["adversary"] = (
                 jax.nn.softplus(real - fake).mean() if training.loss == "relativistic" else -fake.mean()
             )
-            metrics["features"] = _apart(heard, made_heard)
+            metrics["features"] = _feature_distance(real_features, fake_features)
             loss += training.adversarial_weight * metrics["adversary"] + training.feature_weight * metrics["features"]
         return loss, (metrics | {"loss": loss}, made, mean)
 
@@ -175,9 +185,9 @@ class Reconstruction:
         return (jax.nn.relu(1 - real) + jax.nn.relu(1 + fake)).mean(), accuracy
 
     def _cross_entropy(self, probe: Params, mean: jax.Array, batch: Batch, hiding: bool = False) -> jax.Array:
-        """Nats that the pitch costs the probe, the mean over frames of real sound that has one.
+        """Cross-entropy of the pitch under the probe, nats, averaged over frames of real sound that have a pitch.
 
-        hiding: at most those that it costs who knows nothing, which is all that the coder has to reach.
+        hiding: limit it to that of a uniform guess, the most that the encoder has to reach.
         """
         assert self.probe_logits is not None
         chances = jax.nn.log_softmax(self.probe_logits(probe, mean), axis=-1)
@@ -189,7 +199,7 @@ class Reconstruction:
         return jnp.sum(jnp.where(counted, cost, 0.0)) / jnp.maximum(counted.sum(), 1)
 
     def _spectral(self, made: jax.Array, sounds: jax.Array) -> jax.Array:
-        """Mel and multi-resolution distance of all frames, dB."""
+        """Log-mel and multi-resolution spectral distance over all frames, dB."""
         mel = jnp.abs(log_mel(made, self.sample_rate) - log_mel(sounds, self.sample_rate)).mean()
         return mel + multi_resolution_distance(made, sounds).mean()
 
@@ -199,25 +209,25 @@ class Reconstruction:
 
 
 def kl_divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
-    """Divergence of Gaussians [..., D] from the standard one: [...]."""
+    """KL divergence of diagonal Gaussians [..., D] from the standard Gaussian, nats [...]."""
     return 0.5 * jnp.sum(jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance, axis=-1)
 
 
 def distance(made: jax.Array, batch: Batch, sample_rate: int) -> tuple[jax.Array, jax.Array]:
-    """Mean absolute difference of log-mel spectra over the frames of real sound, dB, and how many those are."""
+    """Mean absolute difference of log-mel spectra over the frames of real sound, dB, and the number of those frames."""
     apart = jnp.abs(log_mel(made, sample_rate) - log_mel(batch["samples"], sample_rate)).mean(axis=(1, -1))
     counted = real_frames(batch["real"])
     return jnp.sum(jnp.where(counted, apart, 0.0)) / jnp.maximum(counted.sum(), 1), counted.sum()
 
 
 def real_frames(real: jax.Array | np.ndarray) -> Any:
-    """Which frames of a log-mel spectrogram count, bool [B, frames], of which samples do, [B, T]: where their middles lie."""
-    places = np.arange(num_frames(real.shape[1])) * DEFAULT_MEL.hop
-    return real[:, np.minimum(places, real.shape[1] - 1)]
+    """Which log-mel frames are real, bool [B, frames], given which samples are, [B, T]: those whose centres are."""
+    centres = np.arange(num_frames(real.shape[1])) * DEFAULT_MEL.hop
+    return real[:, np.minimum(centres, real.shape[1] - 1)]
 
 
-def _apart(real: list[list[jax.Array]], made: list[list[jax.Array]]) -> jax.Array:
-    """Mean absolute difference of activations, in units of their mean size, over all layers of all discriminators."""
+def _feature_distance(real: list[list[jax.Array]], made: list[list[jax.Array]]) -> jax.Array:
+    """Mean absolute difference of activations relative to their mean magnitude, over all layers of all discriminators."""
     parts = []
     for layers, others in zip(real, made, strict=True):
         for layer, other in zip(layers, others, strict=True):

@@ -1,6 +1,6 @@
-"""What training changes from step to step, and the optimiser that changes it."""
+"""The training state, the optimizer that changes it, and the schedule of its learning rate."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,14 +12,20 @@ import optax
 from wavesynth.config import TrainingConfig
 
 Params = Any  # nested dictionaries of arrays
+Schedule = Callable[[Any], jax.Array]  # from a step, an integer or int32 [], to a learning rate, float32 []
+REWARMED = 0.25  # of the peak: the highest learning rate of a run that was finished and then extended
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("step", "params", "ema", "optimizer"), meta_fields=())
 @dataclass(frozen=True)
 class TrainState:
-    """Everything that a checkpoint holds: with the data's seed, which is in the config, it determines all that follows.
+    """Everything that training changes. With the config, which holds the seed, it determines all later steps.
 
-    step: int32 [], steps taken. params, ema: the weights and their moving average. optimizer: its state.
+    Attributes:
+        step: int32 [], the number of steps taken.
+        params: the weights.
+        ema: the exponential moving average of those weights that are published.
+        optimizer: the optimizer's state.
     """
 
     step: jax.Array
@@ -29,28 +35,63 @@ class TrainState:
 
 
 def create(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step of a model whose parameters share one optimizer."""
     return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer.init(params))
 
 
-def make_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
-    """Clipping, then AdamW or Muon (Jordan et al., 2024), under a linear warm-up and a cosine to zero, or none."""
+def learning_rate(training: TrainingConfig, extended_from: int = 0) -> Schedule:
+    """The learning rate at each step of a run: a linear warm-up, then a cosine to zero or a constant.
+
+    A finished run that is extended (see `extended_from`) warms up again, because its rate has fallen to zero. It then
+    rises to at most `REWARMED` of its peak: a higher rate first destroys what was learned.
+
+    Args:
+        training: gives the peak, the schedule, the warm-up and the number of steps.
+        extended_from: the number of steps after which the run was finished and then extended; 0 if it never was.
+
+    Returns:
+        A function from the step, the first being 0, to the learning rate.
+
+    >>> rate = learning_rate(TrainingConfig(steps=1_000, learning_rate=1e-3, warmup=100))
+    >>> round(float(rate(50)), 6), float(rate(1_000))
+    (0.0005, 0.0)
+    """
     warmup = min(training.warmup, training.steps // 10)
+    peak = training.learning_rate
     if training.schedule == "constant":
-        rate = optax.linear_schedule(0.0 if warmup else training.learning_rate, training.learning_rate, warmup)
+        planned = optax.linear_schedule(0.0 if warmup else peak, peak, warmup)
     else:
-        rate = optax.warmup_cosine_decay_schedule(0.0, training.learning_rate, warmup, max(training.steps, warmup + 1))
+        planned = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(training.steps, warmup + 1))
+    highest = REWARMED * peak
+    rewarming = optax.linear_schedule(0.0 if warmup else highest, highest, warmup)
+
+    def rate(step: Any) -> jax.Array:
+        value = jnp.asarray(planned(step), jnp.float32)
+        if not extended_from or training.schedule == "constant":
+            return value
+        again = jnp.minimum(value, jnp.asarray(rewarming(step - extended_from), jnp.float32))
+        return jnp.where(step < extended_from, value, again)
+
+    return rate
+
+
+def make_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
+    """Clips gradients, then AdamW (Loshchilov and Hutter, 2019) or Muon (Jordan et al., 2024).
+
+    Its learning rate is 1: whoever applies its updates multiplies them by `learning_rate` at the run's own step. So all
+    parts of a model follow one schedule, whenever they begin to learn.
+    """
+    optimizer = optax.adamw(1.0, b1=training.beta1, b2=training.beta2, weight_decay=training.weight_decay, mask=trained)
     if training.optimizer == "muon":
-        matrices = optax.contrib.muon(
-            rate, beta=training.beta1, adam_b1=training.beta1, adam_b2=training.beta2,
+        optimizer = optax.contrib.muon(
+            1.0, beta=training.beta1, adam_b1=training.beta1, adam_b2=training.beta2,
             weight_decay=training.weight_decay, weight_decay_mask=trained, adam_weight_decay=0.0,
         )  # fmt: skip
-        return optax.chain(optax.clip_by_global_norm(training.clip), matrices)
-    decay = optax.adamw(rate, b1=training.beta1, b2=training.beta2, weight_decay=training.weight_decay, mask=trained)
-    return optax.chain(optax.clip_by_global_norm(training.clip), decay)
+    return optax.chain(optax.clip_by_global_norm(training.clip), optimizer)
 
 
 def trained(params: Params) -> Any:
-    """Which parameters decay: matrices, unless their name begins with `fixed_` (those are constants from the data)."""
+    """Which parameters decay: matrices, except constants measured on the data, whose names begin with `fixed_`."""
 
     def decays(path: tuple, leaf: jax.Array) -> bool:
         return leaf.ndim > 1 and not str(path[-1].key).startswith("fixed_")
@@ -59,11 +100,12 @@ def trained(params: Params) -> Any:
 
 
 def apply_gradients(
-    state: TrainState, gradients: Params, optimizer: optax.GradientTransformation, decay: float, healthy: jax.Array
-) -> TrainState:
-    """One step, where it is `healthy`."""
+    state: TrainState, gradients: Params, optimizer: optax.GradientTransformation, rate: Schedule, decay: float,
+    healthy: jax.Array,
+) -> TrainState:  # fmt: skip
+    """One step of all parameters, at the learning rate `rate(state.step)`; no change unless `healthy` (bool [])."""
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = optax.apply_updates(state.params, _scaled(updates, rate(state.step)))
     stepped = TrainState(state.step + 1, params, update_average(state.ema, params, state.step, decay), optimizer_state)
     return keep_healthy(stepped, state, healthy)
 
@@ -72,30 +114,34 @@ Optimizers = Mapping[str, optax.GradientTransformation]  # one for each part of 
 
 
 def create_parts(params: Params, optimizers: Optimizers, averaged: str) -> TrainState:
-    """The state before the first step of parts that are optimised apart, of which one is averaged."""
+    """The state before the first step of a model in parts, each with an optimizer of its own. One part is averaged."""
     optimizer = {name: optimizers[name].init(part) for name, part in params.items()}
     return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, {averaged: params[averaged]}), optimizer)
 
 
-def update_part(state: TrainState, name: str, gradients: Params, optimizers: Optimizers) -> TrainState:
-    """One part a step on; the others, the average and `step` stay."""
+def update_part(state: TrainState, name: str, gradients: Params, optimizers: Optimizers, rate: jax.Array) -> TrainState:
+    """One step of one part, at the learning rate `rate`; the other parts, the average and `step` stay."""
     updates, moments = optimizers[name].update(gradients, state.optimizer[name], state.params[name])
-    params = state.params | {name: optax.apply_updates(state.params[name], updates)}
+    params = state.params | {name: optax.apply_updates(state.params[name], _scaled(updates, rate))}
     return replace(state, params=params, optimizer=state.optimizer | {name: moments})
 
 
 def end_step(state: TrainState, decay: float) -> TrainState:
-    """The average of parts moved on, and the step counted."""
+    """Counts the step and updates the moving average, once all parts are updated."""
     averaged = {name: state.params[name] for name in state.ema}
     return replace(state, step=state.step + 1, ema=update_average(state.ema, averaged, state.step, decay))
 
 
 def keep_healthy(stepped: TrainState, state: TrainState, healthy: jax.Array) -> TrainState:
-    """`stepped`; where `healthy` is False the state is kept as it is, so that a NaN never enters it."""
+    """`stepped` if `healthy` (bool []), otherwise `state`: a NaN never enters the state."""
     return jax.tree.map(lambda new, old: jnp.where(healthy, new, old), stepped, state)
 
 
 def update_average(ema: Params, params: Params, step: jax.Array, decay: float) -> Params:
-    """The moving average one step on. Its decay grows from 0 to `decay`: early averages are not full of first weights."""
+    """The exponential moving average after one more step. Its decay rises to `decay`, so that first weights fade fast."""
     keep = jnp.minimum(decay, (1 + step) / (10 + step))
     return optax.incremental_update(params, ema, 1 - keep)
+
+
+def _scaled(updates: Params, rate: jax.Array) -> Params:
+    return jax.tree.map(lambda update: rate.astype(update.dtype) * update, updates)

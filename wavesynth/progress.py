@@ -1,0 +1,82 @@
+"""Progress of long work: a bar in a terminal, a line now and then in a log file, nothing where it is not wanted."""
+
+import sys
+import time
+from types import TracebackType
+
+LINE_SECONDS = 30.0  # between lines in a log file, at most ...
+LINE_SHARE = 0.05  # ... or this share of the work, ...
+LEAST_SECONDS = 5.0  # ... but not more often than this
+
+
+class Progress:
+    """How far work has come, on stderr: tqdm's bar in a terminal, otherwise a line every 30 seconds or 5 percent.
+
+    Args:
+        total: how much there is to do, in `unit`s.
+        unit: what is counted, in the singular, such as "step" or "file".
+        what: the work's name, such as "train".
+        initial: how much was done before.
+        shown: False prints nothing.
+
+    >>> with Progress(3, "file", "decode", shown=False) as progress:
+    ...     for _ in range(3):
+    ...         progress.update()
+    """
+
+    def __init__(self, total: float, unit: str, what: str = "", *, initial: float = 0, shown: bool = True) -> None:
+        self._total, self._unit, self._what = total, unit, what
+        self._done, self._initial, self._note = initial, initial, ""
+        self._bar, self._shown = None, shown
+        if shown and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(desc=what or None, total=total, initial=initial, unit=unit)
+        self._began = self._printed_at = time.monotonic()
+        self._printed = initial
+
+    def update(self, count: float = 1, note: str = "") -> None:
+        """Adds `count` units of work; `note`, such as the latest metrics, is shown behind the progress."""
+        self._done, self._note = self._done + count, note or self._note
+        if self._bar is not None:
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(count)
+        elif self._shown:
+            waited = time.monotonic() - self._printed_at
+            far = self._done - self._printed >= LINE_SHARE * self._total
+            if waited >= LINE_SECONDS or (far and waited >= LEAST_SECONDS):
+                self._print_line()
+
+    def close(self) -> None:
+        """Ends the bar, or prints how far the work came."""
+        if self._bar is not None:
+            self._bar.close()
+        elif self._shown and self._done != self._printed:
+            self._print_line()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _print_line(self) -> None:
+        now = time.monotonic()
+        elapsed, made = now - self._began, self._done - self._initial
+        parts = [f"{self._done:,.6g} of {self._total:,.6g} {self._unit}s"]
+        parts.append(f"{_duration(elapsed)} elapsed")
+        if made and self._done < self._total:
+            parts.append(f"{_duration(elapsed * (self._total - self._done) / made)} left")
+        if self._note:
+            parts.append(self._note)
+        print(f"{self._what}: " * bool(self._what) + ", ".join(parts), file=sys.stderr, flush=True)
+        self._printed, self._printed_at = self._done, now
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
