@@ -38,6 +38,7 @@ from harness import (
 )
 
 from wavesynth.audio import files
+from wavesynth.conditions import Conditions
 from wavesynth.config import DatasetInfo
 from wavesynth.families import bind, family_type, preset
 from wavesynth.kernels.wavenet_decode import (
@@ -68,7 +69,7 @@ def packed(model: WaveNetConfig, dtype: Any) -> DecodeWeights:
     """The weights of a network that has learned nothing yet."""
     family = bind("wavenet", model, DatasetInfo(SAMPLE_RATE))
     noise = np.random.default_rng(0).normal(0, 0.1, (4, 2 * family.context)).astype(np.float32)
-    windows = {"samples": noise, "pitch": np.full(len(noise), np.nan, np.float32)}
+    windows = {"samples": noise[:, None], "conditions": Conditions.constant([-1] * len(noise), 0, [None] * len(noise))}
     return pack(family.init(jax.random.key(0), windows), DecodeSpec.of(model), dtype)
 
 

@@ -41,6 +41,7 @@ from jax.experimental import pallas as pl
 from train_wavenet import wavesynth_step
 from trainees import bound
 
+from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.families import Family, Request, preset
 from wavesynth.families.coding import CodingFamily
@@ -348,7 +349,7 @@ def whole_sounds(quick: bool, multiply_rate: float) -> list[Row]:
         training = config.training
         family = bound(config, NOTES)
         batch = notes(training.batch_size, training.crop or family.length or 0)
-        params = family.init(jax.random.key(0), {key: np.asarray(leaf) for key, leaf in batch.items()})
+        params = family.init(jax.random.key(0), jax.tree.map(np.asarray, batch))
         case = {"what": "whole_sounds", "implementation": "wavesynth", "model": name, "dtype": config.model.dtype}
         measured = stepping(family.objective(training), params, batch, multiply_rate, copy_rate, 2 if quick else 7)
         measured.append(making(family, family.published(params), 8 if quick else 64, 2 if quick else 7))
@@ -359,10 +360,9 @@ def whole_sounds(quick: bool, multiply_rate: float) -> list[Row]:
 def notes(rows: int, length: int) -> dict[str, jax.Array]:
     """A batch of noise with one label and pitch."""
     return {
-        "samples": 0.1 * jax.random.normal(jax.random.key(0), (rows, length)),
+        "samples": 0.1 * jax.random.normal(jax.random.key(0), (rows, 1, length)),
         "real": jnp.ones((rows, length), bool),
-        "label": jnp.zeros(rows, jnp.int32),
-        "pitch": jnp.full(rows, 60.0),
+        "conditions": Conditions.constant([0] * rows, len(NOTES.labels), [60.0] * rows),
         "start": jnp.zeros(rows, jnp.int32),
     }
 
@@ -385,7 +385,7 @@ def stepping(
         bound_by = max(bounds, key=bounds.__getitem__)
         rows.append({
             "part": " ".join(["train step", *(f"of phase {number}" for number in phase)]),
-            "batch": len(batch["label"]), "seconds": timing.median, "seconds_low": timing.low, "seconds_high": timing.high,
+            "batch": len(batch["samples"]), "seconds": timing.median, "seconds_low": timing.low, "seconds_high": timing.high,
             "samples_per_second": batch["samples"].size / timing.median,
             "share_of_limit": bounds[bound_by] / timing.median, "bound_by": bound_by,
         })  # fmt: skip
@@ -401,8 +401,8 @@ def making(family: Family, params: Any, n: int, repeats: int) -> Row:
             .normal(0, 1, (n, round(family.frame_rate), family.code_channels))
             .astype(np.float32)
         )
-    request = Request(n=n, pitch=60.0, latent=paths)
-    timing = interleaved({"make": lambda: list(family.stream(params, request))}, repeats)["make"]
+    conditions, request = Conditions.constant([0] * n, len(NOTES.labels), [60.0] * n), Request(latents=paths)
+    timing = interleaved({"make": lambda: list(family.generate(params, conditions, request))}, repeats)["make"]
     seconds = n * (family.length or NOTES.sample_rate) / NOTES.sample_rate
     return {
         "part": "making", "batch": n, "seconds": timing.median, "seconds_low": timing.low, "seconds_high": timing.high,

@@ -28,6 +28,7 @@ from harness import (
 )
 from trainees import PIECES, PyTorch, Wavesynth, bound
 
+from wavesynth.conditions import Conditions
 from wavesynth.config import Config, TrainingConfig
 from wavesynth.data.batches import Batch
 from wavesynth.families import preset
@@ -43,10 +44,9 @@ def tones(training: TrainingConfig, context: int) -> Batch:
     random, time = np.random.default_rng(0), np.arange(length) / PIECES.sample_rate
     tone = np.sin(2 * np.pi * random.uniform(100, 400, (rows, 1)) * time)
     return {
-        "samples": (0.3 * tone + random.normal(0, 0.02, (rows, length))).astype(np.float32),
+        "samples": (0.3 * tone + random.normal(0, 0.02, (rows, length))).astype(np.float32)[:, None],
         "real": np.ones((rows, training.crop), bool),
-        "label": np.full(rows, -1, np.int32),
-        "pitch": np.full(rows, np.nan, np.float32),
+        "conditions": Conditions.constant([-1] * rows, 0, [None] * rows),
         "start": np.zeros(rows, np.int32),
     }
 

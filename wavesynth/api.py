@@ -187,14 +187,14 @@ def evaluate(
             partial(classifier.family.probabilities, classifier.params),
         )
         judge.features(np.zeros((1, 1), np.float32))  # one that cannot hear fails before anything is made
-    asked = sample_sets.spread(source, held_out, n)
+    asked = sample_sets.stratified(source, held_out, n)
     sounds = _sampled(synth, source, asked, seconds, seed, progress)
     length = sounds.shape[1]
-    held_out = sample_sets.spread(source, held_out, compared)
+    held_out = sample_sets.stratified(source, held_out, compared)
     return sample_sets.compare(
         sample_sets.SampleSet(sounds, sample_sets.labels_of(source, asked)),
         sample_sets.gather(source, held_out, length),
-        sample_sets.gather(source, sample_sets.matching(source, held_out, learned, seed), length),
+        sample_sets.gather(source, sample_sets.matched_by_label(source, held_out, learned, seed), length),
         ((source.clips[clip].file, to_float(source.samples(clip)[:length])) for clip in learned),
         source.sample_rate,
         judge,

@@ -4,9 +4,11 @@
 """
 
 import math
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import jax
@@ -101,21 +103,24 @@ class Curve:
     rate: float | None = None
 
     def __post_init__(self) -> None:
+        shown = reprlib.repr(self.values).replace("\n", " ")
         try:
-            values = np.array(self.values, np.float32)
+            given = np.asarray(self.values)
         except (TypeError, ValueError):
-            raise UserError(f"values is {self.values!r}: give a number, or one number per frame") from None
+            given = np.array(None)
+        if given.dtype.kind not in "fiu" and given.dtype.name != "bfloat16":
+            raise UserError(f"values is {shown}: give a number, or one number per frame")
+        with np.errstate(over="ignore"):  # infinity is refused below
+            values = np.array(given, np.float32)
         values = values.reshape(1) if values.ndim == 0 else values
-        if values.ndim != 1 or not values.size or np.isinf(values).any():
-            raise UserError(
-                f"values has the shape {values.shape}: give finite numbers (or NaN for none), one per frame"
-            )
-        if isinstance(self.values, bool | np.bool_):
-            raise UserError(f"values is {self.values}: give a number")
+        if values.ndim != 1 or not values.size:
+            raise UserError(f"values has the shape {values.shape}: give a number, or one number per frame")
+        if np.isinf(values).any():
+            raise UserError(f"values is {shown}: give finite numbers, or NaN for none")
         if self.rate is None and len(values) > 1:
             raise UserError(f"values has {len(values)} frames and rate is None: give the frames per second")
-        if self.rate is not None and not 0 < self.rate < 1e6:
-            raise UserError(f"rate is {self.rate}: it must be above 0 and below 1,000,000 frames per second")
+        if self.rate is not None and not (isinstance(self.rate, Real) and 0 < self.rate < 1e6):
+            raise UserError(f"rate is {self.rate!r}: it must be above 0 and below 1,000,000 frames per second")
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
 

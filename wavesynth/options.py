@@ -1,8 +1,10 @@
 """What can be asked of a synth: the options that its methods share, and checks of what a user gives."""
 
 import math
+import sys
 import warnings
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import TypedDict
 
 from wavesynth.audio.sounds import Sound
@@ -13,6 +15,7 @@ from wavesynth.families.protocols import Dtype
 from wavesynth.timbre.timbre import Fill, Timbre
 
 MOST_SAMPLES = 2**30  # of all sounds that are in memory at once: 4 GiB
+MOST_WRITTEN = 2**31 - 22  # of one wav, whose header counts its bytes in 32 bits
 MOST_SOUNDS = 100_000  # of one call
 MOST_STEPS = 1_000  # of a morph; finer steps are inaudible
 MOST_SIDE = 64  # of a grid: 4,096 sounds
@@ -61,8 +64,8 @@ class SampleOptions(RenderOptions, total=False):
 
 
 def check_count(name: str, value: int, least: int, most: int, unit: str) -> None:
-    """Raises UserError unless `value` lies in [least, most]."""
-    if isinstance(value, bool) or (not isinstance(value, int) and int(value) != value) or not least <= value <= most:
+    """Raises UserError unless `value` is a whole number in [least, most]."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value <= most:
         raise UserError(f"{name} is {value}: it must be a whole number of {unit}, {least:,} to {most:,}")
 
 
@@ -75,17 +78,27 @@ def check_memory(n: int, num_samples: float, channels: int) -> None:
         )
 
 
+def check_wav(seconds: float, sample_rate: int, channels: int) -> None:
+    """Raises UserError where one sound is longer than a WAV file can be. An endless one ends with an interrupt."""
+    longest = MOST_WRITTEN / channels / sample_rate
+    if longest < seconds < math.inf:
+        raise UserError(
+            f"seconds is {seconds:g}: a wav of this model holds at most {longest:,.0f} seconds; ask for less"
+        )
+
+
 def num_samples(seconds: float, sample_rate: int, longest: float) -> float:
     """The samples in `seconds`; inf for inf.
 
     Raises:
         UserError: seconds is not above 0, or longer than the model's sounds can be.
     """
-    if not seconds > 0:
-        raise UserError(f"seconds is {seconds}: it must be above 0")
+    if isinstance(seconds, bool) or not isinstance(seconds, Real) or not seconds > 0:
+        raise UserError(f"seconds is {seconds!r}: it must be a number above 0")
     if longest < seconds < math.inf:
         raise UserError(f"seconds is {seconds:g}: this model's sounds last {longest:g} seconds, and no longer")
-    return math.inf if math.isinf(seconds) else max(1, round(seconds * sample_rate))
+    samples = seconds * sample_rate
+    return math.inf if math.isinf(seconds) else max(1, round(samples)) if samples < math.inf else sys.float_info.max
 
 
 def check_pitch(pitch: CurveLike | None, dataset: DatasetInfo) -> float | None:

@@ -11,7 +11,8 @@ from wavesynth.config import TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.families import Generative, Timbral
-from wavesynth.synth import Synth, numbered
+from wavesynth.synth import Synth
+from wavesynth.writing import numbered
 
 SOUNDS = 4  # generated for a preview
 RECONSTRUCTED = 2  # held-out sounds beside which their reconstructions stand

@@ -3,14 +3,12 @@
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
-from itertools import chain
 from os import PathLike
 from pathlib import Path
-from typing import Any, Unpack, cast, get_args, overload
+from typing import Any, Unpack, cast, overload
 
 import jax
 import numpy as np
@@ -18,13 +16,14 @@ import numpy as np
 from wavesynth.audio import files
 from wavesynth.audio.names import display
 from wavesynth.audio.sounds import Sound, samples_of
-from wavesynth.conditions import Conditions, CurveLike
+from wavesynth.audio.streaming import resampled
+from wavesynth.conditions import CurveLike
 from wavesynth.config import check_seed
 from wavesynth.data.batches import mono
 from wavesynth.errors import UserError
 from wavesynth.evaluation import descriptors
-from wavesynth.families import Generative, Live, Request, Scored, Timbral, require
-from wavesynth.families.protocols import Dtype
+from wavesynth.evaluation.analysis import Analysis
+from wavesynth.families import Generative, Live, Scored, Timbral, require
 from wavesynth.options import (
     MOST_SIDE,
     MOST_SOUNDS,
@@ -33,14 +32,15 @@ from wavesynth.options import (
     SampleOptions,
     check_count,
     check_memory,
-    check_pitch,
+    check_wav,
     num_samples,
 )
-from wavesynth.sampling.blocks import recut, until
-from wavesynth.sampling.strategies import Strategy
+from wavesynth.rendering import Renderer, checked_fill
+from wavesynth.sampling.blocks import recut
 from wavesynth.timbre import morph as paths
 from wavesynth.timbre.points import Point, as_point, detected_pitch
-from wavesynth.timbre.timbre import FILLS, Fill, Timbre, check_share, lerp, onset_at, same_length
+from wavesynth.timbre.timbre import Timbre, check_share, onset_at
+from wavesynth.writing import numbered, write_blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class Synth:
     @property
     def longest(self) -> float:
         """Seconds of the longest sound that it can generate; inf where there is no limit."""
-        return (require(self.family, Generative).length or math.inf) / self.sample_rate
+        return self._renderer.longest
 
     @property
     def latency(self) -> float:
@@ -90,7 +90,10 @@ class Synth:
         Raises:
             UserError: the model does not work live.
         """
-        return require(self.family, Live).latency
+        seconds = require(self.family, Live).latency
+        if math.isinf(seconds):
+            self.family.unsupported("resynthesize live sound", "it needs the whole of a sound")
+        return seconds
 
     @cached_property
     def num_parameters(self) -> int:
@@ -109,6 +112,10 @@ class Synth:
     def _weights(self) -> dict[str, Any]:
         """The parameters on JAX's default device, where they are put once."""
         return jax.device_put(self.params)
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        return Renderer(self.family, self._weights, self.fingerprint)
 
     def __reduce__(self) -> tuple:
         return Synth, (self.family, jax.tree.map(np.asarray, self.params))
@@ -134,10 +141,10 @@ class Synth:
         """
         if seconds == math.inf:
             raise UserError("seconds is inf: an endless sound does not fit into memory; use stream or write")
-        seconds = self._length(seconds, options.get("timbre"))
+        seconds = self._renderer.length(seconds, options.get("timbre"))
         check_count("n", n, 1, MOST_SOUNDS, "sounds")
         check_memory(n, num_samples(seconds, self.sample_rate, self.longest), self.channels)
-        return self._squeezed(np.concatenate(list(self._blocks(n, seconds, **options)), axis=-1))
+        return self._squeezed(np.concatenate(list(self._renderer.blocks(n, seconds, **options)), axis=-1))
 
     def blocks(self, n: int = 1, seconds: float = math.inf, **options: Unpack[SampleOptions]) -> Iterator[np.ndarray]:
         """Generates `n` sounds side by side, block by block, at constant memory.
@@ -156,7 +163,7 @@ class Synth:
         >>> sum(block.shape[1] for block in synth.blocks(n=2, seconds=0.25))
         4000
         """
-        return map(self._squeezed, self._blocks(n, seconds, **options))
+        return map(self._squeezed, self._renderer.blocks(n, seconds, **options))
 
     def stream(self, block: int = 1_024, **options: Unpack[SampleOptions]) -> Iterator[np.ndarray]:
         """Generates one endless sound at constant memory.
@@ -204,29 +211,13 @@ class Synth:
         >>> synth.write("out", n=2, seconds=0.25)
         [PosixPath('out/000.wav'), PosixPath('out/001.wav')]
         """
-        from tqdm import tqdm
-
-        seconds = self._length(seconds, options.get("timbre"))
+        seconds = self._renderer.length(seconds, options.get("timbre"))
         total = num_samples(seconds, self.sample_rate, self.longest)
-        blocks = self._blocks(n, seconds, **options)
-        paths = numbered(folder, n, force)
-        blocks = chain([next(blocks)], blocks)  # what cannot be sampled fails before anything is written
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            writers = [stack.enter_context(files.WavWriter(path, self.sample_rate, force=force)) for path in paths]
-            scale = n / self.sample_rate
-            bar = stack.enter_context(
-                tqdm(total=round(total * scale, 1), unit="s", unit_scale=False, disable=not progress)
-            )
-            written = 0
-            for block in blocks:
-                for writer, row in zip(writers, self._squeezed(block), strict=True):
-                    writer.append(row)
-                written += block.shape[-1]
-                bar.update(round(written * scale, 1) - bar.n)
-                if progress:
-                    bar.set_postfix_str(f"{written * n / max(bar.format_dict['elapsed'], 1e-9):,.0f} samples/s")
-        return paths
+        check_wav(seconds, self.sample_rate, self.channels)
+        numbered(folder, n, force)  # what cannot be written fails before anything is generated
+        return write_blocks(
+            self.blocks(n, seconds, **options), folder, n, total, self.sample_rate, force=force, progress=progress
+        )
 
     # Scoring
 
@@ -255,7 +246,7 @@ class Synth:
         """
         samples = self._samples(sound, "sound", sample_rate)
         family = require(self.family, Scored)
-        return family.log_prob(self._weights, samples, self._one(label, pitch), quantization)
+        return family.log_prob(self._weights, samples, self._renderer.conditions_of_sound(label, pitch), quantization)
 
     def bits_per_sample(
         self, sound: Sound, sample_rate: float | None = None, *, label: str | None = None,
@@ -303,7 +294,7 @@ class Synth:
         """
         check_seed(seed)
         check_count("n", n, 1, MOST_SOUNDS, "timbres")
-        conditions = self._conditions(n, seed, label, (), None)
+        conditions = self._renderer.conditions(n, seed, label, (), None)
         drawn = require(self.family, Timbral).draw(self._weights, seed, conditions.label_indices)
         pitches = [None if math.isnan(pitch) else float(pitch) for pitch in conditions.constant_pitch]
         return [replace(self._timbre(latent), pitch=pitch) for latent, pitch in zip(drawn, pitches, strict=True)]
@@ -392,7 +383,7 @@ class Synth:
         >>> synth.timbre_of(np.zeros((1, 1024), np.float32)).seconds
         0.064
         """
-        conditions = self._one(label, pitch)
+        conditions = self._renderer.conditions_of_sound(label, pitch)
         latent = require(self.family, Timbral).encode(self._weights, samples, conditions, seed, progress)
         known = float(conditions.constant_pitch[0])
         return replace(
@@ -446,10 +437,12 @@ class Synth:
         check_seed(seed)
         if isinstance(blocks, str | PathLike) or getattr(blocks, "ndim", 2) == 1:
             raise UserError("blocks is one sound: give its parts as they come, or encode and decode it whole")
-        family, conditions = require(self.family, Live), self._one(None, pitch)
+        if sample_rate is not None:
+            files.check_sample_rate(sample_rate)  # type: ignore[arg-type]
+        family, conditions = require(self.family, Live), self._renderer.conditions_of_sound(None, pitch)
         parts = (np.atleast_2d(samples_of(block, "blocks", self.sample_rate)) for block in blocks if len(block))
         if sample_rate is not None and sample_rate != self.sample_rate:
-            parts = _resampled(parts, sample_rate, self.sample_rate)
+            parts = resampled(parts, sample_rate, self.sample_rate)
         streamed = family.resynthesize(self._weights, parts, conditions, seed)
         return (block[0] if self.channels == 1 else block for block in streamed)
 
@@ -479,13 +472,28 @@ class Synth:
         >>> synth.morph("flute", "cello-gm", steps=3, seconds=0.5, pitch=60).shape
         (3, 8000)
         """
+        return self.morph_analysis(
+            a, b, steps, seconds, sample_rate=sample_rate, even=even, match_loudness=match_loudness, **options
+        ).sounds
+
+    def morph_analysis(
+        self, a: Point, b: Point, steps: int = 9, seconds: float | None = None, *, sample_rate: float | None = None,
+        even: bool | None = None, match_loudness: bool = True, **options: Unpack[RenderOptions],
+    ) -> Analysis:  # fmt: skip
+        """The sounds of `morph` with their measurements, for `exports.write_morph` and `evaluation.morphing.judge`.
+
+        Arguments and errors are those of `morph`.
+
+        >>> synth.morph_analysis("flute", "cello-gm", steps=3, seconds=0.5, pitch=60).sounds.shape
+        (3, 8000)
+        """
         check_count("steps", steps, 2, MOST_STEPS, "sounds, the two ends among them")
         first, last = self.timbres((a, b), sample_rate)
-        length = self._length(seconds, (first, last))
+        length = self._renderer.length(seconds, (first, last))
         check_memory(steps, num_samples(length, self.sample_rate, self.longest), self.channels)
 
         def render(shares: np.ndarray) -> np.ndarray:
-            return self._render([self._between(first, last, share) for share in shares], length, **options)
+            return self._render([self._renderer.between(first, last, share) for share in shares], length, **options)
 
         even = not require(self.family, Generative).autoregressive if even is None else even
         return paths.morph(render, steps, self.sample_rate, even=even, match_loudness=match_loudness)
@@ -516,14 +524,14 @@ class Synth:
         rate = family.glide_rate
         if rate is None:
             raise UserError(f"a {self.family.name} cannot glide: its timbres are fixed within a sound; use morph")
-        fill = _checked_fill(options.get("fill", "hold"))
+        fill = checked_fill(options.get("fill", "hold"))
         if seconds == math.inf:
             raise UserError("seconds is inf: a glide arrives; say after how many seconds")
         total = num_samples(seconds, self.sample_rate, self.longest)
         check_memory(1, total, self.channels)
         frames = max(1, math.ceil(seconds * rate - 1e-6))
         first, last = self.timbres((a, b), sample_rate)
-        begin, end = (self._path(timbre, frames, fill) for timbre in (first, last))
+        begin, end = (self._renderer.path(timbre, frames, fill) for timbre in (first, last))
         moved = [family.between(*place) for place in zip(begin, end, np.linspace(0, 1, frames), strict=True)]
         return self.decode(
             replace(first, latent=np.stack(moved), frame_rate=rate), seconds, **options | {"fill": "hold"}
@@ -554,17 +562,19 @@ class Synth:
         >>> synth.grid(["flute", "cello-gm", "tuba"], size=2, seconds=0.25, pitch=60).shape
         (2, 2, 4000)
         """
-        if isinstance(corners, str | PathLike) or not 2 <= len(corners) <= 4:
-            raise UserError(f"corners has {len(corners)} members: a grid lies between 2 to 4")  # type: ignore[arg-type]
+        if isinstance(corners, str | PathLike | Timbre):
+            raise UserError(f"corners is {corners!r}: give a list of 2 to 4 timbres, labels or sounds")
+        if not 2 <= len(corners) <= 4:
+            raise UserError(f"corners has {len(corners)} members: a grid lies between 2 to 4")
         check_count("size", size, 2, MOST_SIDE, "sounds along each side")
         a, b, *others = self.timbres(corners, sample_rate)
         c, d = (others * 2)[:2] if others else (a, b)
-        length = self._length(seconds, (a, b, c, d))
+        length = self._renderer.length(seconds, (a, b, c, d))
         shares = np.linspace(0, 1, size)
         rows = shares if others else shares[:1]
         check_memory(len(rows) * size, num_samples(length, self.sample_rate, self.longest), self.channels)
         points = [
-            self._between(self._between(a, b, x), self._between(c, d, x), y) for y in rows for x in shares
+            self._renderer.between(self._renderer.between(a, b, x), self._renderer.between(c, d, x), y) for y in rows for x in shares
         ]  # fmt: skip
         sounds = self._render(points, length, **options)
         return sounds.reshape(len(rows), size, *sounds.shape[1:])
@@ -589,82 +599,7 @@ class Synth:
         """
         check_share(t, extrapolate)
         first, last = self.timbres((a, b), sample_rate)
-        return self._between(first, last, t)
-
-    # What the methods above share
-
-    def _blocks(
-        self, n: int = 1, seconds: float = math.inf, *, seed: int = 0, label: str | None = None,
-        timbre: Timbre | Sequence[Timbre] | None = None, fill: Fill = "hold", pitch: CurveLike | None = None,
-        prime: Sound | None = None, sample_rate: float | None = None, temperature: float = 1.0, top_k: int | None = None,
-        top_p: float | None = None, truncation: float = 1.0, implementation: str | None = None,
-        dtype: Dtype | None = None,
-    ) -> Iterator[np.ndarray]:  # fmt: skip
-        """Blocks float32 [n, C, t]: the one place where options become conditions and a request."""
-        family = require(self.family, Generative)
-        check_count("n", n, 1, MOST_SOUNDS, "sounds")
-        if label is not None and timbre is not None:
-            raise UserError(f"label is {label!r} and a timbre is given too: give one of them")
-        fill = _checked_fill(fill)
-        check_seed(seed)
-        timbres = [timbre] * n if isinstance(timbre, Timbre) else list(timbre or ())
-        if timbre is not None and len(timbres) != n:
-            raise UserError(f"timbre has {len(timbres)} members for n = {n} sounds: give one, or one for each")
-        left = num_samples(seconds, self.sample_rate, self.longest)
-        conditions = self._conditions(n, seed, label, timbres, pitch)
-        request = Request(
-            seed=seed, latents=self._latents(timbres, conditions, seed, seconds, fill),
-            prime=None if prime is None else self._samples(prime, "prime", sample_rate),
-            strategy=Strategy(temperature, top_k, top_p), truncation=truncation,
-            shared_noise=timbre is not None and not isinstance(timbre, Timbre), endless=seconds == math.inf,
-            implementation=implementation, dtype=dtype,
-        )  # fmt: skip
-        return until(family.generate(self._weights, conditions, request), left)
-
-    def _conditions(
-        self, n: int, seed: int, label: str | None, timbres: Sequence[Timbre], pitch: CurveLike | None
-    ) -> Conditions:
-        """The conditions of n sounds. Labels and pitches that are not given are drawn as the training sounds have them."""
-        dataset = self.family.dataset
-        index, given = dataset.label_index(label), check_pitch(pitch, dataset)
-        if timbres:
-            default = dataset.median_pitch()
-            drawn = [(-1, default if timbre.pitch is None else timbre.pitch) for timbre in timbres]
-        else:
-            drawn = [dataset.draw_typical(seed, row, index) for row in range(n)]
-        labels, pitches = zip(*drawn, strict=True)
-        if given is not None:
-            pitches = [given] * n
-        elif not dataset.pitched:
-            pitches = [None] * n
-        return Conditions.constant(labels, len(dataset.labels), pitches)
-
-    def _one(self, label: str | None, pitch: CurveLike | None) -> Conditions:
-        """The conditions of one sound that exists: what is not given is not known."""
-        dataset = self.family.dataset
-        return Conditions.constant([dataset.label_index(label)], len(dataset.labels), [check_pitch(pitch, dataset)])
-
-    def _latents(
-        self, timbres: Sequence[Timbre], conditions: Conditions, seed: int, seconds: float, fill: Fill
-    ) -> np.ndarray | None:
-        """A latent for each sound, [n, D], or [n, F, D] with as many frames as `seconds` take; None for random ones."""
-        rate = timbres[0].frame_rate if timbres else getattr(self.family, "frame_rate", None)
-        if not timbres and rate is None:
-            return None
-        latents = [self._own(timbre) for timbre in timbres]
-        if not timbres:
-            latents = list(require(self.family, Timbral).draw(self._weights, seed, conditions.label_indices))
-        if len({(latent.ndim, latent.shape[-1]) for latent in latents}) > 1:
-            raise UserError("timbre has members of several kinds, points and paths: give all of one kind")
-        if rate is None:
-            return np.stack(latents)
-        if seconds == math.inf:
-            if fill != "hold":
-                raise UserError(f"fill is {fill!r}, and the sound endless: only hold goes on without end")
-            return np.stack(same_length(*latents))
-        frames = max(1, math.ceil(seconds * rate - 1e-6))
-        check_memory(len(latents), frames, latents[0].shape[-1])
-        return np.stack([FILLS[fill](latent, frames) for latent in latents])
+        return self._renderer.between(first, last, t)
 
     def _render(self, points: Sequence[Timbre], seconds: float, **options: Any) -> np.ndarray:
         """The sounds of some timbres, [N, T] or [N, C, T], with the same noise."""
@@ -680,72 +615,3 @@ class Synth:
 
     def _timbre(self, latent: np.ndarray) -> Timbre:
         return Timbre(latent, self.fingerprint, self.family.frame_rate)
-
-    def _between(self, a: Timbre, b: Timbre, t: float) -> Timbre:
-        first, last = same_length(self._own(a), self._own(b))
-        between = lerp(a, b, float(t), extrapolate=True)  # pitch, length and onset; the latent takes the family's path
-        return replace(between, latent=require(self.family, Timbral).between(first, last, float(t)))
-
-    def _path(self, timbre: Timbre, frames: int, fill: Fill) -> np.ndarray:
-        """A timbre as a path of so many frames, [F, D]."""
-        latent = self._own(timbre)
-        return np.tile(latent, (frames, 1)) if latent.ndim == 1 else FILLS[fill](latent, frames)
-
-    def _own(self, timbre: Timbre) -> np.ndarray:
-        if timbre.synth != self.fingerprint:
-            raise UserError(
-                f"the timbre belongs to synth {timbre.synth}, this is {self.fingerprint}: encode it with this one"
-            )
-        width = require(self.family, Timbral).latent_channels
-        if timbre.latent.shape[-1] != width:
-            raise UserError(
-                f"the timbre's latent has width {timbre.latent.shape[-1]}, this synth's {width}: encode it again"
-            )
-        return timbre.latent
-
-    def _length(self, seconds: float | None, timbre: Timbre | Sequence[Timbre] | None) -> float:
-        """Seconds as given; else the model's own, those of the longest timbre, or of a typical clip."""
-        if seconds is not None:
-            return seconds
-        if require(self.family, Generative).length:
-            return self.longest
-        timbres = [timbre] if isinstance(timbre, Timbre) else timbre or ()
-        known: list[float] = []
-        for each in timbres:
-            if each.seconds or each.frame_rate:
-                known.append(each.seconds or len(each.latent) / (each.frame_rate or 1.0))
-        if known:
-            return max(known)
-        typical = getattr(self.family, "frame_rate", None) and self.family.one_shots
-        return min(self.family.dataset.clip_seconds, 2.0) if typical else 1.0
-
-
-def numbered(folder: str | PathLike[str], n: int, force: bool) -> list[Path]:
-    """FOLDER/000.wav, 001.wav ...; a UserError where one of them exists, unless `force`."""
-    folder = Path(folder)
-    paths = [folder / f"{index:03d}.wav" for index in range(n)]
-    files.check_free(paths, force)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{display(folder)} is a file: name a folder to write")
-    return paths
-
-
-def _checked_fill(fill: Any) -> Fill:
-    if fill not in FILLS:
-        raise UserError(f"fill is {fill!r}: choose one of {', '.join(get_args(Fill))}")
-    return fill
-
-
-def _resampled(blocks: Iterator[np.ndarray], own_rate: float, sample_rate: int) -> Iterator[np.ndarray]:
-    """Blocks [C, t] from one rate to another, as a stream."""
-    import soxr
-
-    files.check_sample_rate(own_rate)
-    resampler = None
-    for block in blocks:
-        if resampler is None:
-            resampler = soxr.ResampleStream(own_rate, sample_rate, len(block), dtype="float32", quality="HQ")
-        yield np.clip(np.atleast_2d(resampler.resample_chunk(block.T)).reshape(-1, len(block)).T, -1, 1)
-    if resampler is not None:
-        rest = resampler.resample_chunk(np.zeros((0, len(block)), np.float32), last=True)
-        yield np.clip(np.atleast_2d(rest).reshape(-1, len(block)).T, -1, 1)

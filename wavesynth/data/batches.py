@@ -122,8 +122,9 @@ class Batches:
     def _start(self, length: int, where: float, silence: int) -> int:
         """Where a window begins in a clip of `length` samples, or up to `silence` around it; `where` in [0, 1) is random."""
         length = -(-length // self.align) * self.align  # the last frame counts like the others
+        silence = min(silence, self.crop - self.align) // self.align * self.align
         last = max(length - self.crop, 0)
-        last = min(last + -last % self.align + silence, max(length - self.align, last))  # it shows some of the clip
+        last = min(last + -last % self.align + silence, length - self.align)  # so that it shows some of the clip
         start = int(np.clip(int(where * (length + self.crop)) - self.crop, -silence, last))
         return start - start % self.align
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wavesynth.data.batches import mono
 from wavesynth.data.corpus import scan
 from wavesynth.errors import UserError
 from wavesynth.evaluation import descriptors
@@ -95,10 +96,11 @@ def directions(
 
 
 def _described(sounds: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
-    """Brightness, attack and noisiness of sounds [N, T], each [N], in the units of `Direction.effect`.
+    """Brightness, attack and noisiness of sounds [N, T] or [N, C, T], each [N], in the units of `Direction.effect`.
 
     Silence gets the mean of the others.
     """
+    sounds = mono(sounds) if sounds.ndim == 3 else sounds
     values = {
         "brightness": np.log2(descriptors.spectral_centroid(sounds, sample_rate)),
         "attack": np.log2(descriptors.attack_time(sounds, sample_rate)),

@@ -4,6 +4,7 @@ Families outside this package register by an entry point in the group `wavesynth
 value the class. See CONTRIBUTING for a worked example.
 """
 
+import warnings
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -30,6 +31,7 @@ from wavesynth.families.wavenet import WaveNetFamily
 from wavesynth.families.wavenet_autoencoder import WaveNetAutoencoderFamily
 
 GROUP = "wavesynth.families"
+PARTS = ("name", "model_config", "training_config", "presets", "adapt", "windows", "init", "shapes", "objective")
 FAMILIES: dict[str, type[Family]] = {
     family.name: family
     for family in (WaveNetFamily, WaveNetAutoencoderFamily, WaveGANFamily, AutoencoderFamily, ClassifierFamily)
@@ -38,10 +40,19 @@ FAMILIES: dict[str, type[Family]] = {
 
 
 def presets() -> dict[str, Config]:
-    """All presets by name: those that come with wavesynth, then those of other packages."""
-    known = [preset for family in FAMILIES.values() for preset in family.presets.items()]
-    others = [preset for name in sorted(_others()) for preset in family_type(name).presets.items()]
-    return dict(reversed([*known, *others]))
+    """All presets by name: those that come with wavesynth, then those of other packages.
+
+    A package that cannot be imported is left out with a warning.
+    """
+    found = {name: config for family in FAMILIES.values() for name, config in family.presets.items()}
+    for family in sorted(_others()):
+        try:
+            others = family_type(family).presets
+        except UserError as error:
+            warnings.warn(f"presets are left out: {error}", stacklevel=2)
+            continue
+        found = {**others, **found}  # a package cannot replace a preset of wavesynth
+    return found
 
 
 def preset(name: str) -> Config:
@@ -79,13 +90,18 @@ def family_type(name: str) -> type[Trainable]:
             f"family is {name!r}, which neither this version of wavesynth nor an installed package has: there are "
             f"{', '.join([*FAMILIES, *sorted(others)])}"
         )
+    source = f"family is {name!r}, registered as {others[name].value}, which"
     try:
-        return others[name].load()
+        kind = others[name].load()
     except Exception as error:  # whatever a stranger's package raises
-        raise UserError(
-            f"family is {name!r}, registered as {others[name].value}, which cannot be imported ({error}): install its "
-            "package again"
-        ) from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{source} cannot be imported ({reason}): install its package again") from error
+    missing = [part for part in PARTS if not hasattr(kind, part)]
+    if not isinstance(kind, type) or missing:
+        raise UserError(f"{source} is no family: it lacks {', '.join(missing) or 'a class'}; see `Trainable`")
+    if kind.name != name:
+        raise UserError(f"{source} calls itself {kind.name!r}: both names must be the same")
+    return kind
 
 
 def bind(name: str, model: Any, dataset: DatasetInfo) -> Any:

@@ -1,5 +1,6 @@
 """A convolutional autoencoder: a sound to a path of codes, and such a path, at any pitch, to a sound."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, cached_property, partial
@@ -163,6 +164,8 @@ class AutoencoderFamily(CodingFamily):
 
     @property
     def latency(self) -> float:
+        if not self.model.causal:
+            return math.inf
         return (self.code_hop + self.model.lookahead) / self.dataset.sample_rate
 
     def resynthesize(

@@ -114,7 +114,7 @@ class CodingFamily(Family):
     def _mean_path(
         self, params: Params, learned: Batches, clips: list[int], most: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The mean path of up to `most` clips and its spread: of one-shots from their beginnings, of pieces from their middles."""
+        """The mean path of up to `most` clips, and its spread. It begins with one-shots, and in the middle of pieces."""
         length = self._memory_frames * self.code_hop
         chosen = np.linspace(0, len(clips) - 1, min(most, len(clips))).round().astype(int)
         sounds = np.zeros((len(chosen), self.dataset.channels, length), np.float32)

@@ -213,7 +213,8 @@ class Live(Protocol):
 
     @property
     def latency(self) -> float:
-        """Seconds from a sample that comes in to the last of the output that depends on its frame."""
+        """Seconds from a sample that comes in to the same sample of the output, at most; inf for a model that looks ahead
+        without end."""
         ...
 
     def resynthesize(
@@ -256,5 +257,5 @@ def require(family: Any, protocol: type[P], action: str | None = None) -> P:
     """
     if isinstance(family, protocol):
         return family
-    can = ", ".join(words for other, words in ABILITIES.items() if isinstance(family, other))
+    can = ", ".join(words for other, words in ABILITIES.items() if isinstance(family, other)) or "only be trained"
     raise UserError(f"a model of the family {family.name!r} cannot {action or ABILITIES[protocol]}: it can {can}")

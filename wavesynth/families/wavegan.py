@@ -73,8 +73,8 @@ class WaveGANFamily(Family):
                 noise_channels=0, discriminator_channels=64, phase_shuffle=2, spectral_windows=(),
             ),
             AdversarialTraining(
-                steps=200_000, batch_size=64, loss="wgan-gp", discriminator_steps=5, penalty=10.0, augment=1.0, learning_rate=1e-4,
-                beta1=0.5, beta2=0.9, schedule="constant", warmup=0,
+                steps=200_000, batch_size=64, loss="wgan-gp", discriminator_steps=5, penalty=10.0, augment=1.0,
+                learning_rate=1e-4, beta1=0.5, beta2=0.9, schedule="constant", warmup=0,
             ),
         ),
     }  # fmt: skip

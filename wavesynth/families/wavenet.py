@@ -136,7 +136,7 @@ class WaveNetFamily(Family):
         return self._decode(params, conditions, request, vector, frames)
 
     def _moving(self, vector: jax.Array, frames: jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
-        """A moving vector [B, F, D] and local conditions, brought to the longer of both lengths by holding their last frames."""
+        """A moving vector [B, F, D] and local conditions, with the last frame of the shorter one held."""
         vector = jnp.pad(vector, ((0, 0), (self._frames_before, 0), (0, 0)), mode="edge")
         if frames is None or frames.shape[1] == 1:
             return vector, frames

@@ -44,7 +44,8 @@ def beside(preset: str, **encoder: Any) -> Config:
 class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
     """A timbre is a path of codes, repeated to the decoder's frames. Before a sound begins, its codes are 0.
 
-    Labels are no condition: the codes hold what they stand for. The parameters are those of a WaveNet, "decoder", and "encoder".
+    Labels are no condition, as the codes hold what they stand for. The parameters are "decoder", those of a WaveNet, and
+    "encoder".
     """
 
     name = "wavenet-autoencoder"
@@ -127,8 +128,8 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
             yield piece | {"codes": codes[None]}
 
     def _batch_log_prob(self, likelihood: LogisticMixture | MulawSoftmax, params: Params, batch: Batch) -> jax.Array:
-        """As that of a WaveNet. A batch may hold the "codes" [B, K, D] of its windows, which otherwise come from its samples, and a
-        "key" for the noise of training."""
+        """As that of a WaveNet. A batch may hold the "codes" [B, K, D] of its windows, else they are computed from its samples;
+        and a "key" for the noise of training."""
         samples, conditions, model = mono(batch["samples"]), batch["conditions"], self.model
         codes = batch.get("codes")
         if codes is None:
@@ -145,7 +146,7 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
         return likelihood.log_prob(outputs, samples[:, self.context :])
 
     def _local(self, codes: jax.Array, pitch: jax.Array, start: jax.Array) -> jax.Array:
-        """Local conditioning [B, F, frame_channels] of codes [B, K, D], which begin with the left context of sample `start` [B]."""
+        """Local conditioning [B, F, frame_channels] of codes [B, K, D], which begin with the left context of `start` [B]."""
         place = start[:, None] + (jnp.arange(codes.shape[1]) - self._codes_before[0])[None] * self.code_hop
         codes = jnp.where((place > -self.code_hop)[..., None], codes, 0.0)
         frames = jnp.repeat(codes, self.code_hop // self.model.hop_length, axis=1)

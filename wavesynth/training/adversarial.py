@@ -115,7 +115,7 @@ class Adversarial:
         """`discriminator_steps` steps of the discriminators, each on rows of its own, and one of the generator."""
         steps = self.training.discriminator_steps
         key = jax.random.fold_in(jax.random.key(self.training.seed), state.step)
-        rows = jax.tree.map(lambda leaf: leaf.reshape(-1, steps, *leaf.shape[1:]), batch)
+        rows = jax.tree.map(lambda leaf: leaf.reshape(len(leaf) // steps, steps, *leaf.shape[1:]), batch)
         stepped, metrics, parts = state, {}, [jax.tree.map(lambda leaf, i=i: leaf[:, i], rows) for i in range(steps)]
         largest = jnp.zeros(())
         for index, part in enumerate(parts):
