@@ -70,9 +70,7 @@ class Streaming:
         return jnp.concatenate(outputs, axis=1)[:, self.held * self.out_hop : hops * self.out_hop]
 
 
-def verify_streaming(
-    streaming: Streaming, inputs: Any, blocks: Sequence[Sequence[int]] = ((1,), (3,), (2, 1, 4))
-) -> None:
+def verify_streaming(streaming: Streaming, inputs: Any, blocks: Sequence[Sequence[int]] = ((1,), (3, 2, 4))) -> None:
     """Asserts the whole contract of something that streams.
 
     * Outputs: for each way to cut into blocks, the stream gives what the whole gives, from the first output on.
