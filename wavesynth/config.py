@@ -66,7 +66,8 @@ class DatasetInfo:
         generator = random.Random(seed * 2**32 + row)
         pairs = self._typical_of(label)
         if not pairs:
-            return generator.randrange(len(self.labels)) if self.labels and label < 0 else label, None
+            drawn = generator.randrange(len(self.labels)) if self.labels and label < 0 else label
+            return drawn, self.median_pitch()
         chosen, pitch = generator.choice(pairs)
         return int(chosen), None if pitch < 0 else float(pitch)
 

@@ -115,7 +115,7 @@ class AutoencoderFamily(CodingFamily):
 
         @cache
         def learned(clip: int, start: int) -> np.ndarray:
-            sound = to_float(np.atleast_2d(shards.samples(clip))[:, start : start + crop])
+            sound = to_float(shards.samples(clip)[:, start : start + crop])
             return np.asarray(frames(np.pad(sound, ((0, 0), (0, crop - sound.shape[-1])))))
 
         values, weights = [], []
@@ -206,7 +206,7 @@ class AutoencoderFamily(CodingFamily):
     def _encoded_in_blocks(self, coder: Params, sounds: np.ndarray) -> np.ndarray:
         frames, size, ahead = sounds.shape[1] // self.code_hop, BLOCK * self.code_hop, self.model.lookahead
         padded = np.pad(sounds, ((0, 0), (0, ahead + -sounds.shape[1] % size)))
-        state = self._bind["coder"](coder).encoder.init_cache(jnp.asarray(padded[:, :ahead]))
+        state = self._bind["coder"](coder).encoder.init_cache(padded[:, :ahead])
         codes = []
         for first in range(ahead, padded.shape[1], size):
             block, state = self._programs["encode block"](coder, padded[:, first : first + size], state)

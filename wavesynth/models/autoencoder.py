@@ -127,9 +127,9 @@ class Residual(nnx.Module):
         """Frames that it sees beside the one it makes."""
         return (WIDTH - 1) * self.dilation
 
-    def init_cache(self, batch: int, dtype: Any) -> jax.Array:
+    def init_cache(self, batch: int, dtype: Any) -> jax.Array | np.ndarray:
         """What it remembers before the first frame: nothing but zeros."""
-        return jnp.zeros((batch, self.reach, self.channels), dtype)
+        return np.zeros((batch, self.reach, self.channels), dtype)
 
     def __call__(self, x: jax.Array, cache: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """x [B, F, C] to the same shape, and what to remember; without a cache x is all there is."""
@@ -153,7 +153,7 @@ class Stack(nnx.Module):
     def __init__(self, channels: int, dilations: tuple[int, ...], causal: bool, *, rngs: nnx.Rngs) -> None:
         self.members = nnx.List(Residual(channels, dilation, causal, rngs=rngs) for dilation in dilations)
 
-    def init_cache(self, batch: int, dtype: Any) -> list[jax.Array]:
+    def init_cache(self, batch: int, dtype: Any) -> list[jax.Array | np.ndarray]:
         return [member.init_cache(batch, dtype) for member in self.members]
 
     def __call__(self, x: jax.Array, caches: list[jax.Array] | None) -> tuple[jax.Array, list[jax.Array]]:
@@ -241,9 +241,9 @@ class Decoder(nnx.Module):
         return {
             "codes": self.code_stack.init_cache(batch, config.dtype),
             "frames": self.stack.init_cache(batch, config.dtype),
-            "over": jnp.zeros((batch, over, config.hop)),
-            "gain": jnp.zeros((batch, 1)),
-            "frame": jnp.array(-config.held * config.stride % 2**32, jnp.uint32),
+            "over": np.zeros((batch, over, config.hop), np.float32),
+            "gain": np.zeros((batch, 1), np.float32),
+            "frame": np.array(-config.held * config.stride % 2**32, np.uint32),
         }
 
     def step(
