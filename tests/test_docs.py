@@ -1,6 +1,7 @@
 """The documentation is true: examples run, public names say what they take, return and raise, and the README's code fits."""
 
 import ast
+import dataclasses
 import doctest
 import importlib
 import inspect
@@ -93,26 +94,28 @@ def sections(docstring: str) -> dict[str, str]:
 
 
 def what_lacks(member: Any) -> list[str]:
-    """What a public name's docstring does not say."""
+    """What a public name's docstring does not say.
+
+    A summary that begins with an article names the result, and arguments may be those of another function, if it says so.
+    """
     docstring = inspect.getdoc(member)
     if not docstring:
         return ["a docstring"]
     found, lacks = sections(docstring), []
     if inspect.isclass(member):
-        return lacks if ">>> " in docstring or issubclass(member, BaseException) else ["an example"]
+        documents_fields = dataclasses.is_dataclass(member) and "Attributes" in found
+        return [] if ">>> " in docstring or documents_fields or issubclass(member, BaseException) else ["an example"]
     body = ast.parse(textwrap.dedent(inspect.getsource(member))).body[0]
     assert isinstance(body, ast.FunctionDef)
     named = found.get("Args", "")
     parameters = [name for name in inspect.signature(member).parameters if name not in ("self", "cls", "other")]
-    if len(parameters) > 1 or named:
+    if (len(parameters) > 1 or named) and "rguments are those of `" not in docstring:
         lacks += [
             f"the argument {name}" for name in parameters if not re.search(rf"^\s+\**{name}:", named, re.MULTILINE)
         ]
-    if (
-        named
-        and inspect.signature(member).return_annotation not in (None, "None")
-        and not {"Returns", "Yields"} & set(found)
-    ):
+    summary_names_result = re.match(r"(The|A|An|Random|Whether) ", docstring)
+    returns = inspect.signature(member).return_annotation not in (None, "None")
+    if named and returns and not summary_names_result and not {"Returns", "Yields"} & set(found):
         lacks.append("what it returns")
     if any(isinstance(node, ast.Raise) for node in ast.walk(body)) and "Raises" not in found:
         lacks.append("what it raises")

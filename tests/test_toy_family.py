@@ -1,6 +1,6 @@
 """The worked example of CONTRIBUTING: a family outside the package, registered by an entry point, does all a family can."""
 
-import importlib.metadata
+import importlib
 import re
 import sys
 import tomllib
@@ -36,7 +36,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     sys.path[:] = [entry for entry in sys.path if entry not in added]
     sys.modules.pop("wavesynth_colour", None)
-    importlib.metadata.MetadataPathFinder.invalidate_caches()
+    importlib.invalidate_caches()
     families._others.cache_clear()
 
 

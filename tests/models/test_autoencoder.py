@@ -182,25 +182,6 @@ def test_what_cannot_be(change: dict, message: str):
 # Time.
 
 
-@pytest.mark.parametrize("changed", [1, 6, FRAMES - 1])
-def test_the_past_knows_nothing_of_the_future(tiny: tuple[Callable, Callable], changed: int):
-    encode, decode = tiny
-    codes = codes_of(TINY)
-    later = codes.copy()
-    later[:, changed:] += 1
-    before, after = (np.asarray(decode(path)) for path in (codes, later))
-    place = changed * TINY.code_hop
-    np.testing.assert_array_equal(after[:, :place], before[:, :place])
-    assert (after[:, place:] != before[:, place:]).mean() > 0.9
-    sounds = sounds_of(TINY)
-    other = sounds.copy()
-    other[:, changed * TINY.code_hop + TINY.lookahead :] *= -3
-    before, after = (np.asarray(encode(sound)[0]) for sound in (sounds, other))
-    np.testing.assert_array_equal(after[:, :changed], before[:, :changed])
-    if changed < FRAMES - 2:  # else the change lies behind the end
-        assert (after[:, changed + 2 :] != before[:, changed + 2 :]).all()
-
-
 def test_what_looks_ahead_knows_the_future():
     encode, decode = programs(SHAPES["looks ahead"])
     codes, sounds = codes_of(TINY), sounds_of(TINY)
@@ -209,40 +190,6 @@ def test_what_looks_ahead_knows_the_future():
     other[:, 8 * TINY.code_hop :] *= -3
     assert (np.asarray(decode(later)) != decode(codes))[:, 5 * TINY.code_hop : 6 * TINY.code_hop].any()
     assert (np.asarray(encode(other)[0]) != encode(sounds)[0])[:, 5].any()
-
-
-@pytest.mark.parametrize(
-    ("name", "size"),
-    [("tiny", 1), ("tiny", 5), ("one frame a code, half overlapping", 3), ("eight windows overlap", 2)],
-)
-def test_blocks_make_what_the_whole_makes(name: str, size: int):
-    config = SHAPES[name]
-    params, bind = make(config)
-    encode, decode = programs(config)
-    hop, ahead, held = config.code_hop, config.lookahead, config.held
-
-    codes, sounds = codes_of(config), sounds_of(config)
-    step = jax.jit(lambda block, cache: bind(params).encoder.step(block, cache))
-    padded = np.pad(sounds, ((0, 0), (0, ahead + size * hop)))
-    cache, means = bind(params).encoder.init_cache(jnp.asarray(padded[:, :ahead])), []
-    for first in range(ahead, ahead + sounds.shape[1], size * hop):
-        mean, _, cache = step(padded[:, first : first + size * hop], cache)
-        means.append(mean)
-    whole = np.asarray(encode(sounds)[0])
-    found = np.concatenate(means, axis=1)[:, :FRAMES]
-    np.testing.assert_allclose(found, whole, rtol=0, atol=64 * EPS * np.abs(whole).max())
-
-    play = jax.jit(lambda *given: bind(params).decoder.step(*given))
-    path = np.concatenate(
-        [np.repeat(codes[:, :1], held, axis=1), codes, np.repeat(codes[:, -1:], size, axis=1)], axis=1
-    )
-    cache, made = bind(params).decoder.init_cache(2), []
-    for first in range(0, held + FRAMES, size):
-        block, cache = play(path[:, first : first + size], PITCH, KEYS, cache)
-        made.append(block)
-    whole = np.asarray(decode(codes))
-    found = np.concatenate(made, axis=1)[:, held * hop : (held + FRAMES) * hop]
-    np.testing.assert_allclose(found, whole, rtol=0, atol=64 * EPS * np.abs(whole).max())
 
 
 # Pitch and chance.

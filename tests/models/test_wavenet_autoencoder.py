@@ -30,15 +30,6 @@ def noise(*shape: int) -> jax.Array:
     return jnp.clip(0.2 * jax.random.normal(jax.random.key(1), shape), -1, 1)
 
 
-@pytest.mark.parametrize("frame", range(FRAMES))
-def test_a_code_sees_its_samples_and_its_reach(encoder: Encoder, frame: int):
-    samples = noise(1, REACH + FRAMES * CONFIG.code_hop + REACH)
-    seen = np.flatnonzero(jax.grad(lambda samples: encoder(samples)[0, frame].sum())(samples)[0])
-    assert REACH == 4 * (1 + 1 + 2 + 4)
-    assert seen[0] == frame * CONFIG.code_hop
-    assert seen[-1] == (frame + 1) * CONFIG.code_hop + 2 * REACH - 1
-
-
 def test_codes_are_bounded_and_differ(encoder: Encoder):
     codes = encoder(noise(2, REACH + FRAMES * CONFIG.code_hop + REACH))
     assert codes.shape == (2, FRAMES, 3)
