@@ -21,6 +21,7 @@ from wavesynth.config import check_seed
 from wavesynth.errors import UserError
 from wavesynth.families import Dtype, Family, Request
 from wavesynth.sampling.blocks import recut, until
+from wavesynth.sampling.devices import check_process
 from wavesynth.sampling.strategies import Strategy
 from wavesynth.timbre.timbre import FILLS, Fill, Timbre, same_length
 
@@ -103,6 +104,7 @@ class Sampler:
         fastest. dtype: "bfloat16" halves the weights that are read for each sample, and is faster (what multiplies bfloat16
         rounds the activations to it too); None is the model's own.
         """
+        check_process()
         if n < 1:
             raise UserError(f"n is {n}: ask for at least 1 sound")
         if label is not None and timbre is not None:

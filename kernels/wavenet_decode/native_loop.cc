@@ -293,7 +293,7 @@ void read_past(const Call& call, int step, int first, int streams, const Scratch
       continue;
     }
     float *past = w.past + s * w.past_stride, *white = w.white + s * w.white_stride;
-    const int period = call.periods[first + s];
+    const int period = call.periods ? call.periods[first + s] : 0;
     if (period > 0) copy(now - period - call.taps_ago / 2, call.taps_ago, past);  // else it stays zero
     copy(now - taps, taps, past + call.taps_ago);
     std::memset(white, 0, inputs * sizeof(float));
@@ -358,7 +358,7 @@ void prefetch_ring(const Call& call, int step, int layer, int first, int streams
 }
 
 const float* condition(const Call& call, int step, int layer, int stream) {
-  return call.table + ((static_cast<int64_t>(call.frame[step]) * call.layers + layer) * call.batch + stream) * 2 * call.channels;
+  return call.conditioning + ((static_cast<int64_t>(call.frame[step]) * call.layers + layer) * call.batch + stream) * 2 * call.channels;
 }
 
 // ---- streams apart -------------------------------------------------------------------------------------------------
@@ -384,9 +384,9 @@ void run_streams(const Call& call, int first, int last, float* memory) {
           copy(call.ring(layer, step, slot, first + s), channels, x + slot * channels);
         copy(x + (call.width - 1) * channels, channels, call.ring(layer, step, 0, first + s));
         copy(call.dilated_bias + layer * 2 * channels, 2 * channels, z);
-        if (call.table) {
-          const float* told = condition(call, step, layer, first + s);
-          for (int c = 0; c < 2 * channels; ++c) z[c] += told[c];
+        if (call.conditioning) {
+          const float* frame = condition(call, step, layer, first + s);
+          for (int c = 0; c < 2 * channels; ++c) z[c] += frame[c];
         }
       }
       for (int tap = 0; tap < call.width; ++tap)
@@ -421,25 +421,23 @@ void run_streams(const Call& call, int first, int last, float* memory) {
 
 // ---- one stream, several threads -----------------------------------------------------------------------------------
 //
-// Thread 0 goes through the layers, one after the other. What does not lie on that chain is done beside it by the others:
-// the layers' older taps of the next sample, and the skip path behind the layers that are through. They meet three times a
-// sample: behind the skip path, the head, and the last layer. On a busy machine the others may be without a processor for
-// milliseconds at a time: when thread 0 sees that, it sends them home, and whoever called goes on with one thread.
+// Thread 0 goes through the layers, one after the other. The others do what does not lie on that chain: the layers' older
+// taps of the next sample, and the skip path of the layers that are done. All meet three times a sample: after the skip path,
+// the head, and the last layer.
+//
+// A thread spins while it waits, since it usually waits for a microsecond. Where another process has taken a processor, that
+// would cost the process its time and the pair its own: so a thread that has waited long says so and sleeps, thread 0 leaves
+// after the current sample, and goes on alone.
 
 constexpr int64_t kStop = INT64_MAX;
-constexpr int kSpins = 4096, kYields = 64;  // some hundred microseconds; what is usually waited for takes a few
+constexpr int kSpins = 2048;  // some tens of microseconds
 
 void publish(Progress* progress, int64_t done) { __atomic_store_n(&progress->done, done, __ATOMIC_RELEASE); }
 
-struct Waited {
-  int64_t done;
-  bool long_;  // so long that the thread which is waited for may have no processor
-};
-
-Waited wait_for(const Progress* progress, int64_t wanted) {
+int64_t wait_for(const Progress* progress, int64_t wanted, Progress* late) {
   for (int spins = 0;; ++spins) {
     const int64_t done = __atomic_load_n(&progress->done, __ATOMIC_ACQUIRE);
-    if (done >= wanted) return {done, spins >= kSpins + kYields};
+    if (done >= wanted) return done;
     if (spins < kSpins) {
 #if defined(__x86_64__)
       __builtin_ia32_pause();
@@ -447,12 +445,13 @@ Waited wait_for(const Progress* progress, int64_t wanted) {
       __asm__ __volatile__("yield");
 #endif
     } else {
-      yield_thread();
+      __atomic_store_n(&late->done, 1, __ATOMIC_RELAXED);
+      sleep_briefly();
     }
   }
 }
 
-// Shared between the threads: [L][2 C] what is known beforehand of each layer, [L][C] gates, skip, head, out.
+// Shared between the threads: each layer's older taps [L][2 C], gates [L][C], skip, head, out.
 struct Shared {
   int pre_stride, gated_stride;
   float *pre, *gated, *skip, *head, *out;
@@ -476,8 +475,7 @@ struct Shared {
 
 int64_t shared_floats(const Call& call) { return Shared().lay_out(call, nullptr); }
 
-// Columns of `total` that thread `thread` takes when thread 0 takes `first` of them and the others share the rest; in
-// whole panels.
+// The columns that one thread takes, in whole panels: thread 0 the first `first_share` of them, the others share the rest.
 struct Columns {
   int first, last;
 
@@ -494,14 +492,14 @@ struct Columns {
 
 int run_one(const Call& call, int thread, int threads, Progress* progress, float* shared_memory, float* memory) {
   const int channels = call.channels, layers = call.layers;
-  Progress *chain = progress, *ahead = progress + threads, *met = progress + 2 * threads;
+  Progress *chain = progress, *ahead = progress + threads, *met = progress + 2 * threads, *late = progress + 3 * threads;
   Shared shared;
   shared.lay_out(call, shared_memory);
   Scratch w;
   w.lay_out(call, 1, memory);
 
-  // All of the work but head and last layer, in multiply-adds (a gate's function and a drawn code cost as much as some
-  // tens of them, as measured); thread 0 takes on skip columns up to its even share.
+  // The work without head and last layer, in multiply-adds; a gate and a drawn code cost some tens of them, as measured.
+  // Thread 0 takes skip columns up to its even share.
   const int64_t on_chain = static_cast<int64_t>(layers) * channels * (3 * channels + 40) + 100 * call.outputs;
   const int64_t older = static_cast<int64_t>(layers) * (call.width - 1) * channels * 2 * channels;
   const int64_t a_column = static_cast<int64_t>(layers) * channels;
@@ -511,19 +509,18 @@ int run_one(const Call& call, int thread, int threads, Progress* progress, float
   const Columns head(call.head_channels, call.head_channels / threads, thread, threads);
   const Columns out(call.outputs, call.outputs / threads, thread, threads);
   int64_t meetings = 0;
-  bool alone = false;
   const auto meet = [&](bool all) {
     publish(met + thread, ++meetings);
-    for (int other = 0; all && other < threads; ++other) alone |= wait_for(met + other, meetings).long_;
+    for (int other = 0; all && other < threads; ++other) wait_for(met + other, meetings, late);
   };
 
-  // What is known of layer `layer` before step `step`: bias, condition, older taps.
+  // What one layer adds at a step whatever its newest input is: bias, conditioning, older taps.
   const auto prepare = [&](int step, int layer) {
     float* pre = shared.pre + layer * shared.pre_stride;
     copy(call.dilated_bias + layer * 2 * channels, 2 * channels, pre);
-    if (call.table) {
-      const float* told = condition(call, step, layer, 0);
-      for (int c = 0; c < 2 * channels; ++c) pre[c] += told[c];
+    if (call.conditioning) {
+      const float* frame = condition(call, step, layer, 0);
+      for (int c = 0; c < 2 * channels; ++c) pre[c] += frame[c];
     }
     for (int slot = 0; slot < call.width - 1; ++slot)
       add_product(call.dilated, layer * call.width + slot, channels, 2 * channels, 0, 2 * channels,
@@ -536,14 +533,14 @@ int run_one(const Call& call, int thread, int threads, Progress* progress, float
 
   if (thread == 0) read_history(call, 0, 1, w);
   int step = 0;
-  for (; step < call.steps && !(thread == 0 && alone); ++step) {
+  for (; step < call.steps && !(thread == 0 && __atomic_load_n(&late->done, __ATOMIC_RELAXED)); ++step) {
     const int64_t before = static_cast<int64_t>(step) * layers;
     copy(call.skip_bias + skip.first, skip.last - skip.first, shared.skip + skip.first);
     if (thread == 0) {
       read_past(call, step, 0, 1, w, w.x);
       for (int layer = 0; layer < layers; ++layer) {
         float* gated = shared.gated + layer * shared.gated_stride;
-        alone |= wait_for(ahead + 1 + layer % (threads - 1), before + layer + 1).long_;
+        wait_for(ahead + 1 + layer % (threads - 1), before + layer + 1, late);
         copy(w.x, channels, call.ring(layer, step, 0, 0));
         copy(shared.pre + layer * shared.pre_stride, 2 * channels, w.z);
         add_product(call.dilated, (layer + 1) * call.width - 1, channels, 2 * channels, 0, 2 * channels, w.x, 0, w.z, 0, 1, w.pairs);
@@ -561,7 +558,7 @@ int run_one(const Call& call, int thread, int threads, Progress* progress, float
         publish(ahead + thread, before + layer + 1);
       }
       for (int layer = 0; layer < layers; ++layer) {
-        if (wait_for(chain, before + layer + 1).done == kStop) return step;
+        if (wait_for(chain, before + layer + 1, late) == kStop) return step;
         add_skip(layer);
       }
     }

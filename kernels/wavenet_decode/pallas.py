@@ -20,6 +20,7 @@ from jax.experimental import pallas as pl
 from wavesynth.audio import mulaw
 from wavesynth.kernels.wavenet_decode.cache import DecodeCache, ring_starts
 from wavesynth.kernels.wavenet_decode.reference import output_distribution
+from wavesynth.kernels.wavenet_decode.strategy import Strategy, entry, nearest
 from wavesynth.kernels.wavenet_decode.weights import DecodeSpec, DecodeWeights, unpack
 from wavesynth.models.likelihoods import MIN_LOG_SCALE, LogisticMixture, quantize
 
@@ -33,11 +34,9 @@ LARGEST_TILE = 64
 THREE_BFLOAT16 = lax.DotAlgorithmPreset.BF16_BF16_F32_X6  # float32 on tensor cores that would round it to 10 bits
 
 
-def unsupported_reason(weights: DecodeWeights) -> str | None:
-    """Why the kernel cannot serve here; None where it can."""
-    if jax.default_backend() != "gpu":
-        return f"it runs on GPUs, and JAX computes on {jax.default_backend()}"
-    return None
+def unsupported_reason(weights: DecodeWeights, platform: str | None) -> str | None:
+    """Why the kernel cannot serve these weights on a platform; None where it can."""
+    return None if platform in ("gpu", None) else f"it runs on GPUs, and the weights are on a {platform}"
 
 
 def tile_for(batch: int) -> int:
@@ -93,22 +92,22 @@ class Network(NamedTuple):
     head_bias: jax.Array  # [1, H]
     out: jax.Array  # mixture: [3, H, K]: logits, corrections, log scales; softmax: [1, H, 256]
     out_bias: jax.Array  # [3, 1, K] or [1, 1, 256]; minus infinity for the logits of logistics that are not there
-    adaptive_coefficients: jax.Array | None  # [H, N]
-    bends_bias: jax.Array | None  # [1, N]
+    adaptive: jax.Array | None  # [H, N]
+    adaptive_bias: jax.Array | None  # [1, N]
 
 
 class State(NamedTuple):
     """What the kernel writes; the first two are given to it with the past in them.
 
-    heard: [history + T, B]: the last samples before the call, then those of the call, so that nothing is ever moved.
+    recent: [history + T, B]: the last samples before the call, then those of the call, so that nothing is ever moved.
     rings: [sum(ring_lengths), B, C].
-    nats: [T, B], a softmax's log-probabilities, if asked for.
+    log_probs: [T, B], a softmax's log-probabilities, if asked for.
     outputs: [T, 3, B, K], a mixture's parameters, if log-probabilities are asked for: they are computed afterwards.
     """
 
-    heard: jax.Array
+    recent: jax.Array
     rings: jax.Array
-    nats: jax.Array | None
+    log_probs: jax.Array | None
     outputs: jax.Array | None
 
 
@@ -154,19 +153,19 @@ def decode(
         conditioning=conditioning,
         periods=None if periods is None or not spec.taps_ago else _fill(periods, {0: streams}),
     )
-    heard = _fill(cache.recent, {0: spec.history + steps, 1: streams})
+    recent = _fill(cache.recent, {0: spec.history + steps, 1: streams})
     rings = _fill(cache.rings, {1: streams, 2: width})
-    after = _run(plan, network, call, State(heard, rings, None, None), log_probs)
+    after = _run(plan, network, call, State(recent, rings, None, None), log_probs)
 
-    heard, nats = after.heard[:, :batch], None
-    samples = heard[spec.history :]
+    recent, scores = after.recent[:, :batch], None
+    samples = recent[spec.history :]
     if after.outputs is not None:
         parameters = jnp.moveaxis(after.outputs[:, :, :batch, : plan.components], 1, 2)
-        nats = likelihood.log_prob(parameters.reshape(steps, batch, likelihood.width), samples)
-    elif after.nats is not None:
-        nats = after.nats[:, :batch]
+        scores = likelihood.log_prob(parameters.reshape(steps, batch, likelihood.width), samples)
+    elif after.log_probs is not None:
+        scores = after.log_probs[:, :batch]
     rings = after.rings[:, :batch, :channels]
-    return samples, nats, DecodeCache(heard[steps:], rings, (cache.phase + steps) % spec.period)
+    return samples, scores, DecodeCache(recent[steps:], rings, (cache.phase + steps) % spec.period)
 
 
 def _run(plan: Plan, network: Network, call: Call, begun: State, log_probs: bool) -> State:
@@ -186,9 +185,9 @@ def _run(plan: Plan, network: Network, call: Call, begun: State, log_probs: bool
         partial(_kernel, plan),
         grid=(streams // plan.tile,),
         out_shape=State(
-            heard=result(*begun.heard.shape),
+            recent=result(*begun.recent.shape),
             rings=result(*begun.rings.shape),
-            nats=result(steps, streams) if log_probs and not mixture else None,
+            log_probs=result(steps, streams) if log_probs and not mixture else None,
             outputs=result(steps, 3, streams, network.out.shape[-1]) if log_probs and mixture else None,
         ),
         input_output_aliases={first: 0, first + 1: 1},
@@ -235,8 +234,8 @@ def lay_out(weights: DecodeWeights, plan: Plan) -> Network:
         head_bias=_fill(weights.head_bias[None], {1: head}),
         out=_fill(outputs(matrices.out).astype(dtype), {1: head}),
         out_bias=out_bias,
-        adaptive_coefficients=_fill(matrices.out[:, values:].astype(dtype), {0: head, 1: inputs}) if mixture else None,
-        bends_bias=_fill(weights.out_bias[None, values:], {1: inputs}) if mixture else None,
+        adaptive=_fill(matrices.out[:, values:].astype(dtype), {0: head, 1: inputs}) if mixture else None,
+        adaptive_bias=_fill(weights.out_bias[None, values:], {1: inputs}) if mixture else None,
     )
 
 
@@ -266,7 +265,7 @@ def _kernel(plan: Plan, network: Any, call: Any, begun: Any, *after: Any) -> Non
         target = None if call.forced is None else call.forced[time, tile]
         finish = _softmax_sample if white is None else partial(_mixture_sample, white)
         sample = finish(plan, network, call.temperature[0], state, hidden, uniforms, target, (time, tile))
-        state.heard[spec.history + time, tile] = sample
+        state.recent[spec.history + time, tile] = sample
         _wait(plan)
         return none
 
@@ -318,7 +317,7 @@ def _read_past(
     if not plan.components:
         x = jnp.broadcast_to(bias, (plan.tile, bias.shape[1]))
         for tap in range(spec.taps):
-            codes = mulaw.encode(state.heard[newest + tap, pl.ds(first, plan.tile)])
+            codes = mulaw.encode(state.recent[newest + tap, pl.ds(first, plan.tile)])
             x += network.front[tap, codes, :]
         return x, None
     shape = (plan.tile, network.whitening.shape[0])
@@ -330,7 +329,7 @@ def _read_past(
         place = jnp.where(is_ago, time + spec.history - period + tap - spec.taps_ago // 2, place)
         known |= is_ago & (period > 0)
     place = jnp.clip(jnp.where(known, place, 0), 0, time + spec.history - 1)
-    past = jnp.where(known, state.heard[place, stream], 0.0)
+    past = jnp.where(known, state.recent[place, stream], 0.0)
     # What is sought is a thousandth of the amplitude: no tensor cores for these small ones.
     white = _multiply(network.whitening, (past, ()), precision=lax.Precision.HIGHEST)
     return _multiply(network.front, (white, ()), precision=lax.Precision.HIGHEST) + bias, white
@@ -368,13 +367,14 @@ def _softmax_sample(
     """One sample [tile] of a softmax over mu-law codes; writes its log-probability if asked for."""
     logits = _multiply(network.out, (hidden, (0,))) + network.out_bias[0]
     if target is None:
-        sample = mulaw.decode(_pick(_restrict(logits / temperature, plan.top_k, plan.top_p), uniforms[0], mulaw.CODES))
+        strategy = Strategy(temperature, plan.top_k, plan.top_p)
+        sample = mulaw.decode(strategy.draw((logits,), uniforms, mulaw.CODES))
     else:
         sample = target
-    if state.nats is not None:
+    if state.log_probs is not None:
         highest = jnp.max(logits, axis=1)
         total = jnp.log(jnp.sum(jnp.exp(logits - highest[:, None]), axis=1))
-        state.nats[place] = _at(logits, mulaw.encode(sample)) - highest - total
+        state.log_probs[place] = entry(logits, mulaw.encode(sample)) - highest - total
     return sample
 
 
@@ -384,11 +384,9 @@ def _mixture_sample(
 ) -> jax.Array:  # fmt: skip
     """One sample [tile] of a mixture of logistics: `mixture_outputs` and `draw`; writes the mixture if asked for."""
     logits, corrections, log_scales = (_multiply(network.out, (hidden, (k,))) + network.out_bias[k] for k in range(3))
-    adaptive_coefficients = _multiply(network.adaptive_coefficients, (hidden, ())) + network.bends_bias[:]
+    adaptive = _multiply(network.adaptive, (hidden, ())) + network.adaptive_bias[:]
     unit = network.log_scale[0]
-    prediction = jnp.sum(network.linear[:] * white, axis=1) + jnp.exp(unit) * jnp.sum(
-        adaptive_coefficients * white, axis=1
-    )
+    prediction = jnp.sum(network.linear[:] * white, axis=1) + jnp.exp(unit) * jnp.sum(adaptive * white, axis=1)
     log_scales = jnp.maximum(log_scales + unit, MIN_LOG_SCALE)
     locations = prediction[:, None] + jnp.exp(log_scales) * corrections
     if state.outputs is not None:
@@ -397,63 +395,6 @@ def _mixture_sample(
             state.outputs[time, index, tile, :] = values
     if target is not None:
         return target
-    component = _pick(_restrict(logits / temperature, plan.top_k, None), uniforms[0], plan.components)
-    centred = jnp.clip(uniforms[1], 1e-7, 1 - 1e-7) - 0.5
-    quantile = 0.5 + centred * (1.0 if plan.top_p is None else plan.top_p)
-    spread = jnp.exp(_at(log_scales, component)) * temperature
-    value = _at(locations, component) + spread * (jnp.log(quantile) - jnp.log1p(-quantile))
-    return mulaw.decode(mulaw.encode(value)) if plan.spec.quantization == "mulaw" else _nearest_pcm(value)
-
-
-def _nearest_pcm(value: jax.Array) -> jax.Array:
-    """`quantize` to 16 bits without `round`, which Triton lacks: a half goes to the even neighbour."""
-    steps = value * 32768
-    below = jnp.floor(steps)
-    rest, is_odd = steps - below, below - 2 * jnp.floor(below / 2)
-    up = (rest > 0.5) | ((rest == 0.5) & (is_odd > 0.5))
-    return jnp.clip(below + jnp.where(up, 1.0, 0.0), -32768, 32767) / 32768
-
-
-def _at(values: jax.Array, index: jax.Array) -> jax.Array:
-    """Of each row of [tile, columns] the entry at index [tile]."""
-    columns = lax.broadcasted_iota(jnp.int32, values.shape, 1)
-    return jnp.sum(jnp.where(columns == index[:, None], values, 0.0), axis=1)
-
-
-def _pick(logits: jax.Array, uniform: jax.Array, width: int) -> jax.Array:
-    """`reference.pick`; only the first `width` columns have mass."""
-    mass = jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True))
-    cdf = jnp.cumsum(mass / jnp.sum(mass, axis=1, keepdims=True), axis=1)
-    columns = lax.broadcasted_iota(jnp.int32, logits.shape, 1)
-    total = jnp.sum(jnp.where(columns == logits.shape[1] - 1, cdf, 0.0), axis=1)
-    passed = jnp.where(cdf <= (uniform * total)[:, None], 1, 0)
-    return jnp.minimum(jnp.sum(passed, axis=1), width - 1)
-
-
-def _restrict(logits: jax.Array, top_k: int | None, top_p: float | None) -> jax.Array:
-    """`reference.restrict` without a sort."""
-    kept = logits
-    if top_k is not None:
-        kept = jnp.where(_holds(logits, jnp.ones_like(logits), float(min(top_k, logits.shape[1]))), kept, -jnp.inf)
-    if top_p is not None:
-        mass = jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True))
-        kept = jnp.where(_holds(logits, mass / jnp.sum(mass, axis=1, keepdims=True), top_p), kept, -jnp.inf)
-    return kept
-
-
-def _holds(logits: jax.Array, mass: jax.Array, wanted: float) -> jax.Array:
-    """Which of the logits [tile, columns] are among the likeliest, as few as hold `wanted` of a mass [tile, columns].
-
-    The least of them is found bit by bit, from the sign down, as the highest whole number that it may be: read as whole
-    numbers, floats are in the order of their size once the bits of the negative ones are turned over.
-    """
-    bits = lax.bitcast_convert_type(logits, jnp.int32)
-    keys = jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)
-
-    def narrow(step: jax.Array, least: jax.Array) -> jax.Array:
-        raised = least ^ lax.shift_left(jnp.int32(1), 31 - step)
-        held = jnp.sum(jnp.where(keys >= raised[:, None], mass, 0.0), axis=1)
-        return jnp.where(held >= wanted, raised, least)
-
-    lowest = jnp.full((logits.shape[0],), jnp.iinfo(jnp.int32).min, jnp.int32)
-    return keys >= lax.fori_loop(0, 32, narrow, lowest)[:, None]
+    strategy = Strategy(temperature, plan.top_k, plan.top_p)
+    value = strategy.draw((logits, locations, log_scales), uniforms, plan.components)
+    return nearest(value, plan.spec.quantization)

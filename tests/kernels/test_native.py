@@ -112,7 +112,7 @@ def test_nothing_is_taken_where_the_library_is_not(monkeypatch, make_case):
 
 def test_an_instruction_set_that_is_not_there_is_named(monkeypatch, make_case):
     monkeypatch.setenv("WAVESYNTH_INSTRUCTION_SET", "mmx")
-    assert "mmx" in (IMPLEMENTATIONS["native"].unsupported_reason(make_case(TESTED["mixture"]).weights) or "")
+    assert "mmx" in (IMPLEMENTATIONS["native"].unsupported_reason(make_case(TESTED["mixture"]).weights, "cpu") or "")
 
 
 def test_one_stream_of_a_small_network_takes_one_thread(monkeypatch, make_case):

@@ -14,7 +14,7 @@ import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from wavesynth.errors import UserError
-from wavesynth.kernels.wavenet_decode import IMPLEMENTATIONS, DecodeSpec, pallas, silent_cache
+from wavesynth.kernels.wavenet_decode import IMPLEMENTATIONS, DecodeSpec, pallas, silent_cache, strategy
 from wavesynth.kernels.wavenet_decode.api import choose
 from wavesynth.kernels.wavenet_decode.arg_specs import NV, TESTED, ArgSpec
 from wavesynth.models.wavenet import WaveNetConfig
@@ -89,19 +89,19 @@ def test_chunks_equal_the_whole(make_case):
 @pytest.mark.parametrize("offset", [-3.0, 0.0, 90.0])
 def test_what_is_likeliest_is_found_without_a_sort(top_k, top_p, kept, offset):
     logits = jnp.log(jnp.array([[0.1, 0.4, 0.2, 0.3]])) + offset
-    assert np.isfinite(pallas._restrict(logits, top_k, top_p))[0].tolist() == [each == "1" for each in kept]
+    assert np.isfinite(strategy.restrict(logits, top_k, top_p))[0].tolist() == [each == "1" for each in kept]
 
 
 def test_equals_stay_together():
     logits = jnp.array([[0.0, 1.0, 1.0, -1.0]])
-    assert np.isfinite(pallas._restrict(logits, 1, None))[0].tolist() == [False, True, True, False]
+    assert np.isfinite(strategy.restrict(logits, 1, None))[0].tolist() == [False, True, True, False]
 
 
 def test_no_steps_change_nothing(make_case):
     case = make_case(SPECS["mixture"])
     arguments = case.arguments() | {"uniforms": jnp.zeros((0, 2, 1))}
-    samples, nats, cache = decode_interpreted(**arguments)
-    assert samples.shape == nats.shape == (0, 1)
+    samples, log_probs, cache = decode_interpreted(**arguments)
+    assert samples.shape == log_probs.shape == (0, 1)
     jax.tree.map(np.testing.assert_array_equal, cache, arguments["cache"])
 
 
