@@ -167,17 +167,32 @@ inline Inputs<Weight> inputs_of(const Weight*, const float* x, int stride, int, 
   return {x, stride};
 }
 
-// One tile of registers: y[s] += x[s] @ m for S streams and the first V registers of a panel.
-template <int S, int V, class Weight>
-inline void add_tile(const Weight* m, int rows, Inputs<Weight> in, float* y, int y_stride) {
+// One tile of registers: y[s] += x[s] @ m for S streams and V registers of each of P panels, `apart` weights from each other.
+template <int S, int V, int P, class Weight>
+inline void add_tile(const Weight* m, int64_t apart, int rows, Inputs<Weight> in, float* y, int y_stride) {
   constexpr int N = kAbreast<Weight>;
-  Floats sums[S][V] = {};
-  for (; rows >= N; rows -= N, m += N * kPanel, in = in.from(0, N)) add_rows<N>(m, in, sums);
-  if (rows) add_rows<1>(m, in, sums);
-  for (int s = 0; s < S; ++s) {
-    float* to = y + s * y_stride;
-    for (int v = 0; v < V; ++v) store(to + v * kLanes, load(to + v * kLanes) + sums[s][v]);
-  }
+  Floats sums[P][S][V] = {};
+  for (; rows >= N; rows -= N, m += N * kPanel, in = in.from(0, N))
+    for (int p = 0; p < P; ++p) add_rows<N>(m + p * apart, in, sums[p]);
+  if (rows)
+    for (int p = 0; p < P; ++p) add_rows<1>(m + p * apart, in, sums[p]);
+  for (int p = 0; p < P; ++p)
+    for (int s = 0; s < S; ++s) {
+      float* to = y + p * kPanel + s * y_stride;
+      for (int v = 0; v < V; ++v) store(to + v * kLanes, load(to + v * kLanes) + sums[p][s][v]);
+    }
+}
+
+// The same for any number of streams: tiles of as many as the registers allow, and smaller ones for the rest.
+template <int P, class Weight>
+inline void add_tiles(const Weight* m, int64_t apart, int rows, Inputs<Weight> in, float* y, int y_stride, int streams) {
+  constexpr int V = kTileRegisters, S = kTileStreams / P;
+  int s = 0;
+  for (; s + S <= streams; s += S) add_tile<S, V, P>(m, apart, rows, in.from(s, 0), y + s * y_stride, y_stride);
+  if constexpr (S > 3)
+    for (; s + 3 <= streams; s += 3) add_tile<3, V, P>(m, apart, rows, in.from(s, 0), y + s * y_stride, y_stride);
+  for (; s + 2 <= streams; s += 2) add_tile<2, V, P>(m, apart, rows, in.from(s, 0), y + s * y_stride, y_stride);
+  for (; s < streams; ++s) add_tile<1, V, P>(m, apart, rows, in.from(s, 0), y + s * y_stride, y_stride);
 }
 
 // y += x @ m for one stream and one panel: in the order of memory, and in several sums side by side, since a multiply-add
@@ -198,24 +213,29 @@ inline void add_panel(const Weight* m, int rows, Inputs<Weight> in, float* y) {
 template <class Weight>
 void add_product_of(const void* data, int index, int rows, int columns, int first, int last, const float* x, int x_stride, float* y,
                     int y_stride, int streams, int32_t* pairs) {
-  constexpr int V = kTileRegisters, S = kTileStreams, N = kAbreast<Weight>;
+  constexpr int N = kAbreast<Weight>, kPart = kTileRegisters * kLanes;
   const int64_t apart = (rows + N - 1) / N * N * kPanel;  // one panel from the next
   const Weight* m = static_cast<const Weight*>(data) + index * apart * ((columns + kPanel - 1) / kPanel);
   const Inputs<Weight> in = inputs_of(m, x, x_stride, rows, streams, pairs);
-  for (int column = first; column < last; column += kPanel) {
+  for (int column = first; column < last;) {
     const Weight* panel = m + column / kPanel * apart;
     if (streams == 1) {
       add_panel(panel, rows, in, y + column);
+      column += kPanel;
       continue;
     }
-    for (int part = 0; part < kPanel; part += V * kLanes) {
+    // Few streams use more of the registers by two panels at once.
+    const bool two = kPart == kPanel && streams < kTileStreams && column + kPanel < last;
+    for (int part = 0; part < kPanel; part += kPart) {
       const Weight* from = panel + part * N;
       float* to = y + column + part;
-      int s = 0;
-      for (; s + S <= streams; s += S) add_tile<S, V>(from, rows, in.from(s, 0), to + s * y_stride, y_stride);
-      for (; s + 2 <= streams; s += 2) add_tile<2, V>(from, rows, in.from(s, 0), to + s * y_stride, y_stride);
-      for (; s < streams; ++s) add_tile<1, V>(from, rows, in.from(s, 0), to + s * y_stride, y_stride);
+      if (two) {
+        add_tiles<2>(from, apart, rows, in, to, y_stride, streams);
+      } else {
+        add_tiles<1>(from, apart, rows, in, to, y_stride, streams);
+      }
     }
+    column += two ? 2 * kPanel : kPanel;
   }
 }
 

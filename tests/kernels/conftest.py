@@ -20,11 +20,15 @@ from wavesynth.models.functional import initialize, pure
 from wavesynth.models.likelihoods import quantize
 from wavesynth.models.wavenet import WaveNet
 
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile in half the time
+
 
 class Case:
-    """Everything of one ArgSpec: parameters, packed weights, conditions, and samples to be scored."""
+    """One ArgSpec with parameters, packed weights, conditions, and samples to score."""
 
-    decode_plain = staticmethod(jax.jit(reference.decode, static_argnames=("top_k", "top_p", "log_probs")))
+    decode_plain = staticmethod(
+        jax.jit(reference.decode, static_argnames=("top_k", "top_p", "log_probs"), compiler_options=QUICK)
+    )
 
     def __init__(self, spec, dtype="float32"):
         model = self.model = spec.model
@@ -70,7 +74,7 @@ class Case:
         return jax.random.uniform(jax.random.key(3), (self.spec.steps, 2, self.spec.batch))
 
     def arguments(self, **options):
-        """What `decode` of a module that implements the op takes."""
+        """The arguments of an implementation's `decode`."""
         conditioning = self.conditioning or (None, None)
         options = dict(forced=None, temperature=jnp.float32(1), top_k=None, top_p=None, log_probs=True) | options
         return dict(
@@ -81,7 +85,7 @@ class Case:
     def check_scores(self, decode, rounded=False):
         """`decode` scores as the plain loop does and leaves the same state, from sample 0 on.
 
-        rounded: it multiplies bfloat16 weights with what is rounded to bfloat16, that is to 8 bits.
+        rounded: whether it rounds the inputs of bfloat16 weights to bfloat16, that is to 8 bits.
         """
         forced = self.arguments(forced=self.samples.T)
         plain, fast = self.decode_plain(**forced), decode(**forced)
@@ -104,7 +108,7 @@ class Case:
         )  # fmt: skip
 
     def parallel(self):
-        """Nats [B, T] of the samples by the network that sees them all at once, silence before them."""
+        """Log-probabilities [B, T] of the samples by the parallel network, after silence."""
         window = jnp.pad(self.samples, ((0, 0), (self.model.receptive_field, 0)))
         frames = self.frames
         if frames is not None:

@@ -1,6 +1,6 @@
-"""The kernel for GPUs, interpreted on whatever is there beside the plain loop; and that it lowers for CUDA.
+"""The GPU kernel, interpreted and compared with the plain loop; and that it lowers for CUDA.
 
-Interpretation proves what the kernel computes. What it cannot prove is that threads wait for each other where they must.
+Interpretation proves what the kernel computes, but not that threads wait for each other where they must.
 """
 
 import contextlib
@@ -17,13 +17,14 @@ from wavesynth.errors import UserError
 from wavesynth.kernels.wavenet_decode import IMPLEMENTATIONS, DecodeSpec, pallas, silent_cache, strategy
 from wavesynth.kernels.wavenet_decode.api import choose
 from wavesynth.kernels.wavenet_decode.arg_specs import NV, TESTED, ArgSpec
+from wavesynth.kernels.wavenet_decode.weights import sizes_of
 from wavesynth.models.wavenet import WaveNetConfig
 
 STATIC = ("top_k", "top_p", "log_probs")
 decode_plain = IMPLEMENTATIONS["jax"].decode
 decode_interpreted = jax.jit(
     partial(pallas.decode, interpret=True), static_argnames=STATIC,
-    compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True},  # half the time
+    compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True},  # in half the time
 )  # fmt: skip
 decode_compiled = jax.jit(pallas.decode, static_argnames=STATIC)
 
@@ -90,6 +91,26 @@ def test_chunks_equal_the_whole(make_case):
 def test_what_is_likeliest_is_found_without_a_sort(top_k, top_p, kept, offset):
     logits = jnp.log(jnp.array([[0.1, 0.4, 0.2, 0.3]])) + offset
     assert np.isfinite(strategy.restrict(logits, top_k, top_p))[0].tolist() == [each == "1" for each in kept]
+
+
+@pytest.mark.parametrize("name", ["mixture", "mixture-odd", "softmax-width-3", "odd-tile"])
+def test_the_network_has_the_shapes_of_its_table(make_case, name):
+    case = make_case(SPECS[name])
+    likelihood = case.model.likelihood
+    components = getattr(likelihood, "components", 0)
+    plan = pallas.Plan(case.decode_spec, 1, components, None, None, True, 1, 1)
+    sizes = sizes_of(case.weights) | {"M": components or 256}
+    filled = {axis: max(16, 1 << (size - 1).bit_length()) if axis in "NCSHM" else size for axis, size in sizes.items()}
+    network = jax.eval_shape(partial(pallas.lay_out, plan=plan), case.weights)._asdict()
+    assert network.keys() == pallas.NETWORK.keys()
+    for field, array in network.items():
+        expected = [filled.get(axis, axis) for axis in pallas.NETWORK[field]]
+        if not components and field in ("out", "out_bias"):
+            expected[0] = 1
+        assert array is None or list(array.shape) == expected, field
+    absent = {field for field, array in network.items() if array is None}
+    mixture_only = {"whitening", "linear", "log_scale", "front", "adaptive", "adaptive_bias"}
+    assert absent == ({"embedding"} if components else mixture_only)
 
 
 def test_equals_stay_together():
