@@ -2,7 +2,8 @@
 
 The shapes are those of `arg_specs.MEASURED`, on which the tests prove the op: nv (20 layers; 64, 256 and 256 channels; a
 softmax over 256 mu-law codes), small (our preset for a laptop) and full (the one for a GPU). Every run starts from silence;
-compiling is not counted. PyTorch's `incremental_forward` draws one stream at a time, on one thread or on all: the faster one counts.
+compiling is not counted. PyTorch's `incremental_forward` draws one stream at a time, on one thread or on all: the faster one
+counts.
 
 Rows by `what`:
 
@@ -43,6 +44,7 @@ from harness import (
     multiply_adds,
     print_table,
     pytorch_wavenet,
+    shrunk,
     write_json,
 )
 
@@ -193,7 +195,8 @@ def main() -> None:
     rows: list[Row] = [machine()]
     repeats = options.repeats or (2 if options.quick else 7)
 
-    weights = {(name, dtype): packed(model, dtype) for name, model in MODELS.items() for dtype in DTYPES["native"]}
+    models = {name: shrunk(model) if options.three_layers else model for name, model in MODELS.items()}
+    weights = {(name, dtype): packed(model, dtype) for name, model in models.items() for dtype in DTYPES["native"]}
     found = [case for case in cases(options.quick) if serves(case, weights[case.model, case.dtype])]
     candidates: dict[Any, Callable[[], Any]] = {
         case: op(weights[case.model, case.dtype], case.batch, case.steps, case.implementation) for case in found
@@ -203,7 +206,7 @@ def main() -> None:
 
         for threads in sorted({1, torch.get_num_threads()}):
             case = Case("nv", "pytorch", "float32", 1, 64 if options.quick else 256, threads)
-            candidates[case] = pytorch(MODELS["nv"], case.steps, threads)
+            candidates[case] = pytorch(models["nv"], case.steps, threads)
             found.append(case)
     reads = {}
     if native.library() is not None:
@@ -223,12 +226,12 @@ def main() -> None:
             size = weight_bytes(packed_weights)
             threads = native.threads_for(packed_weights, case.batch)
             read = timings[size, threads if (size, threads) in reads else 1].median / max(1, READ_BYTES // size)
-            arithmetic = multiply_adds(MODELS[case.model]) * case.batch / rate
+            arithmetic = multiply_adds(models[case.model]) * case.batch / rate
             row |= {"threads": threads if case.implementation == "native" else None}
             row |= {"share_of_limit": max(read, arithmetic) * case.steps / timings[case].median}
             row |= {"bound_by": "reading" if read > arithmetic else "arithmetic"}
         rows.append(row)
-    rows += streams(weights, repeats, options.quick)
+    rows += streams(models, weights, repeats, options.quick)
     if native.library() is not None:
         rows += beside_a_neighbour(weights, repeats, options.quick)
     if options.run:
@@ -257,7 +260,9 @@ def row_of(what: str, case: Case, timing: Timing, repeats: int, quick: bool) -> 
     return {"what": what, **dataclasses.asdict(case), **speed, "repeats": repeats, "quick": quick}
 
 
-def streams(weights: dict[Any, DecodeWeights], repeats: int, quick: bool) -> list[Row]:
+def streams(
+    models: dict[str, WaveNetConfig], weights: dict[Any, DecodeWeights], repeats: int, quick: bool
+) -> list[Row]:
     """`Synth.stream`, beside the op that it calls."""
     steps, rows = BLOCK * (2 if quick else 8), []
     for (name, dtype), each in weights.items():
@@ -266,7 +271,7 @@ def streams(weights: dict[Any, DecodeWeights], repeats: int, quick: bool) -> lis
         implementation = choose(None, each)
         case = Case(name, implementation, dtype, 1, steps)
         timings = interleaved(
-            {"op": op(each, 1, steps, implementation), "stream": streamed(MODELS[name], dtype, steps)}, repeats
+            {"op": op(each, 1, steps, implementation), "stream": streamed(models[name], dtype, steps)}, repeats
         )
         rows.append(row_of("stream", case, timings["stream"], repeats, quick))
         rows[-1]["share_of_op"] = timings["op"].median / timings["stream"].median

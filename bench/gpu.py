@@ -1,21 +1,23 @@
-"""All that is to be known about wavesynth on one GPU, in one run: is the kernel right, how fast are sampling and training.
+"""Measures wavesynth on one GPU in one run: whether the kernel is right, and how fast sampling and training are.
 
-* check: the Pallas kernel beside the plain loop on the same GPU, over the shapes of the tests and of nv. The plain loop
-  multiplies in full float32 for it. A row is `ok` if scores, state and drawn samples are the plain loop's within `allowed`.
-* read, multiply: what the GPU can do. `read`: a kernel of so many programs in which each reads the same 16 MB again and
-  again, so from the cache. `multiply`: one large bfloat16 product of matrices by XLA.
-* decode: every run goes on where the one before ended; compiling is not counted. share_of_limit: what bounds a step is the
-  longer of reading all weights once at the rate of the most programs, and its multiply-adds at the rate of `multiply`;
-  that time over the step's. share_of_own_limit: the same, but as each program reads all weights for its own tile of the
-  batch, at the rate of as many programs.
-* command_buffer: the plain loop in a process of its own with and without XLA_FLAGS=--xla_gpu_enable_command_buffer=+WHILE.
-* train_step: as in train_wavenet.py, but share_of_limit is of the bfloat16 product, whatever the network computes in.
-* whole_sounds: the presets `wavegan` and `autoencoder`: a training step (of an autoencoder, that with discriminators too), and how
-  many seconds of sound are made in one. share_of_limit: the longer of the program's multiply-adds at the rate of `multiply`
-  and its bytes (both as XLA counts them) at that of `copy`, which adds 1 to a gigabyte of float32; over the time measured.
+* check: the Pallas kernel beside the plain loop on the same GPU, over the shapes of the tests and of nv-wavenet. The plain
+  loop then multiplies in full float32. A row is `ok` if log-probabilities, state and drawn samples differ from the plain
+  loop's by no more than `allowed`.
+* read, multiply: the limits of the GPU. `read` is a kernel of several programs, each of which reads the same 16 MB again
+  and again, so from the cache. `multiply` is one large bfloat16 matrix product by XLA.
+* decode: each run continues the one before; compilation is not counted. share_of_limit: a step takes at least the time to
+  read all weights once at the rate of the most programs, and the time of its multiply-adds at the rate of `multiply`; the
+  longer of both, divided by the step's time. share_of_own_limit: the same where each program reads all weights for its own
+  tile of the batch, at the rate of as many programs.
+* command_buffer: the plain loop in a process of its own, with and without XLA_FLAGS=--xla_gpu_enable_command_buffer=+WHILE.
+* train_step: as in train_wavenet.py, but share_of_limit is of the bfloat16 product, whatever dtype the network computes in.
+* whole_sounds: the presets `wavegan` and `autoencoder`: a training step (of the autoencoder, one with discriminators too), and
+  the seconds of sound generated per second. share_of_limit: the program's multiply-adds at the rate of `multiply` or its
+  bytes at the rate of `copy` (both as XLA counts them), the longer of both, divided by the measured time. `copy` adds 1 to a
+  gigabyte of float32.
 * tuning: the kernel with other numbers of warps and stages than its own.
 
-A part that fails is a row with an `error`, and the others still run; so does a part for which no time is left.
+A part that fails, or for which no time is left, becomes a row with an `error`; the other parts still run.
 """
 
 import argparse
@@ -34,11 +36,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from decode import packed, preset_model, weight_bytes
-from harness import Row, Timing, arguments, interleaved, machine, multiply_adds, print_table, shrunk, write_json
+from harness import Row, Timing, arguments, interleaved, machine, multiply_adds, print_table, write_json
 from jax.experimental import pallas as pl
 from train_wavenet import wavesynth_step
 from trainees import bound
 
+from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.families import Family, Request, preset
 from wavesynth.families.coding import CodingFamily
@@ -49,14 +52,14 @@ from wavesynth.models.likelihoods import quantize
 from wavesynth.models.wavenet import WaveNet, WaveNetConfig
 from wavesynth.training.objective import Objective, Phased
 
-MINUTES = 6.0  # after so many, no further part begins
+MINUTES = 6.0  # no part begins later
 FLAG = "--xla_gpu_enable_command_buffer=+WHILE"
 STATIC = ("top_k", "top_p", "log_probs")
 PLAIN: dict[str, Any] = dict(
     conditioning=None, frame_index=None, periods=None, forced=None, top_k=None, top_p=None, log_probs=False
 )
 BATCHES = (1, 16, 128, 2_048)
-READ_BLOCK, READ_BLOCKS = 8_192, 512  # float32 numbers a block; 16 MB in all, which a cache of 40 MB or more holds
+READ_BLOCK, READ_BLOCKS = 8_192, 512  # float32 numbers in a block; 16 MB in all, which fit into a cache of 40 MB
 PEAK = 8_192  # rows and columns
 NOTES = DatasetInfo(sample_rate=16_000, labels=("bright", "dark"), pitched=True, clip_seconds=1.0)
 Decode = Callable[..., Any]
@@ -67,7 +70,7 @@ def compiled(**settings: Any) -> Decode:
 
 
 def case(spec: ArgSpec, dtype: Any) -> dict[str, Any]:
-    """Arguments of the op: random weights, conditions, periods, and sounds to be scored."""
+    """Arguments of the op: random weights, conditioning, periods, and sounds to score."""
     model, decode_spec = spec.model, DecodeSpec.of(spec.model)
     params = initialize(lambda rngs: WaveNet(model, rngs=rngs), jax.random.key(0))
     if model.output == "mixture":
@@ -75,13 +78,13 @@ def case(spec: ArgSpec, dtype: Any) -> dict[str, Any]:
     keys = jax.random.split(jax.random.key(1), 4)
     weights = pack(params, decode_spec, dtype)
     shape = (3, len(model.dilations), spec.batch, 2 * model.channels)
-    told = model.vector_channels or model.frame_channels
+    conditioned = model.vector_channels or model.frame_channels
     sounds = jnp.clip(0.2 * jax.random.normal(keys[0], (spec.steps, spec.batch)), -1, 1)
     periods = jnp.linspace(model.taps_ago, model.longest_period, spec.batch).astype(jnp.int32)
     return PLAIN | dict(
         weights=weights,
-        conditioning=jax.random.normal(keys[1], shape) if told else None,
-        frame_index=jnp.minimum(jnp.arange(spec.steps) // 10, 2) if told else None,
+        conditioning=jax.random.normal(keys[1], shape) if conditioned else None,
+        frame_index=jnp.minimum(jnp.arange(spec.steps) // 10, 2) if conditioned else None,
         periods=periods if model.taps_ago else None,
         uniforms=jax.random.uniform(keys[2], (spec.steps, 2, spec.batch)),
         forced=quantize(sounds, model.likelihood.quantization),
@@ -91,7 +94,7 @@ def case(spec: ArgSpec, dtype: Any) -> dict[str, Any]:
 
 
 def check(name: str, spec: ArgSpec, dtype: str, decode: Decode) -> Row:
-    """Whether `decode` does on this device what the plain loop does: scores, state, and draws with and without cuts."""
+    """Compares `decode` with the plain loop on this device: scores, state, and draws with and without top_k and top_p."""
     arguments = case(spec, dtype)
     rounded = dtype == "bfloat16" and pallas.tile_for(spec.batch) > 1
     allowed = 0.25 if rounded else 1e-3
@@ -112,7 +115,7 @@ def check(name: str, spec: ArgSpec, dtype: str, decode: Decode) -> Row:
     same = []
     for how in ({}, dict(top_k=3, top_p=0.8, temperature=jnp.float32(0.7))):
         (samples, *_), (own_samples, *_) = both(forced=None, log_probs=False, **how)
-        half = max(1, spec.steps // 2)  # a sample on the edge of a bin takes all after it along
+        half = max(1, spec.steps // 2)  # one sample that rounds to another bin changes all later ones
         same.append(float(jnp.mean(samples[:half] == own_samples[:half])))
     row |= {"same_samples": same[0], "same_samples_cut": same[1], "allowed": allowed}
     fine = row["error_nats"] <= allowed and row["error_state"] <= (0.03 if rounded else 1e-4)
@@ -120,7 +123,7 @@ def check(name: str, spec: ArgSpec, dtype: str, decode: Decode) -> Row:
 
 
 def checks(decode: Decode, quick: bool) -> list[Row]:
-    """All shapes of the tests, each also as a batch that the tensor cores take; nv in both types."""
+    """All shapes of the tests, each also with a batch for tensor cores; nv in both dtypes."""
     todo = []
     for name, spec in TESTED.items():
         todo += [(name, replace(spec, batch=batch), "float32") for batch in {spec.batch, 18}]
@@ -132,7 +135,7 @@ def checks(decode: Decode, quick: bool) -> list[Row]:
 
 
 def in_threads(jobs: list[tuple[Callable[[], Row], Row]]) -> list[Row]:
-    """Rows of jobs, or what each is called and its error; most of their time they compile, which threads do at once."""
+    """The rows of jobs; for a job that fails, its name and the error. Threads compile at the same time."""
 
     def tried(job: tuple[Callable[[], Row], Row]) -> Row:
         try:
@@ -145,7 +148,7 @@ def in_threads(jobs: list[tuple[Callable[[], Row], Row]]) -> list[Row]:
 
 
 def reading(programs: int, passes: int, interpret: bool = False) -> Callable[[], Any]:
-    """A candidate in which each of so many programs reads all blocks, so many times, beginning at a different one."""
+    """A candidate in which each of `programs` reads all blocks `passes` times, each starting at a different block."""
 
     def kernel(blocks: Any, out: Any) -> None:
         first = pl.program_id(0) * 7
@@ -175,7 +178,7 @@ def reading(programs: int, passes: int, interpret: bool = False) -> Callable[[],
 
 
 def limits(quick: bool) -> tuple[list[Row], dict[int, float], float]:
-    """Rows, bytes a second that so many programs read, multiply-adds a second."""
+    """Rows; bytes per second by number of programs; multiply-adds per second."""
     size = 1_024 if quick else PEAK
     square = jnp.ones((size, size), jnp.bfloat16)
     multiply = jax.jit(jnp.matmul)
@@ -190,7 +193,7 @@ def limits(quick: bool) -> tuple[list[Row], dict[int, float], float]:
 
 
 def sampler(weights: DecodeWeights, batch: int, steps: int, decode: Decode) -> Callable[[], Any]:
-    """A candidate that draws so many samples of each stream, going on from those before."""
+    """A candidate that draws `steps` samples of each stream, continuing the streams."""
     cache = silent_cache(weights, batch)
     uniforms = jax.random.uniform(jax.random.key(1), (steps, 2, batch))
 
@@ -203,7 +206,7 @@ def sampler(weights: DecodeWeights, batch: int, steps: int, decode: Decode) -> C
 
 
 def timed(what: str, row: Row, candidate: Callable[[], Any], repeats: int) -> Row:
-    """A row with the time of its candidate, which has run once already."""
+    """A row with the times of its candidate, which has run once already."""
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -216,7 +219,7 @@ def timed(what: str, row: Row, candidate: Callable[[], Any], repeats: int) -> Ro
 
 
 def measure(what: str, jobs: list[tuple[Row, Callable[[], Callable[[], Any]]]], repeats: int) -> list[Row]:
-    """Builds and compiles candidates at once, then times one after the other: they share the device."""
+    """Builds and compiles all candidates in parallel, then times one after the other."""
 
     def built(make: Callable[[], Callable[[], Any]], row: Row) -> Row:
         candidate = make()
@@ -230,14 +233,13 @@ def measure(what: str, jobs: list[tuple[Row, Callable[[], Callable[[], Any]]]], 
     return rows
 
 
-def networks(quick: bool) -> dict[tuple[str, str], WaveNetConfig]:
-    """By name and type of the weights."""
-    models = {("nv", "float32"): NV, ("nv", "bfloat16"): NV, ("wavenet", "bfloat16"): preset_model("wavenet")}
-    return {key: shrunk(model) for key, model in models.items()} if quick else models
+def networks() -> dict[tuple[str, str], WaveNetConfig]:
+    """Networks by name and dtype of the weights."""
+    return {("nv", "float32"): NV, ("nv", "bfloat16"): NV, ("wavenet", "bfloat16"): preset_model("wavenet")}
 
 
 def decoding(quick: bool, rates: dict[int, float], multiply_rate: float) -> list[Row]:
-    models = networks(quick)
+    models = networks()
     weights = {key: packed(model, key[1]) for key, model in models.items()}
     jobs = []
     for key in models:
@@ -256,7 +258,7 @@ def decoding(quick: bool, rates: dict[int, float], multiply_rate: float) -> list
 
 
 def shares(row: Row, size: int, products: int, rates: dict[int, float], multiply_rate: float) -> Row:
-    """Real-time factors, and which part of the bounds is reached."""
+    """Real-time factors, and shares of the limits."""
     step, arithmetic = row["seconds"] / row["steps"], products * row["batch"] / multiply_rate
     read = size / max(rates.values())
     programs = -(-row["batch"] // pallas.tile_for(row["batch"]))
@@ -271,7 +273,7 @@ def shares(row: Row, size: int, products: int, rates: dict[int, float], multiply
 
 
 def tuning(quick: bool) -> list[Row]:
-    weights = packed(networks(quick)["nv", "bfloat16"], "bfloat16")
+    weights = packed(networks()["nv", "bfloat16"], "bfloat16")
     jobs = []
     for batch in (1, 16):
         for warps in (4, 8, 16):
@@ -284,7 +286,7 @@ def tuning(quick: bool) -> list[Row]:
 
 
 def plain_loop(quick: bool) -> list[Row]:
-    weights = {dtype: packed(networks(quick)["nv", dtype], dtype) for dtype in ("float32", "bfloat16")}
+    weights = {dtype: packed(networks()["nv", dtype], dtype) for dtype in ("float32", "bfloat16")}
     flags = os.environ.get("XLA_FLAGS", "")
     jobs = []
     for dtype, each in weights.items():
@@ -302,7 +304,7 @@ def plain_loop(quick: bool) -> list[Row]:
 
 
 def command_buffers(quick: bool) -> list[Row]:
-    """The plain loop in processes of their own, as XLA reads its flags once."""
+    """The plain loop in processes of its own, because XLA reads its flags once."""
     rows = []
     for flags in ("", FLAG):
         environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()}
@@ -318,11 +320,6 @@ def command_buffers(quick: bool) -> list[Row]:
 def training(quick: bool, multiply_rate: float) -> list[Row]:
     full = preset("wavenet")
     configs = {"wavenet": full, "nv": Config("wavenet", NV, TrainingConfig(batch_size=16, crop=8_192))}
-    if quick:
-        configs = {
-            name: Config("wavenet", shrunk(config.model), TrainingConfig(batch_size=2, crop=512))
-            for name, config in configs.items()
-        }
     rows = []
     for name, config in configs.items():
         batch, crop = config.training.batch_size, config.training.crop
@@ -335,24 +332,24 @@ def training(quick: bool, multiply_rate: float) -> list[Row]:
     return rows
 
 
-def copying(quick: bool) -> float:
-    """Bytes of device memory that are read and written in a second."""
-    numbers = jnp.ones(2**16 if quick else 2**28)
+def copying() -> float:
+    """Bytes of device memory read and written per second."""
+    numbers = jnp.ones(2**28)
     add = jax.jit(lambda x: x + 1)
     timing = interleaved({"copy": lambda: add(numbers).block_until_ready()}, 5)["copy"]
     return 2 * numbers.nbytes / timing.median
 
 
 def whole_sounds(quick: bool, multiply_rate: float) -> list[Row]:
-    """Families that make whole sounds: steps of training, and sounds made."""
-    copy_rate = copying(quick)
+    """Families that generate whole sounds: training steps and generation."""
+    copy_rate = copying()
     rows: list[Row] = [{"what": "copy", "bytes_per_second": copy_rate}]
     for name in ("wavegan", "autoencoder"):
-        config = preset(f"{name}-tiny" if quick else name)
-        training = replace(config.training, batch_size=4 if quick else config.training.batch_size)
-        family = bound(replace(config, training=training), NOTES)
+        config = preset(name)
+        training = config.training
+        family = bound(config, NOTES)
         batch = notes(training.batch_size, training.crop or family.length or 0)
-        params = family.init(jax.random.key(0), {key: np.asarray(leaf) for key, leaf in batch.items()})
+        params = family.init(jax.random.key(0), jax.tree.map(np.asarray, batch))
         case = {"what": "whole_sounds", "implementation": "wavesynth", "model": name, "dtype": config.model.dtype}
         measured = stepping(family.objective(training), params, batch, multiply_rate, copy_rate, 2 if quick else 7)
         measured.append(making(family, family.published(params), 8 if quick else 64, 2 if quick else 7))
@@ -361,12 +358,11 @@ def whole_sounds(quick: bool, multiply_rate: float) -> list[Row]:
 
 
 def notes(rows: int, length: int) -> dict[str, jax.Array]:
-    """A batch of noise, said to be of one label and pitch."""
+    """A batch of noise with one label and pitch."""
     return {
-        "samples": 0.1 * jax.random.normal(jax.random.key(0), (rows, length)),
+        "samples": 0.1 * jax.random.normal(jax.random.key(0), (rows, 1, length)),
         "real": jnp.ones((rows, length), bool),
-        "label": jnp.zeros(rows, jnp.int32),
-        "pitch": jnp.full(rows, 60.0),
+        "conditions": Conditions.constant([0] * rows, len(NOTES.labels), [60.0] * rows),
         "start": jnp.zeros(rows, jnp.int32),
     }
 
@@ -374,7 +370,7 @@ def notes(rows: int, length: int) -> dict[str, jax.Array]:
 def stepping(
     objective: Objective, params: Any, batch: dict[str, jax.Array], multiply_rate: float, copy_rate: float, repeats: int
 ) -> list[Row]:
-    """A training step, of each phase if it has phases."""
+    """A training step, of each phase where there are phases."""
     rows = []
     rest = [(0,), (1,)] if isinstance(objective, Phased) else [()]
     for phase in rest:
@@ -389,7 +385,7 @@ def stepping(
         bound_by = max(bounds, key=bounds.__getitem__)
         rows.append({
             "part": " ".join(["train step", *(f"of phase {number}" for number in phase)]),
-            "batch": len(batch["label"]), "seconds": timing.median, "seconds_low": timing.low, "seconds_high": timing.high,
+            "batch": len(batch["samples"]), "seconds": timing.median, "seconds_low": timing.low, "seconds_high": timing.high,
             "samples_per_second": batch["samples"].size / timing.median,
             "share_of_limit": bounds[bound_by] / timing.median, "bound_by": bound_by,
         })  # fmt: skip
@@ -397,7 +393,7 @@ def stepping(
 
 
 def making(family: Family, params: Any, n: int, repeats: int) -> Row:
-    """Sounds of one second, or of the model's length."""
+    """Generates sounds of one second, or of the model's length."""
     paths = None
     if isinstance(family, CodingFamily):
         paths = (
@@ -405,8 +401,8 @@ def making(family: Family, params: Any, n: int, repeats: int) -> Row:
             .normal(0, 1, (n, round(family.frame_rate), family.code_channels))
             .astype(np.float32)
         )
-    request = Request(n=n, pitch=60.0, latent=paths)
-    timing = interleaved({"make": lambda: list(family.stream(params, request))}, repeats)["make"]
+    conditions, request = Conditions.constant([0] * n, len(NOTES.labels), [60.0] * n), Request(latents=paths)
+    timing = interleaved({"make": lambda: list(family.generate(params, conditions, request))}, repeats)["make"]
     seconds = n * (family.length or NOTES.sample_rate) / NOTES.sample_rate
     return {
         "part": "making", "batch": n, "seconds": timing.median, "seconds_low": timing.low, "seconds_high": timing.high,
@@ -415,7 +411,7 @@ def making(family: Family, params: Any, n: int, repeats: int) -> Row:
 
 
 def report(rows: list[Row]) -> None:
-    """A table for each part, and the errors."""
+    """Prints a table for each part, and the errors."""
     columns = {
         "check": ("model", "dtype", "batch", "error_nats", "error_state", "same_samples", "same_samples_cut", "ok"),
         "read": ("programs", "bytes_per_second"),
@@ -438,12 +434,12 @@ def report(rows: list[Row]) -> None:
 
 
 def parts(options: argparse.Namespace, rows: list[Row]) -> None:
-    """Adds the rows of one part after the other, and writes them down after each."""
+    """Adds the rows of one part after the other, and writes the file after each."""
     began, quick = time.monotonic(), options.quick
     measured, rates, multiply_rate = limits(quick)
     rows += measured
     todo: dict[str, Callable[[], list[Row]]] = {
-        "train_step": lambda: training(quick, multiply_rate),  # first: a wrong access to memory would end all others
+        "train_step": lambda: training(quick, multiply_rate),  # first: a wrong memory access would end all others
         "whole_sounds": lambda: whole_sounds(quick, multiply_rate),
         "check": lambda: checks(IMPLEMENTATIONS["pallas"].decode, quick),
         "decode": lambda: decoding(quick, rates, multiply_rate),

@@ -1,7 +1,7 @@
-"""What the benchmarks share: who measures, alternatives timed in turns, a table on screen, a list of objects in JSON.
+"""What the benchmarks share: arguments, timing, a description of the machine, a table on screen, rows in JSON.
 
-Every benchmark compares its alternatives in one process, one run of each after the other, so that a machine that slows
-down slows them all. The first run of each compiles and warms up, and is not counted.
+Alternatives are timed in one process and in turns, so a machine that slows down slows all of them. The first run of each
+compiles and warms up, and does not count.
 """
 
 import argparse
@@ -37,14 +37,16 @@ class Timing(NamedTuple):
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
+    """The arguments of every benchmark. `--three-layers` is for tests: it shrinks networks, see `shrunk`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small shapes, to see that it runs; no metrics")
+    parser.add_argument("--quick", action="store_true", help="fewer repeats of the same shapes: under a minute, rough")
     parser.add_argument("--json", type=Path, metavar="PATH", help="where to write the rows, the machine first")
+    parser.add_argument("--three-layers", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
 def has_pytorch() -> bool:
-    """Whether the extra `bench` is installed. If not, says what is left out."""
+    """Whether the extra `bench` is installed. If not, prints what is left out."""
     missing = [name for name in ("torch", "wavenet_vocoder") if importlib.util.find_spec(name) is None]
     if missing:
         print(f"left out: implementation pytorch, since {' and '.join(missing)} is missing (extra `bench`)", flush=True)
@@ -52,11 +54,11 @@ def has_pytorch() -> bool:
 
 
 def pytorch_wavenet(config: WaveNetConfig) -> Any:
-    """The `wavenet-vocoder` of the same size as a softmax WaveNet whose skip and head widths are equal; no dropout."""
+    """A `wavenet-vocoder` of the size of a softmax WaveNet with equal skip and head widths, without dropout."""
     import torch
     from wavenet_vocoder import WaveNet
 
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # of what the old package is built on
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # from a dependency of the old package
     torch.manual_seed(0)
     return WaveNet(
         out_channels=config.likelihood.width, layers=len(config.dilations), stacks=config.stacks,
@@ -66,12 +68,12 @@ def pytorch_wavenet(config: WaveNetConfig) -> Any:
 
 
 def shrunk(config: WaveNetConfig) -> WaveNetConfig:
-    """The same network with three layers, for --quick: it compiles in a moment."""
+    """The same network with three layers, which compiles in a moment: for tests of the benchmarks."""
     return dataclasses.replace(config, stacks=1, layers_per_stack=3)
 
 
 def multiply_adds(config: WaveNetConfig) -> int:
-    """Products of matrices for one sample of a WaveNet, in multiply-adds; what picks rows of tables is free."""
+    """Multiply-adds of a WaveNet's matrix products for one sample. Table lookups do not count."""
     width, channels, skip, head = config.kernel_width, config.channels, config.skip_channels, config.head_channels
     layer = width * channels * 2 * channels + channels * channels + channels * skip
     front = 0 if config.output == "softmax" else config.taps * (config.taps + channels + 1)
@@ -79,15 +81,15 @@ def multiply_adds(config: WaveNetConfig) -> int:
 
 
 def machine() -> Row:
-    """Who measures: processor, cores, system, versions, and how busy it was before the benchmark began.
+    """Processor, cores, system, versions, and the load before the benchmark began.
 
-    Warns if it was busy: with other work on the cores, threads wait for each other, and PyTorch's wait the longest.
+    Prints a warning if the machine was busy: threads then wait for each other, PyTorch's the longest.
     """
     packages = ("jax", "jaxlib", "numpy", "torch", "wavenet-vocoder")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     if load is not None and load > 0.3 * (cores or 1):
-        print(f"the machine is busy (load {load:.1f}): the metrics will tell little", flush=True)
+        print(f"the machine is busy (load {load:.1f}): the numbers will mean little", flush=True)
     return {
         "what": "machine",
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -102,7 +104,7 @@ def machine() -> Row:
 
 
 def _cpu() -> str:
-    """The processor's name and the widest of its vector extensions, where the system tells."""
+    """The processor's name and vector extensions, where the system names them."""
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
     except OSError:
@@ -121,7 +123,7 @@ def _version(package: str) -> str | None:
 
 
 def interleaved(candidates: dict[str, Callable[[], Any]], repeats: int) -> dict[str, Timing]:
-    """Times each candidate `repeats` times, in turns. A candidate returns when its work is done, not when it is queued."""
+    """Times each candidate `repeats` times, in turns. A candidate must return when its work is done, not when it is queued."""
     for candidate in candidates.values():
         candidate()
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
@@ -134,14 +136,14 @@ def interleaved(candidates: dict[str, Callable[[], Any]], repeats: int) -> dict[
 
 
 def matrix_product(rows: int, columns: int = 2_048) -> Callable[[], Any]:
-    """A candidate that multiplies [rows, columns] by [columns, columns] in float32: what the machine can do."""
+    """A candidate that multiplies [rows, columns] by [columns, columns] in float32: the machine's arithmetic limit."""
     left, right = jnp.ones((rows, columns)), jnp.ones((columns, columns))
     multiply = jax.jit(jnp.matmul)
     return lambda: multiply(left, right).block_until_ready()
 
 
 def print_table(rows: list[Row], columns: tuple[str, ...]) -> None:
-    """Rows under their columns' names; what a row lacks stays empty."""
+    """Prints rows under the names of their columns. Missing values stay empty."""
     cells = [[column.replace("_", " ") for column in columns]]
     cells += [[_cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
@@ -156,7 +158,7 @@ def _cell(value: Any) -> str:
 
 
 def write_json(path: Path | None, rows: list[Row]) -> None:
-    """The rows as a list of flat objects, one a line; complete or not at all. None writes nothing."""
+    """Writes the rows as a list of flat objects, one per line, whole or not at all. None writes nothing."""
     if path is not None:
         temporary = path.with_name(path.name + ".tmp")
         temporary.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")

@@ -4,8 +4,8 @@ The network is that of wavenet-tiny with random weights. It plays noise, but tak
 sound has a label and a pitch, and the default implementation makes it. The wav goes to a temporary folder and is deleted.
 
 Each row is a reading of this process's resident memory, in millions of bytes: the first when all is compiled and the first
-block is on disk, then one per minute of sound (60 in all where the sound is shorter than an hour). The last row, `growth`, compares
-them: megabytes_first is the median of the readings of the first tenth of the sound, without the very first reading;
+block is on disk, then one per minute of sound (60 in all where the sound is shorter than an hour). The last row, `growth`,
+compares them: megabytes_first is the median of the readings of the first tenth of the sound, without the very first reading;
 megabytes_end is that of the last tenth; megabytes_highest is the highest after the first tenth; growth_percent and
 highest_percent are how far those two lie above megabytes_first. samples_per_second leaves out the first block, and with it
 compiling; `seconds` counts from the call.
@@ -54,7 +54,7 @@ class Watched(Synth):
         made = 0
         for block in super().blocks(*shape, **options):
             yield block
-            made += block.shape[1]
+            made += block.shape[-1]
             self.watch(made)
 
 
@@ -76,10 +76,10 @@ def resident() -> float:
     return int(lines["VmRSS"].split()[0]) * 1_024 / 1e6
 
 
-def untrained(quick: bool, watch: Callable[[int], None]) -> Watched:
+def untrained(three_layers: bool, watch: Callable[[int], None]) -> Watched:
     """A synth that has learned nothing yet."""
     config = preset(PRESET)
-    family = bound(dataclasses.replace(config, model=shrunk(config.model)) if quick else config, NOTES)
+    family = bound(dataclasses.replace(config, model=shrunk(config.model)) if three_layers else config, NOTES)
     fresh = initialize(lambda rngs: WaveNet(family.model, rngs=rngs), jax.random.key(0))
     return Watched(family, jax.tree.map(np.asarray, fresh), watch)
 
@@ -116,7 +116,7 @@ def main() -> None:
             now = time.perf_counter() - began
             readings.append({"minutes": made / NOTES.sample_rate / 60, "seconds": now, "megabytes": read()})
 
-    synth = untrained(options.quick, watch)
+    synth = untrained(options.three_layers, watch)
     weights = pack(synth.params, DecodeSpec.of(synth.family.model), synth.family.model.dtype)
     case = {
         "implementation": choose(None, weights),

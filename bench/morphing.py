@@ -1,15 +1,20 @@
-"""How good a trained model's morphs are, and how near its timbres come to recorded sounds.
+"""Quality of a trained model's morphs, and of the timbres that it finds for recorded sounds.
 
-    python bench/morphing.py RUN SHARDS [--pairs 20] [--encode 0]
+    python bench/morphing.py RUN SHARDS [--pairs 20] [--encode 0] [--worst FOLDER]
 
-Morphs: the metrics of merit (see `wavesynth.evaluation.morphing`) of 17 steps between pairs of timbres, medians and
-quartiles over the pairs, with those of the crossfade of the same ends beside them. A model that reconstructs (an autoencoder)
-goes between sounds that were held out, of two labels and one pitch each; any other between latents drawn by chance, of two
-labels where it has them. With --worst FOLDER, pictures of the five pairs that fail most gates are left there.
+Morphs: the metrics of `wavesynth.evaluation.morphing` for morphs of 17 steps, with the crossfade of the same ends for
+comparison; medians and quartiles over pairs of timbres. An autoencoder morphs between held-out sounds of two labels and one
+pitch, any other model between random latents of two labels (if it has labels). --worst writes pictures of the five pairs that
+fail most gates.
 
-Encoding, of --encode held-out sounds by a model that searches for latents (a WaveGAN): the multi-resolution distance in dB
-of the sound that was found, and of the best of 1,000 latents drawn by chance; noises_apart, how far sounds of the timbre that
-was found lie from each other when the model draws other noise; and whether two decodings are alike to the byte.
+Encoding, for models that search for latents (WaveGAN), of --encode held-out sounds:
+
+- distance: the multi-resolution distance of the found sound from the recording, in dB.
+- best_of_random: the smallest distance among 1,000 random latents.
+- other_noise: the mean distance of sounds of the found timbre from each other, with different noise.
+- repeatable: whether decoding twice gives the same bytes.
+
+--quick takes two pairs and one sound, of the same model.
 """
 
 import itertools
@@ -30,12 +35,13 @@ from wavesynth.audio import pitch as pitches
 from wavesynth.audio.pcm import to_float
 from wavesynth.audio.spectral import multi_resolution_distance
 from wavesynth.data.shards import ClipRecord, Shards
+from wavesynth.evaluation.analysis import Analysis
 from wavesynth.evaluation.morphing import GATES, MorphMetrics, crossfade, judge
 
 STEPS = 17
 RANDOM_LATENTS = 1_000
 SECONDS = 1.0
-DRAWN = 4  # sounds of a timbre, each of other noise
+NOISES = 4  # sounds per timbre, each with its own noise
 
 
 def held_out(shards: Shards) -> list[int]:
@@ -43,7 +49,7 @@ def held_out(shards: Shards) -> list[int]:
 
 
 def pairs_of_sounds(synth: Synth, shards: Shards, count: int) -> list[tuple[str, Timbre, Timbre]]:
-    """Pairs of held-out sounds, each of two labels and one pitch, as different pairs of labels as there are."""
+    """Pairs of held-out sounds of two labels and one pitch; each pair of labels at most once."""
     clips = [(clip, shards.clips[clip]) for clip in held_out(shards)]
     found = [
         (a, b) for a, b in itertools.combinations(clips, 2)
@@ -65,7 +71,7 @@ def pairs_of_sounds(synth: Synth, shards: Shards, count: int) -> list[tuple[str,
 
 
 def pairs_of_latents(synth: Synth, count: int) -> list[tuple[str, Timbre, Timbre]]:
-    """Pairs of latents drawn by chance, of two labels each where there are labels."""
+    """Pairs of random latents, of two labels if the model has labels."""
     labels: list[str | None] = [*synth.labels] or [None]
     pairs = []
     for index in range(count):
@@ -81,12 +87,13 @@ def morph_rows(synth: Synth, shards: Shards, count: int, worst: Path | None) -> 
     pairs = pairs_of_sounds(synth, shards, count) if synth.family.reconstructs else pairs_of_latents(synth, count)
     metrics: dict[str, list[MorphMetrics]] = {"morph": [], "crossfade": []}
     sounds = []
-    tracked = synth.family.dataset.pitched and pitches.available()
+    track_pitch = synth.family.dataset.pitched and pitches.available()
     for _, a, b in tqdm(pairs, unit="pair"):
-        made = synth.morph(a, b, STEPS)
-        sounds.append(made)
-        for name, path in (("morph", made), ("crossfade", crossfade(made[0], made[-1], STEPS))):
-            metrics[name].append(judge(path, synth.sample_rate, track_pitch=tracked))
+        morph = synth.morph_analysis(a, b, STEPS)
+        faded = Analysis(crossfade(morph.sounds[0], morph.sounds[-1], STEPS), synth.sample_rate)
+        sounds.append(morph.sounds)
+        metrics["morph"].append(judge(morph, track_pitch=track_pitch))
+        metrics["crossfade"].append(judge(faded, track_pitch=track_pitch))
     rows: list[Row] = []
     for name, found in metrics.items():
         for metric in GATES:
@@ -102,11 +109,11 @@ def morph_rows(synth: Synth, shards: Shards, count: int, worst: Path | None) -> 
     if worst is not None and pictures.available():
         worst.mkdir(parents=True, exist_ok=True)
         order = sorted(range(len(pairs)), key=lambda index: -len(metrics["morph"][index].failed))[:5]
-        for accuracy, index in enumerate(order):
+        for rank, index in enumerate(order, 1):
             failed = metrics["morph"][index].failed
-            print(f"worst {accuracy + 1}: {pairs[index][0]}: fails {', '.join(failed) or 'nothing'}")
+            print(f"worst {rank}: {pairs[index][0]}: fails {', '.join(failed) or 'nothing'}")
             shown = {str(step): sounds[index][step] for step in range(0, STEPS, 2)}
-            pictures.strip(worst / f"worst-{accuracy + 1}.png", shown, synth.sample_rate)
+            pictures.strip(worst / f"worst-{rank}.png", shown, synth.sample_rate)
     return rows
 
 
@@ -116,41 +123,41 @@ def encode_rows(synth: Synth, shards: Shards, count: int) -> list[Row]:
     length = synth.family.length
     assert length is not None
     random = synth.latents(0, RANDOM_LATENTS)
-    made = np.concatenate([synth.sample(8, timbre=random[first : first + 8]) for first in range(0, len(random), 8)])
-    apart = jax.jit(multi_resolution_distance)
+    sounds = np.concatenate([synth.sample(8, timbre=random[first : first + 8]) for first in range(0, len(random), 8)])
+    distance = jax.jit(multi_resolution_distance)
     rows = []
     for clip in tqdm(chosen, unit="sound"):
         target = np.zeros(length, np.float32)
-        heard = to_float(shards.samples(clip))[:length]
-        target[: len(heard)] = heard
-        best = min(float(apart(made[first : first + 8], target[None]).min()) for first in range(0, len(made), 8))
+        recording = to_float(shards.samples(clip))[:length]
+        target[: len(recording)] = recording
+        best = min(float(distance(sounds[first : first + 8], target[None]).min()) for first in range(0, len(sounds), 8))
         began = time.perf_counter()
         timbre = synth.encode(target)
         took = time.perf_counter() - began
         decoded = synth.decode(timbre)
-        found = float(apart(decoded, target))
-        drawn = [decoded, *(synth.decode(timbre, seed=seed) for seed in range(1, DRAWN))]
-        noises = [float(apart(one, other)) for one, other in itertools.combinations(drawn, 2)]
+        found = float(distance(decoded, target))
+        variants = [decoded, *(synth.decode(timbre, seed=seed) for seed in range(1, NOISES))]
+        noises = [float(distance(one, other)) for one, other in itertools.combinations(variants, 2)]
         rows.append({
             "what": "encode", "file": shards.clips[clip].file, "seconds": took, "distance": found, "best_of_random": best,
-            "noises_apart": statistics.mean(noises), "below_percent": 100 * (1 - found / best),
-            "alike_to_the_byte": bool((decoded == synth.decode(timbre)).all()),
+            "other_noise": statistics.mean(noises), "below_percent": 100 * (1 - found / best),
+            "repeatable": bool((decoded == synth.decode(timbre)).all()),
         })  # fmt: skip
     return rows
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("run", metavar="RUN", help="the model")
-    parser.add_argument("shards", metavar="SHARDS", help="what it was trained on")
-    parser.add_argument("--pairs", type=int, default=20, help="to morph between")
-    parser.add_argument("--encode", type=int, default=0, metavar="N", help="held-out sounds to encode by search")
-    parser.add_argument("--worst", type=Path, metavar="FOLDER", help="where to leave pictures of the worst morphs")
+    parser.add_argument("run", metavar="RUN", help="the trained model")
+    parser.add_argument("shards", metavar="SHARDS", help="the shards it was trained on")
+    parser.add_argument("--pairs", type=int, default=20, help="pairs to morph between")
+    parser.add_argument("--encode", type=int, default=0, metavar="N", help="held-out sounds to encode")
+    parser.add_argument("--worst", type=Path, metavar="FOLDER", help="where to write pictures of the worst morphs")
     options = parser.parse_args()
     synth: Synth = wavesynth.load(options.run)
     shards = Shards.open(options.shards)
     if options.encode and synth.family.length is None:
-        parser.error("--encode: the model does not search for latents of whole sounds; leave it out")
+        parser.error("--encode is for models that search for the latent of a whole sound; leave it out")
     pairs, encoded = (2, min(options.encode, 1)) if options.quick else (options.pairs, options.encode)
     case: dict[str, Any] = {"implementation": "wavesynth", "model": synth.family.name, "quick": options.quick}
     rows: list[Row] = [machine()]
@@ -160,9 +167,9 @@ def main() -> None:
     if found:
         print_table(
             found,
-            ("file", "seconds", "distance", "best_of_random", "noises_apart", "below_percent", "alike_to_the_byte"),
+            ("file", "seconds", "distance", "best_of_random", "other_noise", "below_percent", "repeatable"),
         )
-        print(f"median {statistics.median(row['below_percent'] for row in found):.1f} % below the best of chance")
+        print(f"median {statistics.median(row['below_percent'] for row in found):.1f} % below the best random latent")
     write_json(options.json, rows + morphs + found)
 
 

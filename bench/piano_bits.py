@@ -151,9 +151,9 @@ def main() -> None:
 
 def wavesynth(options: Any, learned: Shards, scored: Shards, add: Callable, add_row: Callable) -> None:
     """The baselines and, unless pytorch alone is wanted, the library's own training."""
-    config = preset("wavenet-tiny" if options.quick else "wavenet-small")
+    config = preset("wavenet-small")
     training, model = config.training, dataclasses.replace(config.model, quantization=options.quantization)
-    if options.quick:
+    if options.three_layers:
         training, model = TrainingConfig(batch_size=2, crop=512), shrunk(model)
     family = bound(dataclasses.replace(config, model=model), dataset_of(learned))
     windows = (training.crop, family.context, training.seed, family.align)
@@ -180,7 +180,7 @@ def wavesynth(options: Any, learned: Shards, scored: Shards, add: Callable, add_
 
     def reached(minutes: float, steps: int) -> None:
         speed = (steps - 1) * training.batch_size * training.crop / (60 * minutes)
-        name = f"wavenet-{'tiny, 3 layers' if options.quick else 'small'}, {options.quantization}"
+        name = f"wavenet-{'small, 3 layers' if options.three_layers else 'small'}, {options.quantization}"
         add("wavesynth", name, trainee.bits, minutes=minutes, steps=steps, samples_per_second=speed)
         if options.save:
             checkpoints.publish(options.save, trainee.state.ema, {"step": steps})
@@ -189,14 +189,14 @@ def wavesynth(options: Any, learned: Shards, scored: Shards, add: Callable, add_
 
 
 def pytorch(options: Any, learned: Shards, add: Callable) -> None:
-    trainee = PyTorch(shrunk(NV) if options.quick else NV)
+    trainee = PyTorch(shrunk(NV) if options.three_layers else NV)
     batches = Batches(learned, "train", batch_size=2, crop=512 if options.quick else 8_192, context=1, seed=0)
 
     def reached(minutes: float, steps: int) -> None:
         speed = (steps - 1) * batches.batch_size * batches.crop / (60 * minutes)
         add(
             "pytorch",
-            "nv, 3 layers" if options.quick else "nv",
+            "nv, 3 layers" if options.three_layers else "nv",
             trainee.bits,
             minutes=minutes,
             steps=steps,

@@ -1,23 +1,23 @@
-"""How well and how fast a trained autoencoder makes held-out sounds again, and whether pitch and timbre come apart in it.
+"""How well and how fast a trained autoencoder reconstructs held-out sounds, and whether its codes separate pitch from timbre.
 
     python bench/timbre.py RUN SHARDS [--classifier JUDGE] [--sounds 90]
     taskset -c 0 python bench/timbre.py RUN SHARDS --sounds 0       (speed on one core)
 
-Reconstruction, of held-out sounds of at most 2 seconds, by what is decoded of what they are encoded to, told their pitch:
+Reconstruction of held-out sounds of at most 2 seconds, encoded and decoded at their own pitch:
 
-- distance: the mean absolute difference of log-mel spectra (80 bands from 40 Hz to 8 kHz, window 1,024, hop 256, floor 60 dB
-  below a sine of amplitude 1) over each sound's own length in dB, the median over sounds; beside it that of the nearest
-  training sound of the same label, with silence behind it. Both also with floors of -80 and -100 dB, under which what can
-  hardly be heard counts as much as a note.
-- in_tune_percent: the sounds that a pitch tracker hears within 50 cents of what it hears in the recording, of those of which it
-  hears a pitch (extra `pitch`).
-- kept_percent: of sounds decoded 12 semitones down, and up, those that a classifier (--classifier, of the same labels) takes
-  for their label; beside it the same of the recordings, and of sounds decoded at their own pitch. Those within the range of
-  the label's training sounds are counted once more by themselves: the classifier has heard no others.
+- distance: the mean absolute difference of log-mel spectra in dB, over each sound's own length; the median over sounds. The
+  spectra have 80 bands from 40 Hz to 8 kHz, a window of 1,024, a hop of 256 and a floor of -60 dB (0 dB is a sine of amplitude
+  1). For comparison the same of the nearest training sound with the same label. Both also with floors of -80 and -100 dB, where
+  nearly inaudible differences count as much as a note.
+- in_tune_percent: of the recordings with a pitch, how many reconstructions are within 50 cents of it (extra `pitch`).
+- kept_percent: how many sounds decoded an octave up or down a classifier (--classifier, of the same labels) assigns to their
+  label; for comparison the recordings, and sounds decoded at their own pitch. Sounds within the range of the label's training
+  sounds are also counted separately, since the classifier has seen no others.
 
-Speed: encode and decode of ten seconds by the synth's own methods, once each compiled; and of a morph of 9 steps between two
-one-second sounds. `morph command` is all of `wavesynth morph` for such a morph of two wavs, with its metrics and its picture,
-and the same where no program has been compiled before.
+Speed, after compilation: encoding and decoding ten seconds, and a morph of 9 steps between two one-second sounds. `morph
+command` is the whole of `wavesynth morph` for two wavs, with metrics and a picture; also without a compile cache.
+
+--quick takes three sounds and one repeat, of the same model.
 """
 
 import os
@@ -48,7 +48,7 @@ FLOORS = (-60.0, -80.0, -100.0)  # dB
 
 
 def spectrogram(sound: np.ndarray, length: int, rate: int) -> np.ndarray:
-    """The log-mel spectrogram, with the lowest floor, of a sound with silence behind it, so that one program serves all."""
+    """The log-mel spectrogram with the lowest floor. Padding all sounds to one length needs one XLA program."""
     padded = np.pad(sound[:length], (0, length - len(sound[:length])))
     return np.asarray(log_mel(padded, rate, MelSettings(floor_db=min(FLOORS))))
 
@@ -68,27 +68,27 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
             low, high = ranges.get(record.label, (record.pitch, record.pitch))
             ranges[record.label] = (min(low, record.pitch), max(high, record.pitch))
     distances: dict[tuple[float, str], list[float]] = {}
-    strays = []
+    cents_off = []
     kept: dict[str, list[bool]] = {}
     for clip in tqdm(chosen, unit="sound"):
         record = shards.clips[clip]
         sound = to_float(shards.samples(clip)[:longest])
         timbre = synth.encode(sound, pitch=record.pitch)
-        made = synth.decode(timbre)
+        decoded = synth.decode(timbre)
         frames = num_frames(len(sound), DEFAULT_MEL.hop)
-        wanted, *rest = (spectrogram(one, longest, rate)[:frames] for one in (sound, made))
+        wanted, *rest = (spectrogram(one, longest, rate)[:frames] for one in (sound, decoded))
         for name, others in (("reconstruction", rest), ("nearest training sound", library.get(record.label, []))):
             for floor in FLOORS if others else ():
-                apart = [
+                each = [
                     np.abs(np.maximum(other[:frames], floor) - np.maximum(wanted, floor)).mean() for other in others
                 ]
-                distances.setdefault((floor, name), []).append(float(min(apart)))
+                distances.setdefault((floor, name), []).append(float(min(each)))
         if pitches.available() and synth.family.dataset.pitched:
-            wanted, heard = (pitches.median_pitch(one, rate) for one in (sound, made))
+            wanted, found = (pitches.median_pitch(one, rate) for one in (sound, decoded))
             if wanted is not None:
-                strays.append(np.inf if heard is None else 100 * abs(heard - wanted))
+                cents_off.append(np.inf if found is None else 100 * abs(found - wanted))
         if judge is not None and record.pitch is not None:
-            tried = {"recording": sound, "own pitch": made}
+            tried = {"recording": sound, "own pitch": decoded}
             tried |= {f"{by:+d} semitones": synth.decode(timbre, pitch=record.pitch + by) for by in (-OCTAVE, OCTAVE)}
             likely = judge.family.probabilities(judge.params, np.stack(list(tried.values()))).argmax(axis=1)
             for name, index, pitch in zip(tried, likely, record.pitch + np.array([0, 0, -OCTAVE, OCTAVE])):
@@ -101,10 +101,10 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
         {"what": "distance", "floor": floor, "of": name, "median": statistics.median(values), "sounds": len(values)}
         for (floor, name), values in distances.items()
     ]
-    if strays:
+    if cents_off:
         rows.append({
-            "what": "in_tune_percent", "of": "reconstruction", "median": 100 * float(np.mean(np.array(strays) <= CENTS)),
-            "sounds": len(strays),
+            "what": "in_tune_percent", "of": "reconstruction", "median": 100 * float(np.mean(np.array(cents_off) <= CENTS)),
+            "sounds": len(cents_off),
         })  # fmt: skip
     for name, hits in kept.items():
         if hits:
@@ -149,11 +149,11 @@ def speed_rows(run: Path, synth: Synth, shards: Shards, repeats: int) -> list[Ro
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="the model")
-    parser.add_argument("shards", metavar="SHARDS", help="what it was trained on")
+    parser.add_argument("run", type=Path, metavar="RUN", help="the trained model")
+    parser.add_argument("shards", metavar="SHARDS", help="the shards it was trained on")
     parser.add_argument("--classifier", type=Path, metavar="JUDGE", help="a classifier of the same labels")
-    parser.add_argument("--sounds", type=int, default=90, help="held-out sounds to make again")
-    parser.add_argument("--repeats", type=int, default=5, help="of what is timed")
+    parser.add_argument("--sounds", type=int, default=90, help="held-out sounds to reconstruct")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of what is timed")
     options = parser.parse_args()
     synth = wavesynth.load(options.run)
     judge = None if options.classifier is None else wavesynth.load(options.classifier)
@@ -161,12 +161,12 @@ def main() -> None:
     sounds, repeats = (min(options.sounds, 3), 1) if options.quick else (options.sounds, options.repeats)
     case: dict[str, Any] = {"implementation": "wavesynth", "model": synth.family.name, "quick": options.quick}
     rows: list[Row] = [machine()]
-    made = [case | row for row in reconstruction_rows(synth, shards, sounds, judge)] if sounds else []
-    if made:
-        print_table(made, ("what", "floor", "of", "median", "sounds"))
+    quality = [case | row for row in reconstruction_rows(synth, shards, sounds, judge)] if sounds else []
+    if quality:
+        print_table(quality, ("what", "floor", "of", "median", "sounds"))
     timed = [case | row for row in speed_rows(options.run, synth, shards, repeats)]
     print_table(timed, ("what", "seconds", "low", "high", "real_time_factor"))
-    write_json(options.json, rows + made + timed)
+    write_json(options.json, rows + quality + timed)
 
 
 if __name__ == "__main__":

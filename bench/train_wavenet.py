@@ -28,6 +28,7 @@ from harness import (
 )
 from trainees import PIECES, PyTorch, Wavesynth, bound
 
+from wavesynth.conditions import Conditions
 from wavesynth.config import Config, TrainingConfig
 from wavesynth.data.batches import Batch
 from wavesynth.families import preset
@@ -43,10 +44,9 @@ def tones(training: TrainingConfig, context: int) -> Batch:
     random, time = np.random.default_rng(0), np.arange(length) / PIECES.sample_rate
     tone = np.sin(2 * np.pi * random.uniform(100, 400, (rows, 1)) * time)
     return {
-        "samples": (0.3 * tone + random.normal(0, 0.02, (rows, length))).astype(np.float32),
+        "samples": (0.3 * tone + random.normal(0, 0.02, (rows, length))).astype(np.float32)[:, None],
         "real": np.ones((rows, training.crop), bool),
-        "label": np.full(rows, -1, np.int32),
-        "pitch": np.full(rows, np.nan, np.float32),
+        "conditions": Conditions.constant([-1] * rows, 0, [None] * rows),
         "start": np.zeros(rows, np.int32),
     }
 
@@ -75,7 +75,7 @@ def main() -> None:
 
     nv = Config("wavenet", NV, TrainingConfig(batch_size=2, crop=crop))
     small = preset("wavenet-small")
-    if options.quick:
+    if options.three_layers:
         nv, small = (
             Config(config.family, shrunk(config.model), TrainingConfig(batch_size=2, crop=crop))
             for config in (nv, small)
@@ -93,7 +93,7 @@ def main() -> None:
         training, timing = config.training, timings[name]
         targets = training.batch_size * training.crop
         rows.append({
-            "what": "train_step", "implementation": implementation, "model": model + ", 3 layers" * options.quick,
+            "what": "train_step", "implementation": implementation, "model": model + ", 3 layers" * options.three_layers,
             "dtype": config.model.dtype, "batch": training.batch_size, "crop": training.crop, "seconds": timing.median,
             "seconds_low": timing.low, "seconds_high": timing.high, "samples_per_second": targets / timing.median,
             "share_of_limit": 3 * multiply_adds(config.model) * targets / peak / timing.median, "repeats": repeats,

@@ -14,10 +14,11 @@ import numpy as np
 from harness import pytorch_wavenet
 
 from wavesynth.audio import mulaw
+from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.data.batches import Batch
 from wavesynth.data.shards import Shards
-from wavesynth.families import Family, Request, bind, family_type
+from wavesynth.families import Family, bind, family_type
 from wavesynth.models.wavenet import WaveNetConfig
 from wavesynth.training.loop import placement
 
@@ -52,7 +53,8 @@ class Wavesynth:
         return {name: float(value) for name, value in metrics.items()}["bits"]
 
     def bits(self, samples: np.ndarray) -> float:
-        nats = self.family.log_prob(self.state.ema, samples, Request(), "mulaw")
+        unknown = Conditions.constant([-1], len(self.family.dataset.labels), [None])
+        nats = self.family.log_prob(self.state.ema, np.atleast_2d(samples), unknown, "mulaw")
         return float(-np.mean(nats, dtype=np.float64) / math.log(2))
 
 
@@ -68,7 +70,7 @@ class PyTorch:
         self._optimizer = torch.optim.Adam(self._model.parameters(), lr=1e-3)
 
     def inputs(self, batch: Batch) -> Any:
-        codes = self._torch.from_numpy(np.array(mulaw.encode(jnp.asarray(batch["samples"])), np.int64))
+        codes = self._torch.from_numpy(np.array(mulaw.encode(jnp.asarray(batch["samples"][:, 0])), np.int64))
         return self._one_hot(codes[:, :-1]), codes[:, 1:].contiguous()
 
     def step(self, inputs: Any) -> float:

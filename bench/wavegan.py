@@ -1,13 +1,17 @@
-"""How fast a WaveGAN trains and makes sounds: the published networks, beside the same in PyTorch; and the presets.
+"""Speed of training and generating with a WaveGAN: the published networks in wavesynth and in PyTorch, and the presets.
 
-`discriminator_step` is one step of the discriminator with its gradient penalty (WGAN-GP), generating included; `generator_step` one of
-the generator. Both have the published architecture at 32 channels and 16,384 samples, phase shuffle and Adam, batch 8,
-float32. In wavesynth they are the steps that the training loop runs, moving averages and watched metrics included.
-`generate` makes sounds of one second; real_time is how many seconds of sound that is in a second.
+- discriminator_step: one step of the discriminator with gradient penalty (WGAN-GP), including the generated sounds.
+- generator_step: one step of the generator.
+- generate: eight sounds of one second by the presets. real_time is seconds of sound per second.
 
-share_of_limit: multiply-adds of the convolutions, against the same number in one large matrix product, measured in the
-same turns. A discriminator step counts eleven passes of the discriminator's (three forward; three backward by the weights and one by
-the input; four of the penalty's second derivative) and one of the generator's, a generator step three of each.
+Both steps use the published architecture with 32 channels and 16,384 samples, phase shuffle and Adam, batch 8, float32. In
+wavesynth they are the steps of the training loop, with moving averages and metrics.
+
+share_of_limit: the multiply-adds of the convolutions per second, over those of a large matrix product timed in turn with them.
+A discriminator step counts eleven passes of the discriminator (three forward; three backward by the weights and one by the
+input; four for the second derivative of the penalty) and one of the generator; a generator step three of each.
+
+--quick takes one repeat, of the same shapes.
 """
 
 from collections.abc import Callable
@@ -21,6 +25,7 @@ import numpy as np
 from harness import Row, arguments, has_pytorch, interleaved, machine, matrix_product, print_table, write_json
 from trainees import bound
 
+from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo
 from wavesynth.data.batches import Batch
 from wavesynth.families import Request, preset
@@ -33,15 +38,19 @@ GENERATED = 8  # sounds at once
 PRESETS = ("wavegan-tiny", "wavegan-small")
 
 
+def nothing(rows: int) -> Conditions:
+    """No label and no pitch."""
+    return Conditions.constant([-1] * rows, 0, [None] * rows)
+
+
 def noises(rows: int, length: int) -> Batch:
-    """A batch of noise that dies away, without labels."""
+    """A batch of decaying noise, without labels."""
     random = np.random.default_rng(0)
     sounds = random.normal(0, 0.1, (rows, length)) * np.exp(-np.arange(length) / (length / 8))
     return {
-        "samples": sounds.astype(np.float32),
+        "samples": sounds.astype(np.float32)[:, None],
         "real": np.ones((rows, length), bool),
-        "label": np.full(rows, -1, np.int32),
-        "pitch": np.full(rows, np.nan, np.float32),
+        "conditions": nothing(rows),
         "start": np.zeros(rows, np.int32),
     }
 
@@ -54,7 +63,7 @@ def published(channels: int, seconds: float, batch: int) -> Config:
 
 def wavesynth_steps(config: Config) -> dict[str, Callable[[], Any]]:
     family = bound(config, ONE_SHOTS)
-    batch = {name: jnp.asarray(leaf) for name, leaf in noises(config.training.batch_size, family.length).items()}
+    batch = jax.tree.map(jnp.asarray, noises(config.training.batch_size, family.length))
     objective = family.objective(config.training)
     state = objective.init(family.init(jax.random.key(0), batch))
     key = jax.random.key(1)
@@ -77,11 +86,11 @@ def wavesynth_steps(config: Config) -> dict[str, Callable[[], Any]]:
 def wavesynth_generate(config: Config) -> Callable[[], Any]:
     family = bound(config, ONE_SHOTS)
     params = family.published(family.init(jax.random.key(0), noises(1, family.length)))
-    return lambda: next(family.stream(params, Request(n=GENERATED)))
+    return lambda: next(family.generate(params, nothing(GENERATED), Request()))
 
 
 def pytorch_steps(model: WaveGANConfig, batch: int) -> dict[str, Callable[[], Any]]:
-    """The same networks and steps, written as PyTorch users write them."""
+    """The same networks and steps in ordinary PyTorch."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -127,7 +136,7 @@ def pytorch_steps(model: WaveGANConfig, batch: int) -> dict[str, Callable[[], An
 
     generator, discriminator = Generator(), Discriminator()
     optimizers = [torch.optim.Adam(side.parameters(), lr=1e-4, betas=(0.5, 0.9)) for side in (generator, discriminator)]
-    real = torch.from_numpy(noises(batch, model.length)["samples"])[:, None]
+    real = torch.from_numpy(noises(batch, model.length)["samples"])
 
     def learn(loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad()
@@ -135,12 +144,12 @@ def pytorch_steps(model: WaveGANConfig, batch: int) -> dict[str, Callable[[], An
         optimizer.step()
 
     def discriminator_step() -> None:
-        made = generator(torch.randn(batch, model.latent)).detach()
+        generated = generator(torch.randn(batch, model.latent)).detach()
         share = torch.rand(batch, 1, 1)
-        between = (share * real + (1 - share) * made).requires_grad_()
+        between = (share * real + (1 - share) * generated).requires_grad_()
         (slope,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
         penalty = ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
-        learn(discriminator(made).mean() - discriminator(real).mean() + 10 * penalty, optimizers[1])
+        learn(discriminator(generated).mean() - discriminator(real).mean() + 10 * penalty, optimizers[1])
 
     def generator_step() -> None:
         learn(-discriminator(generator(torch.randn(batch, model.latent))).mean(), optimizers[0])
@@ -149,7 +158,7 @@ def pytorch_steps(model: WaveGANConfig, batch: int) -> dict[str, Callable[[], An
 
 
 def multiply_adds(model: WaveGANConfig) -> int:
-    """Of one pass of the published generator's convolutions, or of its mirror, the discriminator, for one sound."""
+    """Of one pass of the published generator's convolutions for one sound; the discriminator has as many."""
     channels, places, total = (*model.stage_channels, 1), model.length // model.hop, 0
     for index, stride in enumerate(model.strides):
         total += places * channels[index] * channels[index + 1] * model.kernel_width
@@ -159,12 +168,12 @@ def multiply_adds(model: WaveGANConfig) -> int:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--repeats", type=int, help="runs of each, of which the median counts (15; quick: 2)")
-    keep_freed_memory()  # as the command line does; it holds for both implementations
+    parser.add_argument("--repeats", type=int, help="runs of each, for the median (15; quick: 1)")
+    keep_freed_memory()  # as the command line does; for both implementations
     options = parser.parse_args()
     rows: list[Row] = [machine()]
-    channels, seconds, batch, repeats = (4, 0.256, 2, 2) if options.quick else (32, 1.024, 8, 15)
-    repeats = options.repeats or repeats
+    channels, seconds, batch = 32, 1.024, 8
+    repeats = options.repeats or (1 if options.quick else 15)
 
     config = published(channels, seconds, batch)
     model = bound(config, ONE_SHOTS).model

@@ -5,8 +5,10 @@ import gc
 import importlib.machinery
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def prefer_installed_package() -> None:
-    """Make `import wavesynth` find the installed package, here and in child processes.
+    """Makes `import wavesynth` find the installed package, here and in child processes.
 
-    `python -m pytest` puts the repository's root in front of the import path, so the source tree would hide what a
-    user gets: a wheel that lacks a file would pass. An editable install is the source tree, and where nothing is
-    installed the tests run on the source tree.
+    `python -m pytest` puts the repository's root first on the import path. The source tree would then hide the
+    installed package, and a wheel that lacks a file would pass. Without an installed package, or with an editable one,
+    the tests run on the source tree.
     """
     elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
     if importlib.machinery.PathFinder.find_spec("wavesynth", elsewhere) is not None:
@@ -32,9 +34,29 @@ def prefer_installed_package() -> None:
 
 prefer_installed_package()
 
-# No result may come from a cache that an earlier run or another program left.
-os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+
+def configure_compiler() -> None:
+    """Sets how programs are compiled, here and in child processes, before JAX reads the environment.
+
+    All processes of a session share one compile cache. The process that started first makes its folder, so no result
+    comes from an earlier run or another program. XLA compiles without optimisation and without its MLIR emitters, which
+    takes a third of the time: tests check what is computed, not how fast. What XLA_FLAGS says already comes later and wins.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return  # configured by the process that started it
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="wavesynth-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    flags = ["--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false"]
+    os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")]).strip()
+
+
+def pytest_unconfigure() -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
+configure_compiler()
 
 import jax  # noqa: E402  (after the environment that it reads)
 
@@ -48,8 +70,7 @@ settings.load_profile("ci")
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_programs() -> Iterator[None]:
-    """Drops what a module has compiled. Each program takes some memory maps, of which Linux gives a process 65,530:
-    with all of them kept, the process dies in whatever compiles or loads the next."""
+    """Drops what a module has compiled. Each program takes some memory maps, and Linux allows a process 65,530 of them."""
     yield
     jax.clear_caches()
     gc.collect()
@@ -91,7 +112,7 @@ def tiny_config():
 
 @pytest.fixture(scope="session")
 def tiny_flags(tiny_config) -> list[str]:
-    """`tiny_config` as the command line says it."""
+    """`tiny_config` as flags of the command line."""
     values = {"model": tiny_config.model, "training": tiny_config.training}
     fields = [
         (part, f.name, getattr(value, f.name)) for part, value in values.items() for f in dataclasses.fields(value)
@@ -101,7 +122,7 @@ def tiny_flags(tiny_config) -> list[str]:
 
 @pytest.fixture(scope="session")
 def tiny_shards(tmp_path_factory: pytest.TempPathFactory, sounds: Path) -> Path:
-    """The sounds that ship with the package, prepared."""
+    """Shards of the sounds that ship with the package."""
     from wavesynth.data.prepare import prepare
 
     folder = tmp_path_factory.mktemp("tiny") / "shards"
@@ -110,19 +131,13 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory, sounds: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def compile_cache(child_environment: dict[str, str]) -> None:
-    """Lets this process share the session's compile cache from here on: what trains again and again starts at once."""
-    from jax.experimental.compilation_cache import compilation_cache
-
-    jax.config.update("jax_enable_compilation_cache", True)
-    jax.config.update("jax_compilation_cache_dir", child_environment["JAX_COMPILATION_CACHE_DIR"])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    compilation_cache.reset_cache()
+def compile_cache() -> None:
+    """All tests share the session's compile cache."""
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_shards: Path, tiny_config, compile_cache: None) -> Path:
-    """A finished run of `tiny_config` on `tiny_shards`. Copy it before you change it."""
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_shards: Path, tiny_config) -> Path:
+    """A finished run of `tiny_config` on `tiny_shards`. Tests that change it work on a copy."""
     import wavesynth
 
     run = tmp_path_factory.mktemp("tiny") / "run"
@@ -132,13 +147,13 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_shards: Path, tiny_c
 
 @pytest.fixture(scope="session")
 def tiny_synth(tiny_run: Path):
-    """What `tiny_run` has learned."""
+    """The synth of `tiny_run`."""
     import wavesynth
 
     return wavesynth.load(tiny_run)
 
 
-# Imports once what the command line needs, then forks a child for every line of arguments: JAX starts in the child.
+# Imports what the command line needs once, then forks a child for every line of arguments. JAX starts in the child.
 SERVER = """
 import importlib.util, json, os, sys, traceback
 import jax, orbax.checkpoint, safetensors.numpy, soundfile, soxr, tqdm, tyro
@@ -171,7 +186,7 @@ for line in sys.stdin:
 
 @dataclasses.dataclass
 class Child:
-    """A command that runs: its process, and what it has printed so far."""
+    """A running command: its process, and what it has printed so far."""
 
     pid: int
     folder: Path
@@ -187,27 +202,22 @@ class Child:
 
     @cached_property
     def status(self) -> int:
-        """Waits for the end. Minus a signal's number if it died of one."""
+        """Exit status; waits for the end. Minus the signal's number if a signal ended it."""
         assert self.server.stdout is not None
         return int(self.server.stdout.readline())
 
 
 @pytest.fixture(scope="session")
-def child_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """For processes that run JAX: a compile cache of this session's own."""
-    cache = {
-        "JAX_ENABLE_COMPILATION_CACHE": "true",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("jax")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    return os.environ | cache | {"JAX_PLATFORMS": "cpu", "COLUMNS": "100"}
+def child_environment() -> dict[str, str]:
+    """The environment of processes that run JAX on the CPU: the session's compile cache, and lines of 100 columns."""
+    return os.environ | {"JAX_PLATFORMS": "cpu", "COLUMNS": "100"}
 
 
 @pytest.fixture(scope="session")
 def start(
     tmp_path_factory: pytest.TempPathFactory, child_environment: dict[str, str]
 ) -> Iterator[Callable[..., Child]]:
-    """start(*arguments) begins `wavesynth ARGUMENTS` in a process of its own, after the one before has ended."""
+    """start(*arguments) runs `wavesynth ARGUMENTS` in a process of its own, once the previous one has ended."""
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER], env=child_environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

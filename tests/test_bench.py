@@ -1,4 +1,4 @@
-"""The benchmarks run: what they measure is for bench/RESULTS.md, on a quiet machine."""
+"""The benchmarks run, on networks of three layers. What they measure belongs into bench/RESULTS.md, on a quiet machine."""
 
 import json
 import os
@@ -13,11 +13,12 @@ import wavesynth
 
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 FIELDS = {"what", "implementation", "model", "quick"}
+QUICK = ("--quick", "--three-layers")
 SPEED = FIELDS | {"dtype", "batch", "seconds", "samples_per_second", "share_of_limit"}
 
 
 def run(name: str, *arguments: object, status: int = 0) -> str:
-    """What a benchmark prints, run as a script on the package under test."""
+    """Runs a benchmark as a script on the package under test, and returns what it prints."""
     # A script finds its neighbours in its own folder, which PYTHONSAFEPATH would hide.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
     environment |= {
@@ -32,7 +33,7 @@ def run(name: str, *arguments: object, status: int = 0) -> str:
 
 
 def rows_of(path: Path) -> list[dict]:
-    """The rows behind the first, which tells of the machine."""
+    """All rows but the first, which describes the machine."""
     machine, *rows = json.loads(path.read_text())
     assert machine["what"] == "machine"
     assert machine["wavesynth"] == wavesynth.__version__
@@ -42,15 +43,21 @@ def rows_of(path: Path) -> list[dict]:
 
 
 def check_pytorch(rows: list[dict], printed: str) -> None:
-    """An implementation that is not installed is named."""
+    """What is not installed is named as left out."""
     assert any(row["implementation"] == "pytorch" for row in rows) != ("left out: implementation pytorch" in printed)
 
 
-@pytest.mark.parametrize("name", ["train_wavenet.py", "decode.py", "memory.py", "piano_bits.py", "gpu.py"])
-def test_help_tells_the_options(name: str) -> None:
-    printed = run(name, "--help")
+def test_every_benchmark_takes_the_shared_options() -> None:
+    for path in BENCH.glob("*.py"):
+        if path.name not in ("harness.py", "trainees.py"):
+            assert "arguments(__doc__)" in path.read_text(encoding="utf-8"), path.name
+
+
+def test_help_names_the_options() -> None:
+    printed = run("decode.py", "--help")
     assert "--quick" in printed
     assert "--json PATH" in printed
+    assert "three-layers" not in printed
 
 
 @pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is one")
@@ -70,7 +77,7 @@ def test_without_a_gpu_its_benchmark_says_so(tmp_path: Path) -> None:
     ],
 )
 def test_speed(name: str, implementation: str, models: set[str], tmp_path: Path) -> None:
-    printed = run(name, "--quick", "--json", tmp_path / "rows.json")
+    printed = run(name, *QUICK, "--json", tmp_path / "rows.json")
     rows = rows_of(tmp_path / "rows.json")
     assert all(row.keys() >= SPEED and row["quick"] for row in rows)
     own = {row["model"].split(",")[0] for row in rows if row["implementation"] == implementation}
@@ -80,19 +87,19 @@ def test_speed(name: str, implementation: str, models: set[str], tmp_path: Path)
 
 
 def test_memory(tmp_path: Path) -> None:
-    run("memory.py", "--quick", "--json", tmp_path / "rows.json")
+    run("memory.py", *QUICK, "--json", tmp_path / "rows.json")
     *readings, growth = rows_of(tmp_path / "rows.json")
     assert all(row.keys() >= SPEED | {"minutes", "megabytes", "measure"} and row["quick"] for row in readings)
     assert len(readings) == 61
     assert growth["what"] == "growth"
     assert growth["megabytes_highest"] == max(row["megabytes"] for row in readings[7:])
-    # The sound that is made after the first tenth takes 3.5 million bytes in float32.
+    # The sound generated after the first tenth would take 3.5 million bytes in float32.
     assert growth["megabytes_highest"] - growth["megabytes_first"] < 3
 
 
 def test_bits_of_held_out_sound(tmp_path: Path, sounds: Path) -> None:
     printed = run(
-        "piano_bits.py", sounds, "--held-out", "cello_060", "--quick", "--json", tmp_path / "rows.json",
+        "piano_bits.py", sounds, "--held-out", "cello_060", *QUICK, "--json", tmp_path / "rows.json",
         "--save", tmp_path / "run",
     )  # fmt: skip
     rows = rows_of(tmp_path / "rows.json")

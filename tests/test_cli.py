@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,8 @@ import soundfile
 
 import wavesynth
 from wavesynth.__main__ import main
-from wavesynth.commands import COMMANDS
+from wavesynth.commands import COMMANDS, console, jax_settings
+from wavesynth.errors import UserError
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -71,10 +73,10 @@ def test_every_command_explains_itself(name: str, start):
     text = re.sub(r"[│╭╮╰╯─\s]+", " ", child.stdout)
     assert text.startswith(f"usage: wavesynth {name} ")
     assert COMMANDS[name].__doc__.split(":")[0].strip("[] ") in text.replace("[OPTIONS] ", "").replace("[", "")
-    for option in re.split(r" (?=--[a-z])", text):
+    for option in re.split(r"(?<!,) (?=--[a-z])", text):
         name, *words = option.partition("(default")[0].split()
-        if "(default" in option and not name.startswith("--model.") and not name.endswith("."):
-            assert [word for word in words if not re.match(r"INT|FLOAT|STR|\{", word)], (
+        if name.startswith("--") and not name.startswith("--model.") and not name.endswith("."):
+            assert [word for word in words if not re.match(r"INT|FLOAT|STR|PATH|\{|\[|\.\.\.\]", word)], (
                 f"{name} does not say what it is"
             )
 
@@ -83,10 +85,11 @@ def test_help_says_units(start):
     children = {name: start(name, "--help") for name in ("train", "sample", "prepare")}
     assert {child.status for child in children.values()} == {0}
     text = {name: re.sub(r"[│\s]+", " ", child.stdout) for name, child in children.items()}
-    assert "--sample-rate INT Hz." in text["prepare"]
+    assert "--sample-rate INT Hz" in text["prepare"]
     assert re.search(r"--pitch \S+ MIDI number; 60 is middle C", text["sample"])
     assert re.search(r"--training.crop INT samples of each example", text["train"])
     assert re.search(r"--training.save-every INT steps between", text["train"])
+    assert "--quiet Show no progress." in text["train"]
 
 
 # From end to end.
@@ -115,7 +118,7 @@ def test_it_is_what_the_function_does(trained: Path, tiny_run: Path):
 
 def test_flags_change_the_preset(trained: Path, tmp_path: Path, start):
     def default(child: Any, flag: str) -> str:
-        found = re.search(rf"--{flag} .*?\(default: (.*?)\)", re.sub(r"[│\s]+", " ", child.stdout))
+        found = re.search(rf"--{flag} [A-Z]+ .*?\(default: (.*?)\)", re.sub(r"[│\s]+", " ", child.stdout))
         assert found
         return found[1]
 
@@ -190,7 +193,10 @@ def test_a_timbre_is_encoded_and_played(trained: Path, sounds: Path, tmp_path: P
     flute = sorted((sounds / "flute").glob("*_060_*.flac"))[0]
     child = start("encode", trained / "run", flute, tmp_path / "flute.json")
     assert child.status == 0, child.stderr
-    assert child.stdout == f"wrote {tmp_path / 'flute.json'}: 4 numbers of {soundfile.info(flute).duration:.2f} s\n"
+    assert (
+        child.stdout
+        == f"wrote {tmp_path / 'flute.json'}: 4 numbers of {soundfile.info(flute).duration:.2f} s at pitch 60\n"
+    )
     assert "flute.json is there already" in fails("encode", trained / "run", flute, tmp_path / "flute.json")
     child = start("decode", trained / "run", tmp_path / "flute.json", tmp_path / "flute.wav", "--seconds", 0.05)
     assert child.status == 0, child.stderr
@@ -218,7 +224,7 @@ def test_evaluate(trained: Path, tmp_path: Path, start, fails):
     before = json.loads(told.read_text())
     assert before["made"] == 3
     assert "overwrite it by --force" in fails("evaluate", run, shards, "--json", told)
-    assert "cannot judge sounds: it is no classifier" in fails("evaluate", run, shards, "--classifier", run)
+    assert "cannot judge sounds" in fails("evaluate", run, shards, "--classifier", run)
     assert json.loads(told.read_text()) == before
 
 
@@ -260,7 +266,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
     whole = wavesynth.preset("wavenet-tiny")
     model = dataclasses.replace(whole.model, stacks=1, layers_per_stack=4, channels=4, skip_channels=8, head_channels=8)
-    training = dataclasses.replace(whole.training, steps=2, batch_size=2, crop=256, preview_seconds=0.05)
+    training = dataclasses.replace(whole.training, steps=180, batch_size=2, crop=256, preview_seconds=0.05)
     tiny = {"wavenet-tiny": dataclasses.replace(whole, model=model, training=training)}
     gan = wavesynth.preset("wavegan-tiny")
     model = dataclasses.replace(
@@ -268,22 +274,53 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         spectral_channels=8,
     )  # fmt: skip
     tiny["wavegan-tiny"] = dataclasses.replace(
-        gan, model=model, training=dataclasses.replace(gan.training, steps=2, batch_size=2)
+        gan, model=model, training=dataclasses.replace(gan.training, batch_size=2)
     )
     monkeypatch.setattr(demo, "preset", tiny.__getitem__)
-    monkeypatch.setattr(demo, "DRUM_STEPS", 2)
-    assert main(["demo", str(tmp_path / "demo")]) == 0
+    out, flags = tmp_path / "demo", ["--seconds-per-model", "1"]
+    assert main(["demo", str(out), *flags]) == 0
     said = capsys.readouterr()
     assert all(f"{i} of 7" in said.out for i in range(1, 8))
-    page = (tmp_path / "demo" / "index.html").read_text()
-    wavs = list((tmp_path / "demo").glob("*/*.wav"))
+    assert "2 steps" in said.out  # of 180 in 90 seconds
+    assert f"open {out / 'index.html'}" in said.out
+    page = (out / "index.html").read_text()
+    wavs = list(out.glob("*/*.wav"))
     for folder, count in {"between": 9, "drums": 6, "real-drums": 6, "grid": 16}.items():
         assert sum(wav.parent.name == folder for wav in wavs) == count
     assert len(wavs) >= 15 + 28 + 9
     for wav in wavs:
         assert wav.name.replace(" ", "%20") in page or wav.name in page
-    assert main(["demo", str(tmp_path / "demo")]) == 2
+    assert main(["demo", str(out), *flags]) == 2
     assert "replace a demo by --force" in capsys.readouterr().err
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").touch()
+    assert main(["demo", str(tmp_path / "other"), "--force"]) == 2  # is not a demo
+    assert main(["demo", str(tmp_path / "new"), "--seconds-per-model", "0"]) == 2
+    assert "seconds_per_model is 0: it must be above 0" in capsys.readouterr().err
+
+
+def test_an_old_demo_stays_until_the_new_one_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from wavesynth import demo
+
+    (tmp_path / "demo" / "run").mkdir(parents=True)
+    (tmp_path / "demo" / "index.html").write_text("old")
+
+    def make(out: Path, *_: Any) -> Path:
+        assert (tmp_path / "demo" / "index.html").read_text() == "old"
+        out.mkdir()
+        (out / "index.html").write_text("new")
+        if stopped:
+            raise KeyboardInterrupt
+        return out / "index.html"
+
+    monkeypatch.setattr(demo, "_make", make)
+    stopped = True
+    with pytest.raises(KeyboardInterrupt):
+        demo.run(tmp_path / "demo", force=True)
+    assert (tmp_path / "demo" / "index.html").read_text() == "old"
+    stopped = False
+    assert demo.run(tmp_path / "demo", force=True).read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 
 
 # Mistakes.
@@ -315,10 +352,9 @@ def test_mistakes_in_what_is_named(trained: Path, tmp_path: Path, fails):
         (["--seconds", "nan"], "seconds is nan"),
         (["--n", "0"], "n is 0"),
         (["--label", "gong"], "label is 'gong', which the model does not know: choose one of its labels"),
-        (["--pitch", "300"], "pitch is 300.0"),
+        (["--pitch", "300"], "pitch is 300: it must be"),
         (["--temperature", "0"], "temperature is 0.0"),
         (["--prime", "none.wav"], "none.wav cannot be read"),
-        (["--dtype", "int8"], "dtype is 'int8': choose one of float32, bfloat16"),
         (["--implementation", "abacus"], "implementation is 'abacus': choose one of"),
     ],
 )
@@ -348,6 +384,7 @@ def test_damaged_weights(trained: Path, tmp_path: Path, fails):
         ["train", "a", "b", "--stepz", "3"],
         ["sample", "a"],
         ["sample", "a", "b", "--n", "many"],
+        ["sample", "a", "b", "--dtype", "int8"],
         ["info"],
         ["morph", "a", "b"],
     ],
@@ -372,22 +409,136 @@ def test_a_reader_that_has_seen_enough(trained: Path, tmp_path: Path, child_envi
     assert done.returncode == 0
 
 
-def test_other_failures_of_the_system_are_one_line(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+FAILURES: list[tuple[BaseException, int, str]] = [
+    (PermissionError(13, "Permission denied", "some\nwhere"), 2, "Permission denied: some\\nwhere"),
+    (OSError(28, "No space left on device"), 2, "No space left on device"),
+    (OSError("something without a number"), 2, "something without a number"),
+    (OSError(), 2, "OSError"),
+    (OSError(18, "Invalid cross-device link", b"a\xff", None, "b"), 2, "Invalid cross-device link: a\\xff: b"),
+    (MemoryError("Unable to allocate 227. TiB"), 2, "not enough memory (Unable to allocate 227. TiB): ask for fewer"),
+    (MemoryError(), 2, "not enough memory (none is left): ask for fewer or shorter sounds"),
+    (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."), 2, "not enough memory"),
+    (RecursionError("maximum recursion depth exceeded"), 2, "a file is nested too deeply to be read"),
+    (RuntimeError("Unable to initialize backend 'gpu': nothing"), 2, "JAX finds no such device: Unable to"),
+    (UserError("two\nlines \x1b[31m"), 2, "two\\nlines \\x1b[31m"),
+    (KeyError("bug"), 1, "KeyError: 'bug'; this is a bug of wavesynth, WAVESYNTH_TRACEBACK=1 shows where"),
+    (KeyboardInterrupt(), 130, "interrupted"),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "says"), FAILURES, ids=repr)
+def test_every_failure_is_one_line(
+    error: BaseException, status: int, says: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ):
-    def fail(*_: Any, **__: Any) -> None:
-        raise PermissionError(13, "Permission denied", "somewhere")
+    def fail(_: list[str]) -> None:
+        raise error
 
-    monkeypatch.setattr(wavesynth.Synth, "write", fail)
-    assert main(["sample", str(trained / "run"), str(tmp_path)]) == 2
-    assert capsys.readouterr().err == "wavesynth sample: Permission denied: somewhere\n"
+    monkeypatch.setitem(COMMANDS, "info", fail)
+    monkeypatch.delenv("WAVESYNTH_TRACEBACK", raising=False)
+    monkeypatch.setattr("wavesynth.__main__.abandon_stdout", lambda: None)
+    assert main(["info"]) == status
+    said = capfd.readouterr()
+    assert said.err.startswith(f"wavesynth info: {says}")
+    assert said.err.count("\n") == 1
+    if status == 1:
+        monkeypatch.setenv("WAVESYNTH_TRACEBACK", "1")
+        assert main(["info"]) == status
+        assert "Traceback" in capfd.readouterr().err
 
-    def interrupt(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(wavesynth.Synth, "write", interrupt)
-    assert main(["sample", str(trained / "run"), str(tmp_path)]) == 130
-    assert capsys.readouterr().err == "wavesynth sample: interrupted\n"
+def test_sigterm_ends_a_command_like_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    monkeypatch.setitem(COMMANDS, "info", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["info"]) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "wavesynth info: terminated\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_names_of_strangers_are_escaped(capsys: pytest.CaptureFixture):
+    console.say("label \x1b[2J\nnext\tline")
+    console.complain("info", "a\x07b\nc")
+    said = capsys.readouterr()
+    assert said.out == "label \\x1b[2J\nnext\\tline\n"
+    assert said.err == "wavesynth info: a\\x07b\\nc\n"
+
+
+PRINTS = "from wavesynth.__main__ import main; import sys; sys.exit(main(['--help']))"
+
+
+@pytest.mark.parametrize(("encoding", "expected"), [("cp1252", "é\\u8abf\n"), ("ascii", "\\xe9\\u8abf\n")])
+def test_a_terminal_without_unicode(encoding: str, expected: str):
+    program = "from wavesynth.commands import console; console.prepare_streams(); console.say('é調')"
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode(encoding) == expected
+
+
+@pytest.mark.parametrize(
+    ("streams", "status", "says"),
+    [(">&-", 0, ""), (">&- 2>&-", 0, ""), (">/dev/full", 2, "wavesynth --help: No space left on device\n")],
+)
+def test_streams_that_take_nothing(streams: str, status: int, says: str):
+    command = f'"{sys.executable}" -c "{PRINTS}" {streams}'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", says)
+
+
+def test_the_settings_of_jax_are_the_command_lines_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    program = (
+        "import jax, wavesynth.api\nassert jax.config.jax_enable_x64 and jax.config.jax_compilation_cache_dir is None\n"
+        "from wavesynth.commands.jax_settings import configure_jax\nconfigure_jax()\n"
+        "print(jax.config.jax_enable_x64, jax.config.jax_compilation_cache_dir, jax.config.jax_compilation_cache_max_size)"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "JAX_ENABLE_X64": "1"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout == f"False {tmp_path / 'wavesynth' / 'jax'} {2**30}\n", done.stderr
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert jax_settings._cache_folder() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/nowhere")
+    assert jax_settings._cache_folder() is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["sample", "RUN", "out", "--n", 10_000_000], "n is 10000000: it must be a whole number of sounds"),
+        (["morph", "RUN", "flute", "cello", "out", "--steps", 100_000], "steps is 100000: it must be"),
+        (["morph", "RUN", "flute", "cello", "out", "--seconds", 1e12], "GiB are held in memory"),
+        (["grid", "RUN", "out", "flute", "cello", "--size", 3_000], "size is 3000: it must be"),
+        (["encode", "RUN", "none.wav", "out.json"], "none.wav cannot be read: no such file"),
+        (["morph", "RUN", "none.wav", "flute", "out"], "no such file: none.wav"),
+        (["sample", "RUN", "--play", "--n", 3], "--play plays one sound and writes nothing: leave out --n"),
+        (["evaluate", "RUN", "SHARDS", "--json", "none/metrics.json"], "there is no folder none"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_what_is_too_much_or_not_there(
+    trained: Path, fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list, says: str
+):
+    names = {
+        "RUN": trained / "run",
+        "SHARDS": trained / "shards",
+        "out": tmp_path / "out",
+        "out.json": tmp_path / "o.json",
+    }
+    assert says in fails(*(names.get(argument, argument) for argument in arguments))
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_wavs_than_a_process_may_open_files(trained: Path, tmp_path: Path, child_environment: dict[str, str]):
+    command = (
+        f'ulimit -n 128; "{sys.executable}" -m wavesynth sample {trained / "run"} {tmp_path} --n 150 --seconds 0.01'
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=child_environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("*.wav"))) == 150
 
 
 def test_playing_or_writing_but_not_both(trained: Path, tmp_path: Path, fails):

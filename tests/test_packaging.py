@@ -1,4 +1,4 @@
-"""The house rules that a reader relies on: which way imports point, what is imported where, and what gets installed."""
+"""Rules of the repository: which way imports point, what is imported where, which words are used, what gets installed."""
 
 import ast
 import importlib.util
@@ -14,7 +14,7 @@ import wavesynth
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# From the sounds to the user: a module imports from its own row and the rows above it, never from those below.
+# From the sounds to the user. A module imports from its own row and the rows above it, never from a row below.
 LAYERS = (
     {"errors"},
     {"config"},
@@ -38,12 +38,18 @@ LAYERS = (
 IMPORTED_WHERE_USED = {
     "soundfile", "soxr", "tyro", "matplotlib", "tensorboardX", "torch", "grain", "av", "swift_f0", "mido",
 }  # fmt: skip
+# Words of this project's own that once stood for what the field has words for, or that read like a translation.
+PRIVATE_WORDS = re.compile(
+    r"\b(?:wishes|[Tt]old|crowds?|[Mm]emorising|by heart|slopes|why_not|as_loud|usual_pitch|of one chance|mend(?:s|ed|ing)?|"
+    r"hears|heard)\b"
+)
+PRIVATE_NAMES = {"listen", "guess", "_surprise"}
 MACHINE_PATH = re.compile(r"(?<![\w.:$}])/(?:work|home|root|Users|opt|tmp/w)/\w")
 
 
 @cache
 def modules() -> dict[str, Path]:
-    """Dotted name to file of every module of the package. The kernels are found by name, behind the link."""
+    """Dotted name to file of every module of the package. The kernels lie behind a link."""
     files = {}
     for folder, prefix in ((ROOT / "wavesynth", "wavesynth"), (ROOT / "kernels", "wavesynth.kernels")):
         for path in sorted(folder.rglob("*.py")):
@@ -53,7 +59,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(tree: ast.AST, module: str, *, top_level: bool = False) -> Iterator[str]:
-    """Dotted names of what a module imports, outside `if TYPE_CHECKING`; with `top_level`, outside functions too."""
+    """Dotted names of what a module imports outside `if TYPE_CHECKING`; with `top_level`, outside functions too."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -75,7 +81,7 @@ def parsed(module: str) -> ast.Module:
 
 
 def layer_of(dotted: str) -> int:
-    """The row of a name inside the package; a name that is no part of it comes from `wavesynth/__init__.py`."""
+    """The row of a name inside the package. Names that are no modules come from `wavesynth/__init__.py`."""
     parts = dotted.split(".")
     part = parts[1] if len(parts) > 1 else "__init__"
     rows = [row for row, layer in enumerate(LAYERS) if part in layer]
@@ -136,7 +142,7 @@ class A:
 
 
 def texts() -> Iterator[Path]:
-    """The files that people read, the parts of the project that a build or a run leaves behind aside."""
+    """The files that people read, without what a build or a run leaves behind."""
     for folder in ("wavesynth", "kernels", "tests", "bench", "checkpoints", ".ci"):
         yield from (path for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".md", ".toml", ""})
     yield from (path for path in ROOT.glob("*") if path.suffix in {".py", ".md", ".toml", ".yaml"})
@@ -151,6 +157,25 @@ def test_no_file_names_a_machine() -> None:
     assert not named
 
 
+def test_words_are_those_of_the_field() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {word.group()}"
+        for path in texts()
+        if path.is_file() and path != Path(__file__)
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+        for word in PRIVATE_WORDS.finditer(line)
+    ]
+    assert not found, "\n".join(found)
+
+
+@EACH_MODULE
+def test_names_are_those_of_the_field(module: str) -> None:
+    names = {
+        getattr(node, "name", getattr(node, "id", getattr(node, "attr", None))) for node in ast.walk(parsed(module))
+    }
+    assert not names & PRIVATE_NAMES
+
+
 def test_no_file_is_called_utils() -> None:
     assert not [path for path in texts() if path.name in {"utils.py", "util.py", "helpers.py"}]
 
@@ -161,7 +186,7 @@ def test_links_are_relative(name: str) -> None:
 
 
 def test_what_is_tested_is_whole() -> None:
-    """Every source file is in the package that the tests import: the installed one, where one is installed."""
+    """The package that the tests import has every source file, byte for byte."""
     package = Path(wavesynth.__file__).parent
     for name, path in modules().items():
         folder = package.joinpath(*name.split(".")[1:])

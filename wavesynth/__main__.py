@@ -1,53 +1,104 @@
-"""The command line: one command with its arguments, and what is said of an error."""
+"""The command line: runs one command, and prints one line for whatever goes wrong."""
 
+import errno
 import os
 import signal
 import sys
+import traceback
 import warnings
+from types import FrameType
 
 from wavesynth.commands import COMMANDS
+from wavesynth.commands.console import abandon_stdout, complain, prepare_streams, say
 from wavesynth.errors import UserError
+
+TRACEBACK = "WAVESYNTH_TRACEBACK"
+"""The environment variable that shows where an error came from."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns its exit status. A user's error is one line on stderr and status 2."""
+    """Runs one command.
+
+    Args:
+        arguments: The command's name and its arguments; None for those of the process.
+
+    Returns:
+        The exit status: 0; 2 for an error that the user can fix; 1 for any other; 128 plus its number for a signal.
+    """
+    prepare_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     name, *rest = arguments or ["--help"]
     commands = {"-h": _overview, "--help": _overview, "--version": _version} | COMMANDS
     if name not in commands:
         print(f"wavesynth: {name!r} is not a command: see wavesynth --help", file=sys.stderr)
         return 2
+    terminate = signal.getsignal(signal.SIGTERM)
+    if terminate is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminated)  # like Ctrl-C: what was written so far is kept
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: print(f"wavesynth {name}: {message}", file=sys.stderr)
+            warnings.showwarning = lambda message, *_: complain(name, message)
             commands[name](rest)
             sys.stdout.flush()
-    except UserError as error:
-        print(f"wavesynth {name}: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # whoever read what was printed has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        place = f": {error.filename}" if error.filename else ""
-        print(f"wavesynth {name}: {error.strerror or error}{place}", file=sys.stderr)
-        return 2
+    except BrokenPipeError:  # whoever read stdout has seen enough
+        abandon_stdout()
     except KeyboardInterrupt as stopped:
-        print(f"wavesynth {name}: {str(stopped) or 'interrupted'}", file=sys.stderr)
+        complain(name, str(stopped) or "interrupted")
         return 128 + getattr(stopped, "signal", signal.SIGINT)
+    except Exception as error:
+        status, text = _explained(error)
+        if os.environ.get(TRACEBACK):
+            traceback.print_exc()
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            abandon_stdout()  # it may be what is full; flushing it once more would fail again
+        complain(name, text)
+        return status
+    finally:
+        if terminate is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, terminate)
     return 0
 
 
+def _explained(error: Exception) -> tuple[int, str]:
+    """The exit status of an error, and one line about it."""
+    if isinstance(error, UserError):
+        return 2, str(error)
+    if isinstance(error, OSError):
+        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+        return 2, ": ".join([error.strerror or str(error) or type(error).__name__, *names])
+    reason = " ".join(str(error).split())  # JAX's go over many lines
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in reason:
+        return (
+            2,
+            f"not enough memory ({reason or 'none is left'}): ask for fewer or shorter sounds, or smaller batches",
+        )
+    if "Unable to initialize backend" in reason:
+        return 2, f"JAX finds no such device: {reason}"
+    if isinstance(error, RecursionError):
+        return 2, "a file is nested too deeply to be read: it was not written by wavesynth"
+    return 1, f"{type(error).__name__}: {reason}; this is a bug of wavesynth, {TRACEBACK}=1 shows where"
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command like Ctrl-C."""
+
+    signal = signal.SIGTERM
+
+
+def _terminated(_: int, __: FrameType | None) -> None:
+    raise _Terminated("terminated")
+
+
 def _overview(_: list[str]) -> None:
-    print("wavesynth: a folder of sounds becomes an instrument\n\nusage: wavesynth COMMAND ... (--help for each)\n")
+    say("wavesynth: a folder of sounds becomes an instrument\n\nusage: wavesynth COMMAND ... (--help for each)\n")
     for name, command in COMMANDS.items():
-        print(f"  {name:8} {(command.__doc__ or '').splitlines()[0]}")
+        say(f"  {name:8} {(command.__doc__ or '').splitlines()[0]}")
 
 
 def _version(_: list[str]) -> None:
     import wavesynth
 
-    print(f"wavesynth {wavesynth.__version__}")
+    say(f"wavesynth {wavesynth.__version__}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import math
 import os
-import statistics
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -19,14 +18,15 @@ from wavesynth import runs
 from wavesynth.audio import files
 from wavesynth.audio.names import display
 from wavesynth.audio.pcm import to_float
-from wavesynth.config import Config, DatasetInfo, TrainingConfig
+from wavesynth.config import Config, TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.data.corpus import scan
+from wavesynth.data.info import dataset_info
 from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import MANIFEST, Shards
 from wavesynth.errors import UserError
 from wavesynth.evaluation import sample_sets
-from wavesynth.families import Family, bind, family_type, preset
+from wavesynth.families import Family, Judging, bind, family_type, preset, require
 from wavesynth.families.base import ONE_SHOT_SECONDS
 from wavesynth.previews import write_preview
 from wavesynth.synth import Synth
@@ -76,14 +76,7 @@ def train(
     shards = _open(Path(source), run, resume, force, progress)
     if resume:
         runs.check_source(run, shards)
-    pitches = [clip.pitch for clip in shards.clips if clip.pitch is not None]
-    dataset = DatasetInfo(
-        shards.sample_rate,
-        shards.labels,
-        pitched=bool(pitches),
-        pitches=(min(pitches), max(pitches)) if pitches else (),
-        clip_seconds=statistics.median(clip.length for clip in shards.clips) / shards.sample_rate,
-    )
+    dataset = dataset_info(shards)
     family = bind(config.family, family_type(config.family).adapt(config.model, dataset), dataset)
     learned = family.windows(shards, training)
     held_out = family.held_out(learned)
@@ -190,18 +183,18 @@ def evaluate(
         classifier = classifier if isinstance(classifier, Synth) else load(classifier)
         _check_same("classifier", classifier, synth)
         judge = sample_sets.Judge(
-            partial(classifier.family.features, classifier.params),
+            partial(require(classifier.family, Judging).features, classifier.params),
             partial(classifier.family.probabilities, classifier.params),
         )
         judge.features(np.zeros((1, 1), np.float32))  # one that cannot hear fails before anything is made
-    asked = sample_sets.spread(source, held_out, n)
+    asked = sample_sets.stratified(source, held_out, n)
     sounds = _sampled(synth, source, asked, seconds, seed, progress)
     length = sounds.shape[1]
-    held_out = sample_sets.spread(source, held_out, compared)
+    held_out = sample_sets.stratified(source, held_out, compared)
     return sample_sets.compare(
         sample_sets.SampleSet(sounds, sample_sets.labels_of(source, asked)),
         sample_sets.gather(source, held_out, length),
-        sample_sets.gather(source, sample_sets.matching(source, held_out, learned, seed), length),
+        sample_sets.gather(source, sample_sets.matched_by_label(source, held_out, learned, seed), length),
         ((source.clips[clip].file, to_float(source.samples(clip)[:length])) for clip in learned),
         source.sample_rate,
         judge,

@@ -6,8 +6,10 @@ The shape of a network is its family's own dataclass (`WaveNetConfig` and so on)
 import dataclasses
 import json
 import math
+import random
 import types
 import typing
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,9 +25,14 @@ FORMAT = 2  # of config.json; raised when an older reader would misunderstand a 
 class DatasetInfo:
     """What a model must know of the sounds it is trained on.
 
-    sample_rate: Hz. labels: names, in the order of their numbers. pitched: whether any clip has a pitch.
-    clip_seconds: the median length of a clip; it tells a folder of notes from one of whole pieces. pitches: the lowest and
-    the highest MIDI number; empty where there are none.
+    Attributes:
+        sample_rate: Hz.
+        labels: names, in the order of their indices.
+        pitched: whether any clip has a pitch.
+        clip_seconds: the median length of a clip; it tells a folder of notes from one of whole pieces.
+        pitches: the lowest and the highest MIDI number; empty where there are none.
+        channels: of every clip.
+        typical: label index (-1 for none) and pitch (-1 for none) of some clips, as frequent here as in the training sounds.
     """
 
     sample_rate: int
@@ -33,19 +40,43 @@ class DatasetInfo:
     pitched: bool = False
     clip_seconds: float = 0.0
     pitches: tuple[float, ...] = ()
+    channels: int = 1
+    typical: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.sample_rate < 1:
             raise UserError(f"sample_rate is {self.sample_rate}: it must be at least 1 Hz")
 
     def label_index(self, label: str | None) -> int:
-        """The number of a label; -1 for None."""
+        """The index of a label; -1 for None. Labels are compared in Unicode's normal form C."""
         if label is None:
             return -1
+        label = unicodedata.normalize("NFC", label)
         if label not in self.labels:
-            known = ", ".join(self.labels) if self.labels else "none: the model was trained without labels"
+            printable = [known if known.isprintable() else repr(known) for known in self.labels]
+            known = ", ".join(printable) or "none: the model was trained without labels"
             raise UserError(f"label is {label!r}, which the model does not know: choose one of its labels ({known})")
         return self.labels.index(label)
+
+    def draw_typical(self, seed: int, row: int, label: int = -1) -> tuple[int, float | None]:
+        """A label index and a pitch as the training sounds have them: those of one of them, chosen at random.
+
+        It depends on (seed, row) alone. label: the index to keep to; -1 for any.
+        """
+        generator = random.Random(seed * 2**32 + row)
+        pairs = self._typical_of(label)
+        if not pairs:
+            return generator.randrange(len(self.labels)) if self.labels and label < 0 else label, None
+        chosen, pitch = generator.choice(pairs)
+        return int(chosen), None if pitch < 0 else float(pitch)
+
+    def median_pitch(self, label: int = -1) -> float | None:
+        """The median pitch of the training sounds of a label (-1 for all); None where they have none."""
+        known = sorted(pitch for _, pitch in self._typical_of(label) if pitch >= 0)
+        return float(known[len(known) // 2]) if known else None
+
+    def _typical_of(self, label: int) -> list[tuple[float, ...]]:
+        return [pair for pair in self.typical if label < 0 or pair[0] == label]
 
 
 @dataclass(frozen=True)

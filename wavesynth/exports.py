@@ -1,4 +1,4 @@
-"""What a morph and a grid leave on disk: wavs, one wav that plays them in turn, a picture, and the metrics."""
+"""Writing a morph or a grid to disk: wavs, one wav that plays a morph's steps in turn, a picture and metrics."""
 
 import json
 from collections.abc import Sequence
@@ -10,62 +10,91 @@ import numpy as np
 
 from wavesynth.audio import files, pictures
 from wavesynth.audio import pitch as pitches
-from wavesynth.evaluation import descriptors
+from wavesynth.evaluation.analysis import Analysis
 from wavesynth.evaluation.morphing import MorphMetrics, crossfade, judge
-from wavesynth.sampler import numbered
 from wavesynth.synth import Synth
+from wavesynth.writing import numbered
 
-PAUSE_SECONDS = 0.1  # between sounds that are played in turn
-MOST_PANELS = 64  # side by side in a picture; none is drawn of more
+PAUSE_SECONDS = 0.1  # between the sounds of morph.wav
+MAX_PANELS = 64  # side by side in a picture; a longer morph or larger grid gets no picture
 
 
 def write_morph(
-    synth: Synth, sounds: np.ndarray, folder: str | PathLike[str], *, force: bool = False
+    synth: Synth, morph: Analysis, folder: str | PathLike[str], *, force: bool = False
 ) -> dict[str, MorphMetrics]:
-    """Writes FOLDER/000.wav ..., morph.wav, morph.png (with the extra `viz`) and metrics.json; returns the metrics.
+    """Writes a morph and its metrics to a folder.
 
-    sounds: what `Synth.morph` made, [steps, T]. The metrics are those of the morph and, beside it, of the crossfade of the
-    same two ends (see `wavesynth.evaluation.morphing`); none for a morph of two steps.
+    The files are 000.wav, 001.wav ..., morph.wav (all of them in turn), morph.png (with the extra `viz`, for up to
+    `MAX_PANELS` steps) and metrics.json.
+
+    Args:
+        synth: the model that generated the sounds.
+        morph: what `Synth.morph_analysis` returned, or the `Analysis` of any sounds of one length.
+        folder: the folder to write; created if it is missing.
+        force: whether to overwrite files.
+
+    Returns:
+        The metrics of the morph and, as "crossfade", those of the crossfade of its ends; empty for two steps, which
+        have no metrics.
+
+    Raises:
+        UserError: a file exists and `force` is not set, or cannot be written.
     """
     folder = Path(folder)
-    *paths, whole, picture, numbers = morph_files(folder, len(sounds), force)
+    *paths, whole, picture, numbers = morph_files(folder, len(morph), force)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_all(paths, sounds, synth.sample_rate, whole)
+    _write_all(paths, morph.sounds, morph.sample_rate)
+    _write_in_turn(whole, morph.sounds, morph.sample_rate)
     metrics: dict[str, MorphMetrics] = {}
-    if len(sounds) > 2:
-        faded = crossfade(sounds[0], sounds[-1], len(sounds))
-        tracked = synth.family.dataset.pitched and pitches.available()
-        rows = {"morph": sounds, "crossfade": faded}
-        metrics = {name: judge(path, synth.sample_rate, track_pitch=tracked) for name, path in rows.items()}
+    if len(morph) > 2:
+        faded = Analysis(crossfade(morph.sounds[0], morph.sounds[-1], len(morph)), morph.sample_rate)
+        track_pitch = synth.family.dataset.pitched and pitches.available()
+        rows = {"morph": morph, "crossfade": faded}
+        metrics = {name: judge(row, track_pitch=track_pitch) for name, row in rows.items()}
         numbers.write_text(json.dumps({name: asdict(row) for name, row in metrics.items()}, indent=2) + "\n")
-    if pictures.available() and len(sounds) <= MOST_PANELS:
+    if pictures.available() and len(morph) <= MAX_PANELS:
+        titled = {str(index): sound for index, sound in enumerate(morph.sounds)}
         curves = {
-            "centroid, Hz": descriptors.spectral_centroid(sounds, synth.sample_rate),
-            "attack, ms": descriptors.attack_time(sounds, synth.sample_rate) * 1_000,
-            "flatness, dB": descriptors.spectral_flatness(sounds),
+            "centroid, Hz": morph.centroids,
+            "attack, ms": morph.attacks * 1_000,
+            "flatness, dB": morph.flatness,
         }
-        titled = {str(index): sound for index, sound in enumerate(sounds)}
-        pictures.strip(
-            picture, titled, synth.sample_rate, {name: np.asarray(values) for name, values in curves.items()}
-        )
+        pictures.strip(picture, titled, morph.sample_rate, curves)
     return metrics
 
 
 def write_grid(synth: Synth, sounds: np.ndarray, folder: str | PathLike[str], *, force: bool = False) -> list[Path]:
-    """Writes FOLDER/ROW-COLUMN.wav of a grid [rows, size, T], and grid.png (with the extra `viz`); returns the wavs' paths."""
+    """Writes a grid of sounds to a folder: ROW-COLUMN.wav, and grid.png (with the extra `viz`).
+
+    Args:
+        synth: the model that generated the sounds.
+        sounds: what `Synth.grid` returned, float [rows, size, ..., num_samples].
+        folder: the folder to write; created if it is missing.
+        force: whether to overwrite files.
+
+    Returns:
+        The paths of the wavs, row by row.
+
+    Raises:
+        UserError: a file exists and `force` is not set, or cannot be written.
+    """
     folder, (rows, size) = Path(folder), sounds.shape[:2]
     *paths, picture = grid_files(folder, rows, size, force)
-    titles = [path.stem for path in paths]
     folder.mkdir(parents=True, exist_ok=True)
-    flat = sounds.reshape(rows * size, -1)
+    flat = sounds.reshape(rows * size, *sounds.shape[2:])
     _write_all(paths, flat, synth.sample_rate)
-    if pictures.available() and size <= MOST_PANELS:
-        pictures.spectrogram(picture, dict(zip(titles, flat, strict=True)), synth.sample_rate, columns=size)
+    if pictures.available() and size <= MAX_PANELS:
+        titled = {path.stem: sound for path, sound in zip(paths, flat, strict=True)}
+        pictures.spectrogram(picture, titled, synth.sample_rate, columns=size)
     return paths
 
 
 def morph_files(folder: Path, steps: int, force: bool) -> list[Path]:
-    """What `write_morph` writes: the steps' wavs, morph.wav, morph.png, metrics.json. One that is there is an error."""
+    """The files of `write_morph`: the steps' wavs, morph.wav, morph.png, metrics.json.
+
+    Raises:
+        UserError: one of them exists and `force` is not set.
+    """
     paths = numbered(folder, steps, force)
     others = [folder / name for name in ("morph.wav", "morph.png", "metrics.json")]
     files.check_free(others, force)
@@ -73,15 +102,24 @@ def morph_files(folder: Path, steps: int, force: bool) -> list[Path]:
 
 
 def grid_files(folder: Path, rows: int, size: int, force: bool) -> list[Path]:
-    """What `write_grid` writes: the wavs row by row, grid.png. One that is there is an error."""
+    """The files of `write_grid`: the wavs row by row, grid.png.
+
+    Raises:
+        UserError: one of them exists and `force` is not set.
+    """
     paths = [folder / f"{row}-{column}.wav" for row in range(rows) for column in range(size)]
     files.check_free([*paths, folder / "grid.png"], force)
     return [*paths, folder / "grid.png"]
 
 
-def _write_all(paths: Sequence[Path], sounds: np.ndarray, sample_rate: int, in_turn: Path | None = None) -> None:
+def _write_all(paths: Sequence[Path], sounds: np.ndarray, sample_rate: int) -> None:
     for path, sound in zip(paths, sounds, strict=True):
         files.write(path, sound, sample_rate, force=True)
-    if in_turn is not None:
-        pause = np.zeros((len(sounds), round(PAUSE_SECONDS * sample_rate)), np.float32)
-        files.write(in_turn, np.concatenate([sounds, pause], axis=1).ravel(), sample_rate, force=True)
+
+
+def _write_in_turn(path: Path, sounds: np.ndarray, sample_rate: int) -> None:
+    pause = np.zeros((*sounds.shape[1:-1], round(PAUSE_SECONDS * sample_rate)), np.float32)
+    with files.WavWriter(path, sample_rate, force=True) as wav:
+        for sound in sounds:
+            wav.append(sound)
+            wav.append(pause)

@@ -1,6 +1,5 @@
 """What a run leaves to listen to and to look at while it is trained."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,58 +9,85 @@ from wavesynth.audio.names import display
 from wavesynth.audio.pcm import to_float
 from wavesynth.config import TrainingConfig
 from wavesynth.data.batches import Batches
-from wavesynth.families import Request
+from wavesynth.data.shards import Shards
+from wavesynth.families import Generative, Timbral
 from wavesynth.synth import Synth
+from wavesynth.writing import numbered
 
+SOUNDS = 4  # generated for a preview
+RECONSTRUCTED = 2  # held-out sounds beside which their reconstructions stand
+LEAD_SECONDS = (
+    0.5  # encoded before an excerpt that begins in the middle of a piece, so that it does not begin with a click
+)
 STRIP_ROWS = 8  # of the picture of all previews
 
 
 def write_preview(synth: Synth, held_out: Batches, folder: Path, training: TrainingConfig) -> None:
-    """A few sounds to listen to and, where matplotlib is installed, to look at; nothing where the family makes none."""
-    if not synth.family.makes_sounds:
+    """Writes a few sounds to FOLDER and, where matplotlib is installed, their picture; nothing for a classifier.
+
+    An autoencoder's are held-out sounds, each followed by its reconstruction; another model's are generated with the labels
+    and pitches that the training sounds have.
+    """
+    family = synth.family
+    if not isinstance(family, Generative):
         return
-    if synth.family.reconstructs:
-        titles, paths = _reconstructed(synth, held_out, folder, training)
+    if isinstance(family, Timbral) and family.reconstructs:
+        sounds = _reconstructed(synth, held_out, training)
+        paths = numbered(folder, len(sounds), force=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, sound in zip(paths, sounds.values(), strict=True):
+            files.write(path, sound, synth.sample_rate, force=True)
+        titles = list(sounds)
     else:
-        seconds = None if synth.family.length else training.preview_seconds
-        paths = synth.write(folder, n=4, seconds=seconds, seed=training.seed, force=True)
+        seconds = None if family.length else training.preview_seconds
+        paths = synth.write(folder, n=SOUNDS, seconds=seconds, seed=training.seed, force=True)
         titles = [path.stem for path in paths]
     if pictures.available():
-        sounds = {title: _written(path) for title, path in zip(titles, paths, strict=True)}
-        pictures.spectrogram(folder / "spectrogram.png", sounds, synth.sample_rate)
+        written = {title: _written(path) for title, path in zip(titles, paths, strict=True)}
+        pictures.spectrogram(folder / "spectrogram.png", written, synth.sample_rate)
         _strip(folder.parent, synth.sample_rate)
 
 
-def _reconstructed(
-    synth: Synth, held_out: Batches, folder: Path, training: TrainingConfig
-) -> tuple[list[str], list[Path]]:
-    """Writes two held-out sounds, each with what is made of it beside it: titles, and paths."""
-    chosen = [held_out.clips[index] for index in np.linspace(0, len(held_out.clips) - 1, 4).round().astype(int)[1:3]]
+def _reconstructed(synth: Synth, held_out: Batches, training: TrainingConfig) -> dict[str, np.ndarray]:
+    """The loudest excerpts of some held-out clips, each with its reconstruction, by their titles."""
+    inner = np.linspace(0, len(held_out.clips) - 1, RECONSTRUCTED + 2).round().astype(int)[1:-1]
+    length = round(training.preview_seconds * synth.sample_rate)
+    lead = round(LEAD_SECONDS * synth.sample_rate)
     sounds: dict[str, np.ndarray] = {}
-    for clip in chosen:
+    for clip in (held_out.clips[index] for index in inner):
         record = held_out.shards.clips[clip]
-        samples = to_float(held_out.shards.samples(clip)[: round(training.preview_seconds * synth.sample_rate)])
-        request = Request(seed=training.seed, pitch=record.pitch)
-        latent = synth.family.encode(synth.params, samples, request, False)
-        blocks = synth.family.stream(synth.params, dataclasses.replace(request, latent=latent[None]))
+        start = loudest(held_out.shards, clip, length)
+        before = min(start, lead)
+        samples = to_float(np.atleast_2d(held_out.shards.samples(clip))[:, start - before : start + length])
+        timbre = synth.timbre_of(samples, record.pitch)
+        decoded = np.atleast_2d(synth.decode(timbre, seed=training.seed))[:, before : samples.shape[-1]]
         name = display(record.file)
-        sounds[name], sounds[f"{name}, made"] = samples, np.concatenate(list(blocks), axis=1)[0, : len(samples)]
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{index:03d}.wav" for index in range(len(sounds))]
-    for path, sound in zip(paths, sounds.values(), strict=True):
-        files.write(path, sound, synth.sample_rate, force=True)
-    return list(sounds), paths
+        sounds[name], sounds[f"{name}, reconstructed"] = samples[0, before:], decoded[0]
+    return sounds
+
+
+def loudest(shards: Shards, clip: int, length: int) -> int:
+    """Where the loudest `length` samples of a clip begin, to a fraction of their length; 0 for a clip that is no longer."""
+    pcm = np.atleast_2d(shards.samples(clip))
+    step = max(1, length // 4)
+    count = pcm.shape[-1] // step
+    if pcm.shape[-1] <= length:
+        return 0
+    powers = [np.square(pcm[:, i * step : (i + 1) * step], dtype=np.float64).sum() for i in range(count)]
+    window = max(1, length // step)
+    totals = np.convolve(powers, np.ones(window), mode="valid") if count >= window else np.zeros(1)
+    return min(int(totals.argmax()) * step, pcm.shape[-1] - length)
 
 
 def _written(path: Path) -> np.ndarray:
-    """A preview as it was written: nothing is said of silence or an offset, which a young model may well make."""
+    """A preview as it was written, without remarks on silence or an offset, which an untrained model may well have."""
     import soundfile
 
     return soundfile.read(path, dtype="float32")[0]
 
 
 def _strip(previews: Path, sample_rate: int) -> None:
-    """PREVIEWS/progress.png: the first sounds of some previews, a row for each of them; time goes down."""
+    """PREVIEWS/progress.png: the first sounds of some previews, one row each, with time going down."""
     steps = sorted(folder for folder in previews.iterdir() if folder.name.isdigit() and (folder / "000.wav").exists())
     chosen = [steps[index] for index in np.linspace(0, len(steps) - 1, min(len(steps), STRIP_ROWS)).round().astype(int)]
     sounds = {

@@ -59,7 +59,7 @@ def published() -> list[str]:
     return sorted(f"{PUBLISHED.name}/{path.parent.name}" for path in PUBLISHED.glob(f"*/{CONFIG}"))
 
 
-def read(run: Path) -> tuple[Family, TrainingConfig]:
+def read(run: Path) -> tuple[Any, TrainingConfig]:
     """The family that a run is of, and how it is trained; a UserError says what is wrong with config.json."""
     path = run / CONFIG
     if not path.exists():

@@ -1,40 +1,55 @@
-"""Songs: the notes of a MIDI file (extra `midi`), played by a synth of pitched sounds into one wav.
+"""Songs: the notes of a MIDI file, played by a synth of pitched sounds into one wav.
 
-- Each note is a sound of its own, made for its pitch and cut where the note ends, with a release of 50 ms (a raised cosine).
-- Velocity is level as in General MIDI, 40 log10(velocity / 127) dB, and so are a channel's volume, of which the usual 100
-  changes nothing, and its expression, as they are when a note begins. Programs and pitch bends are ignored.
-- The mix is scaled by one gain, chosen beforehand: were every note at full scale all the time, their sum would just not
-  clip. A song that needs no such headroom is not scaled.
-- All notes are of one seed: notes of one pitch sound alike, and a synth that draws its timbres by chance keeps to one.
+- Each note is decoded at its pitch and cut where the note ends, with a release of 50 ms (a raised cosine).
+- Velocity sets the level as in General MIDI, 40 log10(velocity / 127) dB. So do the volume and expression of the channel when
+  the note begins; the usual volume of 100 changes nothing. Programs and pitch bends are ignored.
+- Notes of one pitch share a sound: all are made from one seed, and a shorter note is the beginning of a longer one.
+- The mix is kept in float32 until its peak is known, then brought to -1 dBFS.
 """
 
+import errno
+import heapq
 import math
 import os
+import tempfile
 import warnings
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from wavesynth.audio import files
 from wavesynth.audio.midi import Note, read_song
+from wavesynth.audio.names import display
+from wavesynth.audio.wav import WavWriter, check_length
 from wavesynth.errors import UserError
 from wavesynth.synth import Synth
 from wavesynth.timbre.timbre import Timbre, onset_at
 
 RELEASE = 0.05  # seconds
 LONGEST = 600.0  # seconds of a note: a key that hangs must not fill the memory
-KEPT_SECONDS = 120.0  # of sounds that are kept for notes to come
-RUNGS = 4  # lengths in an octave that notes are rounded up to, so that those of about one length share a sound
-SILENCE = 65_536  # samples of silence written at once
+LATE = 60.0  # seconds of silence that a song may begin with; after more it begins at its first note
+VOICES = 128  # notes that sound at once; the oldest ends when another begins
+PEAK = 10 ** (-1 / 20)  # of a normalized song, -1 dBFS
+SILENT = 1e-6  # the peak, -120 dBFS, below which a mix is not scaled
+KEPT_BYTES = 256 * 2**20  # of sounds that are kept for notes to come
+RUNGS = 4  # lengths in an octave that sounds are rounded up to, so that few lengths are compiled
+BLOCK = 65_536  # samples that are mixed, and written, at once
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """path: the wav. notes: how many were played. seconds: of sound. gain: of the mix. peak: the largest sample."""
+    """What `render` wrote.
+
+    Attributes:
+        path: The wav.
+        notes: How many notes were played.
+        seconds: The length of the wav.
+        gain: By how much the mix was scaled.
+        peak: The largest magnitude in the wav.
+    """
 
     path: Path
     notes: int
@@ -45,7 +60,8 @@ class Rendering:
     def __str__(self) -> str:
         gain, peak = (20 * math.log10(max(level, 1e-5)) for level in (self.gain, self.peak))
         return (
-            f"wrote {self.path}: {self.notes} notes, {self.seconds:.1f} s, headroom {-gain:.1f} dB, peak {peak:.1f} dB"
+            f"wrote {display(self.path)}: {self.notes} notes, {self.seconds:.1f} s, gain {gain:+.1f} dB, "
+            f"peak {peak:.1f} dBFS"
         )
 
 
@@ -59,42 +75,74 @@ def render(
     label: str | None = None,
     channels: Sequence[int] | None = None,
     seed: int = 0,
+    normalize: bool = True,
     force: bool = False,
     progress: bool = False,
 ) -> Rendering:
-    """Plays a MIDI file into a wav, written as the notes are made: memory grows with the longest note, not the song.
+    """Plays a MIDI file into a wav. Memory does not grow with the length of the song.
 
-    timbre: what the notes sound like, in place of a `label`. glide: a timbre to move to; a note that begins at a share t of
-    the song is that far on the way. channels: those to play, 1 to 16; None for all but 10, the drums. What of the file is
-    not played is warned of. An interrupt leaves what was made so far as a whole wav. Nothing is overwritten unless `force`.
+    What of the file cannot be played is a warning. An interrupt leaves what was made so far as a wav, unless it was to replace
+    another. A song that begins with more than a minute of silence begins at its first note.
+
+    Args:
+        song: The MIDI file.
+        out: The wav to write.
+        synth: A model that plays pitches.
+        timbre: The timbre of the notes, in place of a label.
+        glide: A timbre to move to while the song goes on: a note that begins at a share t of the song has the timbre that
+            lies t of the way.
+        label: One of the synth's labels, in place of a timbre.
+        channels: The MIDI channels to play, 1 to 16. None plays all but 10, the drums.
+        seed: The same seed gives the same sounds.
+        normalize: Scale the song to a peak of -1 dBFS. Otherwise only a mix that would clip is scaled down.
+        force: Replace the wav if it exists.
+        progress: Show a progress bar.
+
+    Returns:
+        How many notes were played, the length, the gain and the peak.
 
     Raises:
-        UserError: the file holds no notes, or is broken; the synth plays no pitches, or cannot do what is asked of it.
+        UserError: The file holds no notes or is not MIDI, the song does not fit in a WAV, or the synth plays no pitches.
 
     >>> render("song.mid", "song.wav", synth, label="flute")                # doctest: +SKIP
     """
     if not synth.family.dataset.pitched:
         synth.family.unsupported("render a song", "it was trained on sounds without pitches")
     if glide is not None and timbre is None:
-        raise UserError("glide is given without timbre: it is where to go to, say by timbre where to come from")
+        raise UserError("glide is given without timbre: give timbre too, the timbre that the song begins with")
     if label is not None and timbre is not None:
         raise UserError(f"label is {label!r} and a timbre is given too: give one of them")
     taken = read_song(song, channels)
+    begin = taken.notes[0].start if taken.notes[0].start > LATE else 0.0
     longest = min(synth.longest, LONGEST)
-    parts = _parts(taken.notes, taken.seconds, synth.sample_rate, longest)
-    for remark in (*taken.remarks, *_cut_short(taken.notes, longest)):
+    parts, ended = _bounded(_parts(taken.notes, begin, taken.seconds, synth.sample_rate, longest))
+    check_length(out, max(part.end for part in parts), synth.sample_rate)
+    for remark in (*taken.remarks, *_remarks(taken.notes, begin, longest, ended)):
         warnings.warn(f"{taken.name}: {remark}", stacklevel=2)
-    gain = headroom(parts)
     timbre, glide = (end and onset_at(end, 0.0) for end in (timbre, glide))  # notes begin on time
-    player = _Player(synth, timbre, glide, label, seed)
-    with files.WavWriter(out, synth.sample_rate, force) as wav:
-        peak = _mix(parts, player, gain, wav, progress)
-    return Rendering(wav.path, len(parts), wav.num_samples / synth.sample_rate, gain, peak)
+    player = _Player(synth, timbre, glide, label, seed, _lengths(parts, glide is not None))
+    with WavWriter(out, synth.sample_rate, force) as wav, _Mix(wav) as mix:
+        try:
+            mix.play(parts, player, progress)
+        finally:
+            gain = mix.write(normalize)
+    if mix.peak <= SILENT and any(part.level for part in parts):
+        warnings.warn(f"{taken.name}: the song is silent, since the synth makes silence of its notes", stacklevel=2)
+    return Rendering(wav.path, len(parts), wav.num_samples / synth.sample_rate, gain, min(1.0, mix.peak * gain))
 
 
 @dataclass(frozen=True)
 class Part:
-    """A note in samples. length: with its release, of `fade` samples. share: of the song that has gone by at its start."""
+    """A note in samples.
+
+    Attributes:
+        pitch: MIDI number.
+        start: The first sample.
+        length: Samples, the release included.
+        fade: Samples of the release.
+        level: The factor of its velocity and volume.
+        share: Of the song that has passed when it begins.
+    """
 
     pitch: int
     start: int
@@ -107,115 +155,188 @@ class Part:
     def end(self) -> int:
         return self.start + self.length
 
-    def envelope(self, sample: int) -> float:
-        """The level at a sample of the song that lies between start and end."""
-        gone = sample - (self.end - self.fade)
-        return self.level * (1.0 if gone < 0 else 0.5 + 0.5 * math.cos(math.pi * gone / self.fade))
 
-
-def _parts(notes: Sequence[Note], seconds: float, sample_rate: int, longest: float) -> list[Part]:
+def _parts(notes: Sequence[Note], begin: float, end: float, sample_rate: int, longest: float) -> list[Part]:
+    """The notes of a song that begins and ends at these seconds."""
     parts = []
     for note in notes:
         length = max(1, round(min(note.seconds + RELEASE, longest) * sample_rate))
-        parts.append(
-            Part(
-                note.pitch, round(note.start * sample_rate), length, min(length, round(RELEASE * sample_rate)),
-                (note.velocity / 127 * note.volume) ** 2, note.start / seconds if seconds else 0.0,
-            )
-        )  # fmt: skip
+        start, fade = note.start - begin, min(length, round(RELEASE * sample_rate))
+        level = (note.velocity / 127 * note.volume) ** 2
+        share = start / (end - begin) if end > begin else 0.0
+        parts.append(Part(note.pitch, round(start * sample_rate), length, fade, level, share))
     return parts
 
 
-def _cut_short(notes: Sequence[Note], longest: float) -> list[str]:
-    count = sum(note.seconds > longest for note in notes)
-    return [f"notes longer than the {longest:g} s that one can last: {count}; they end there"] if count else []
+def _bounded(parts: Sequence[Part]) -> tuple[list[Part], int]:
+    """Ends the oldest note, with its release, where more than VOICES would sound at once; returns how often.
 
-
-def headroom(parts: Sequence[Part]) -> float:
-    """The gain, 1 at most, under which no sum of these parts reaches beyond 1, whatever sounds in [-1, 1] they have.
-
-    Parts come in the order of their starts. Envelopes only fall, so their sum is greatest where one of them begins.
+    Parts come in the order of their starts.
     """
-    greatest, sounding = 1.0, []
+    parts, ended = list(parts), 0
+    sounding: OrderedDict[int, None] = OrderedDict()  # indices, the oldest first
+    ends: list[tuple[int, int]] = []  # a heap of ends and indices; some have been ended since
+    for index, part in enumerate(parts):
+        while ends and ends[0][0] <= part.start:
+            sounding.pop(heapq.heappop(ends)[1], None)
+        if len(sounding) == VOICES:
+            oldest, _ = sounding.popitem(last=False)
+            first = parts[oldest]
+            length = min(first.length, part.start - first.start + first.fade)
+            parts[oldest] = replace(first, length=length, fade=min(first.fade, length))
+            ended += 1
+        sounding[index] = None
+        heapq.heappush(ends, (part.end, index))
+    return parts, ended
+
+
+def _remarks(notes: Sequence[Note], begin: float, longest: float, ended: int) -> list[str]:
+    remarks = []
+    if begin:
+        remarks.append(f"the first note comes after {begin:,.0f} s of silence; the wav begins with it")
+    if cut := sum(note.seconds > longest for note in notes):
+        remarks.append(f"notes longer than {longest:g} s, the longest that one can last: {cut}; they end there")
+    if ended:
+        remarks.append(f"notes ended early because more than {VOICES} would sound at once: {ended}")
+    if not any(note.volume for note in notes):
+        remarks.append("the song is silent: the volume of its channels is 0 (controller 7 or 11)")
+    return remarks
+
+
+def _lengths(parts: Sequence[Part], gliding: bool) -> dict[tuple[int, float], int]:
+    """The samples of the longest note of every pitch, and where timbres glide, share of the song."""
+    lengths: defaultdict[tuple[int, float], int] = defaultdict(int)
     for part in parts:
-        sounding = [*(other for other in sounding if other.end > part.start), part]
-        greatest = max(greatest, sum(other.envelope(part.start) for other in sounding))
-    return 1 / greatest
+        key = part.pitch, part.share if gliding else 0.0
+        lengths[key] = max(lengths[key], part.length)
+    return lengths
 
 
-def _mix(parts: Sequence[Part], player: "_Player", gain: float, wav: files.WavWriter, progress: bool) -> float:
-    """Writes the sum of all parts; returns its greatest magnitude."""
-    from tqdm import tqdm
+class _Mix:
+    """The sum of all notes, as float32 in a temporary file beside the wav; what still sounds is in memory."""
 
-    tape, peak = _Tape(), 0.0
-    end = max(part.end for part in parts)
-    with ExitStack() as stack:
-        bar = stack.enter_context(tqdm(total=round(end / wav.sample_rate, 1), unit="s", disable=not progress))
-        for number, part in enumerate([*parts, None], 1):
-            # The sound comes first: what cannot be made fails before silence is written.
-            sound = None if part is None else player.play(part) * np.float32(gain)
-            for block in tape.take(end if part is None else part.start):
-                wav.append(block)
-                peak = max(peak, float(np.abs(block).max()))
-            bar.update(round(wav.num_samples / wav.sample_rate, 1) - bar.n)
-            if part is not None and sound is not None:
-                tape.add(part.start, sound)
-                bar.set_postfix_str(f"note {number} of {len(parts)}")
-    return peak
+    def __init__(self, wav: WavWriter) -> None:
+        self.wav = wav
+        self.peak = 0.0
+        self.begin = 0  # the sample that `sounding` begins at; what lies before is in the file
+        self.sounding = np.zeros(BLOCK, np.float32)
+        self.length = 0  # samples of `sounding` that are in use
+        self.file: BinaryIO
 
+    def __enter__(self) -> "_Mix":
+        try:
+            self.file = tempfile.TemporaryFile(dir=self.wav.path.absolute().parent, buffering=0)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        return self
 
-class _Tape:
-    """The sum of what sounds from `begin` on, as far as notes reach: it grows at its end and is taken from its front."""
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
 
-    def __init__(self) -> None:
-        self.begin = 0
-        self.samples = np.zeros(0, np.float32)
+    def play(self, parts: Sequence[Part], player: "_Player", progress: bool) -> None:
+        """Adds all parts, in the order of their starts."""
+        from tqdm import tqdm
 
-    def add(self, start: int, sound: np.ndarray) -> None:
+        rate, reached = self.wav.sample_rate, 0
+        end = max(part.end for part in parts)
+        with tqdm(total=round(end / rate, 1), unit="s", disable=not progress) as bar:
+            try:
+                for number, part in enumerate(parts, 1):
+                    reached = part.start if number > 1 else 0
+                    if part.level:
+                        self._add(part.start, player.play(part))
+                    if part.start - self.begin >= BLOCK:
+                        self._keep(part.start)
+                    bar.update(round(part.start / rate, 1) - bar.n)
+                    bar.set_postfix_str(f"note {number} of {len(parts)}")
+                reached = end
+            finally:
+                self._keep(reached)  # no note to come can change what lies before
+            bar.update(bar.total - bar.n)
+
+    def write(self, normalize: bool) -> float:
+        """Writes the wav, scaled; returns the gain."""
+        gain = 1.0
+        if self.peak > SILENT:
+            gain = PEAK / self.peak if normalize else min(1.0, 1 / self.peak)
+        self.file.seek(0)
+        left = self.begin
+        while left:
+            count = min(BLOCK, left)
+            block = np.frombuffer(self.file.read(4 * count), np.float32)
+            self.wav.append(np.pad(block, (0, count - len(block))) * np.float32(gain))
+            left -= count
+        return gain
+
+    def _add(self, start: int, sound: np.ndarray) -> None:
         place = slice(start - self.begin, start - self.begin + len(sound))
-        self.samples = np.pad(self.samples, (0, max(0, place.stop - len(self.samples))))
-        self.samples[place] += sound
+        if place.stop > len(self.sounding):
+            self.sounding = np.pad(self.sounding, (0, max(place.stop, 2 * len(self.sounding)) - len(self.sounding)))
+        self.sounding[place] += sound
+        self.length = max(self.length, place.stop)
 
-    def take(self, until: int) -> Iterator[np.ndarray]:
-        """Blocks of what lies before the sample `until`, which nothing can be added to any more."""
-        ready, self.samples = np.split(self.samples, [until - self.begin])
-        silence = until - self.begin - len(ready)
-        self.begin = until
-        if len(ready):
-            yield ready
-        for gone in range(0, silence, SILENCE):
-            yield np.zeros(min(SILENCE, silence - gone), np.float32)
+    def _keep(self, until: int) -> None:
+        """Moves what lies before the sample `until` to the file. Silence becomes a hole in it."""
+        count = min(until - self.begin, self.length)
+        ready = self.sounding[:count]
+        if count and (peak := float(np.abs(ready).max())):
+            self.peak = max(self.peak, peak)
+            try:
+                self.file.seek(4 * self.begin)
+                content = memoryview(ready).cast("B")
+                while content:
+                    content = content[self.file.write(content) :]
+            except OSError as error:
+                raise self._unwritable(error) from None
+        left = self.length - count
+        self.sounding[:left] = self.sounding[count : self.length]
+        self.sounding[left : self.length] = 0
+        self.begin, self.length = until, left
+
+    def _unwritable(self, error: OSError) -> UserError:
+        place = display(self.wav.path)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return UserError(
+                f"{place}: the disk is full; the mix takes 4 bytes a sample until it is written: make room"
+            )
+        return UserError(f"{place} cannot be written: {error.strerror or error}")
 
 
 @dataclass
 class _Player:
-    """Makes the sounds of notes, and keeps some for the notes that want the same."""
+    """Makes the sounds of notes, and keeps some for the notes to come.
+
+    Attributes:
+        lengths: Samples of the longest note of each pitch and share; that is how long its sound is made.
+    """
 
     synth: Synth
     timbre: Timbre | None
     glide: Timbre | None
     label: str | None
     seed: int
-    kept: OrderedDict[tuple[int, float, float], np.ndarray] = field(default_factory=OrderedDict)
+    lengths: dict[tuple[int, float], int]
+    kept: OrderedDict[tuple[int, float], np.ndarray] = field(default_factory=OrderedDict)
 
     def play(self, part: Part) -> np.ndarray:
-        """The sound of a note at its level, float32 [T], T at most its length; it ends in the release."""
-        rate = self.synth.sample_rate
-        sound = self._made(part.pitch, part.length / rate, part.share if self.glide else 0.0)[: part.length].copy()
+        """The sound of a note at its level, float32 [T] with T at most its length; it ends in the release."""
+        whole = self._sound(part.pitch, part.share if self.glide else 0.0)
+        sound = whole[: part.length] * np.float32(part.level)
         fade = min(part.fade, len(sound))
-        sound[len(sound) - fade :] *= (0.5 + 0.5 * np.cos(np.pi * np.arange(fade) / fade)).astype(np.float32)
-        return sound * np.float32(part.level)
+        sound[len(sound) - fade :] *= _release(fade)
+        return sound
 
-    def _made(self, pitch: int, seconds: float, share: float) -> np.ndarray:
-        """A sound of at least so many seconds, the latest used kept last."""
-        seconds = min(2 ** (math.ceil(RUNGS * math.log2(seconds)) / RUNGS), self.synth.longest)
-        wanted = (pitch, seconds, share)
-        if wanted not in self.kept:
-            self.kept[wanted] = self._make(pitch, seconds, share)
-        self.kept.move_to_end(wanted)
-        while len(self.kept) > 1 and sum(map(len, self.kept.values())) > KEPT_SECONDS * self.synth.sample_rate:
+    def _sound(self, pitch: int, share: float) -> np.ndarray:
+        """The sound that all notes of a pitch share."""
+        key = pitch, share
+        if key not in self.kept:
+            seconds = self.lengths[key] / self.synth.sample_rate
+            seconds = 2 ** (math.ceil(RUNGS * math.log2(seconds)) / RUNGS)
+            self.kept[key] = self._make(pitch, min(seconds, self.synth.longest), share)[: self.lengths[key]]
+        self.kept.move_to_end(key)
+        while len(self.kept) > 1 and sum(sound.nbytes for sound in self.kept.values()) > KEPT_BYTES:
             self.kept.popitem(last=False)
-        return self.kept[wanted]
+        return self.kept[key]
 
     def _make(self, pitch: int, seconds: float, share: float) -> np.ndarray:
         if self.timbre is None:
@@ -224,3 +345,8 @@ class _Player:
         if self.glide is not None:
             timbre = self.synth.between(timbre, self.glide, share)
         return self.synth.decode(timbre, seconds, pitch=pitch, seed=self.seed)
+
+
+def _release(samples: int) -> np.ndarray:
+    """The falling half of a raised cosine, float32 [samples]."""
+    return (0.5 + 0.5 * np.cos(np.pi * np.arange(samples) / samples)).astype(np.float32)

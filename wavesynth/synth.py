@@ -2,315 +2,616 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Unpack, cast, overload
 
+import jax
 import numpy as np
 
-from wavesynth.audio import pitch as pitches
+from wavesynth.audio import files
 from wavesynth.audio.names import display
-from wavesynth.audio.pcm import to_float
 from wavesynth.audio.sounds import Sound, samples_of
+from wavesynth.audio.streaming import resampled
+from wavesynth.conditions import CurveLike
 from wavesynth.config import check_seed
-from wavesynth.data.corpus import pitch_of, scan
-from wavesynth.data.shards import Shards
+from wavesynth.data.batches import mono
 from wavesynth.errors import UserError
 from wavesynth.evaluation import descriptors
-from wavesynth.evaluation.neighbours import nearest
-from wavesynth.families import Request
-from wavesynth.sampler import Sampler
-from wavesynth.timbre import morph as ways
-from wavesynth.timbre.directions import Direction, following, principal
-from wavesynth.timbre.timbre import FILLS, Fill, Timbre, check_share, lerp, mean, onset_at, same_length
+from wavesynth.evaluation.analysis import Analysis
+from wavesynth.families import Generative, Live, Scored, Timbral, require
+from wavesynth.options import (
+    MOST_SIDE,
+    MOST_SOUNDS,
+    MOST_STEPS,
+    RenderOptions,
+    SampleOptions,
+    check_count,
+    check_memory,
+    check_wav,
+    num_samples,
+)
+from wavesynth.rendering import Renderer, checked_fill
+from wavesynth.sampling.blocks import recut
+from wavesynth.timbre import morph as paths
+from wavesynth.timbre.points import Point, as_point, detected_pitch
+from wavesynth.timbre.timbre import Timbre, check_share, onset_at
+from wavesynth.writing import numbered, write_blocks
 
 
 @dataclass(frozen=True, eq=False)
-class Synth(Sampler):
+class Synth:
     """A model with its weights. Arrays in, arrays out: float32 in [-1, 1] at `sample_rate`.
 
-    >>> synth = wavesynth.load("runs/drums")
-    >>> audio = synth.sample(n=8, seconds=1.0, seed=0, label="kick")        # [8, T]
+    Everything random takes a seed: the same seed, machine and version give the same samples. Where a model of this family
+    cannot do something, a UserError says so. Sounds may be files of any kind, or arrays: [T], [C, T] or soundfile's [T, C], of
+    NumPy, JAX or torch, with their `sample_rate` where it is not the synth's. Synths can be pickled.
 
-    Everything that draws takes a seed: the same seed, machine and version give the same samples. What a model of this
-    family cannot do is a UserError that says why. Here is what it does with timbres; to sample and to score, see `Sampler`.
+    Attributes:
+        family: the kind of model, bound to its configuration.
+        params: its weights, and what it keeps of the training sounds, as nested dictionaries of arrays.
+
+    >>> synth = ws.load("checkpoints/notes")
+    >>> synth.sample(n=2, seconds=0.5, seed=0, label="flute", pitch=60).shape
+    (2, 8000)
     """
 
+    family: Any
+    params: dict[str, Any]
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.family.dataset.sample_rate
+
+    @property
+    def channels(self) -> int:
+        """Of its sounds: 1 for mono."""
+        return self.family.dataset.channels
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that it was trained with."""
+        return self.family.dataset.labels
+
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest sound that it can generate; inf where there is no limit."""
+        return self._renderer.longest
+
+    @property
+    def latency(self) -> float:
+        """Seconds by which `resynthesize` is late, at most: from an impulse that comes in to the one that comes out.
+
+        Raises:
+            UserError: the model does not work live.
+        """
+        seconds = require(self.family, Live).latency
+        if math.isinf(seconds):
+            self.family.unsupported("resynthesize live sound", "it needs the whole of a sound")
+        return seconds
+
+    @cached_property
+    def num_parameters(self) -> int:
+        """The number of trained weights."""
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.family.published(self.family.shapes())))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names these weights; timbres carry it."""
+        digest = sha256()
+        for leaf in jax.tree.leaves(self.params):
+            digest.update(np.asarray(leaf).tobytes())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def _weights(self) -> dict[str, Any]:
+        """The parameters on JAX's default device, where they are put once."""
+        return jax.device_put(self.params)
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        return Renderer(self.family, self._weights, self.fingerprint)
+
+    def __reduce__(self) -> tuple:
+        return Synth, (self.family, jax.tree.map(np.asarray, self.params))
+
+    # Sampling
+
+    def sample(self, n: int = 1, seconds: float | None = None, **options: Unpack[SampleOptions]) -> np.ndarray:
+        """Generates `n` sounds at once, in memory. To put long ones on disk as they are generated, see `write`.
+
+        Args:
+            n: how many sounds, up to 100,000.
+            seconds: length of each; None for the model's own, the timbre's, that of a typical clip, or one second.
+            **options: see `SampleOptions`.
+
+        Returns:
+            float32 [n, T], or [n, C, T] of a model with C > 1 channels.
+
+        Raises:
+            UserError: an option is out of range, or not for this model; or the sounds need too much memory.
+
+        >>> synth.sample(n=2, seconds=0.25, seed=1).shape
+        (2, 4000)
+        """
+        if seconds == math.inf:
+            raise UserError("seconds is inf: an endless sound does not fit into memory; use stream or write")
+        seconds = self._renderer.length(seconds, options.get("timbre"))
+        check_count("n", n, 1, MOST_SOUNDS, "sounds")
+        check_memory(n, num_samples(seconds, self.sample_rate, self.longest), self.channels)
+        return self._squeezed(np.concatenate(list(self._renderer.blocks(n, seconds, **options)), axis=-1))
+
+    def blocks(self, n: int = 1, seconds: float = math.inf, **options: Unpack[SampleOptions]) -> Iterator[np.ndarray]:
+        """Generates `n` sounds side by side, block by block, at constant memory.
+
+        Args:
+            n: how many sounds, up to 100,000.
+            seconds: length of each; inf for no end.
+            **options: see `SampleOptions`.
+
+        Returns:
+            Blocks float32 [n, t], or [n, C, t] of a model with C > 1 channels, of varying t.
+
+        Raises:
+            UserError: an option is out of range, or not for this model.
+
+        >>> sum(block.shape[1] for block in synth.blocks(n=2, seconds=0.25))
+        4000
+        """
+        return map(self._squeezed, self._renderer.blocks(n, seconds, **options))
+
+    def stream(self, block: int = 1_024, **options: Unpack[SampleOptions]) -> Iterator[np.ndarray]:
+        """Generates one endless sound at constant memory.
+
+        Args:
+            block: samples in each block.
+            **options: see `SampleOptions`.
+
+        Returns:
+            Blocks float32 [block], or [C, block] of a model with C > 1 channels.
+
+        Raises:
+            UserError: an option is out of range, or not for this model; or its sounds have an end.
+
+        >>> next(synth.stream(seed=0, block=512)).shape
+        (512,)
+        """
+        check_count("block", block, 1, 2**24, "samples")
+        if require(self.family, Generative).length:
+            self.family.unsupported("stream", f"its sounds end after {self.longest:g} seconds")
+        return recut((rows[0] for rows in self.blocks(1, **options)), block)
+
+    def write(
+        self, folder: str | PathLike[str], n: int = 1, seconds: float | None = None, *, force: bool = False,
+        progress: bool = False, **options: Unpack[SampleOptions],
+    ) -> list[Path]:  # fmt: skip
+        """Writes `n` sounds to FOLDER/000.wav, 001.wav ... as they are generated, at constant memory.
+
+        An interrupt leaves what was generated so far as whole wavs.
+
+        Args:
+            folder: where to write.
+            n: how many wavs, up to 100,000.
+            seconds: length of each; inf until it is interrupted; None as in `sample`.
+            force: overwrite wavs that exist.
+            progress: whether to show a bar.
+            **options: see `SampleOptions`.
+
+        Returns:
+            The paths.
+
+        Raises:
+            UserError: an option is out of range, or not for this model; a file exists, or cannot be written.
+
+        >>> synth.write("out", n=2, seconds=0.25)
+        [PosixPath('out/000.wav'), PosixPath('out/001.wav')]
+        """
+        seconds = self._renderer.length(seconds, options.get("timbre"))
+        total = num_samples(seconds, self.sample_rate, self.longest)
+        check_wav(seconds, self.sample_rate, self.channels)
+        numbered(folder, n, force)  # what cannot be written fails before anything is generated
+        return write_blocks(
+            self.blocks(n, seconds, **options), folder, n, total, self.sample_rate, force=force, progress=progress
+        )
+
+    # Scoring
+
+    def log_prob(
+        self, sound: Sound, sample_rate: float | None = None, *, label: str | None = None,
+        pitch: CurveLike | None = None, quantization: str | None = None,
+    ) -> np.ndarray:  # fmt: skip
+        """The log-probability of each sample, given the samples before it.
+
+        Args:
+            sound: a file, or samples.
+            sample_rate: of samples, Hz; None for the synth's.
+            label: the sound's label, where it is known.
+            pitch: its MIDI number, where it is known.
+            quantization: the bins to predict, "int16" or "mulaw"; None for the model's own. The past is seen as the model was
+                trained to see it.
+
+        Returns:
+            float32 [T], nats.
+
+        Raises:
+            UserError: the model gives no probabilities, or an argument is wrong.
+
+        >>> ws.load("runs/mine").log_prob(np.zeros(100)).shape
+        (100,)
+        """
+        samples = self._samples(sound, "sound", sample_rate)
+        family = require(self.family, Scored)
+        return family.log_prob(self._weights, samples, self._renderer.conditions_of_sound(label, pitch), quantization)
+
+    def bits_per_sample(
+        self, sound: Sound, sample_rate: float | None = None, *, label: str | None = None,
+        pitch: CurveLike | None = None, quantization: str | None = None,
+    ) -> float:  # fmt: skip
+        """The mean negative log2 probability over all samples: lower is better. The arguments are those of `log_prob`.
+
+        Raises:
+            UserError: the model gives no probabilities, or an argument is wrong.
+
+        >>> ws.load("runs/mine").bits_per_sample(np.zeros(100)) < 16
+        True
+        """
+        log_probs = self.log_prob(sound, sample_rate, label=label, pitch=pitch, quantization=quantization)
+        return float(-np.mean(log_probs, dtype=np.float64) / math.log(2))
+
+    # Timbres
+
     def timbre(self, label: str) -> Timbre:
-        """The timbre that stands for a label."""
-        number = self.family.dataset.label_index(label)
-        timbre = self._timbre(self.family.latent(self.params, number))
-        return replace(timbre, pitch=self.family.default_pitch(self.params, number))
+        """The timbre that stands for a label, at the median pitch of the label's training sounds.
+
+        Raises:
+            UserError: the model has no such label, or no timbres.
+
+        >>> synth.timbre("flute").latent.shape
+        (62, 16)
+        """
+        index = self.family.dataset.label_index(label)
+        latent = require(self.family, Timbral).latent_of(self._weights, index)
+        return replace(self._timbre(latent), pitch=self.family.dataset.median_pitch(index))
 
     def latents(self, seed: int = 0, n: int = 1, label: str | None = None) -> list[Timbre]:
-        """`n` timbres drawn by chance, of one label or any: those of what `sample` plays with that seed."""
+        """Random timbres: those that `sample` plays with the same seed, `n` and label.
+
+        Args:
+            seed: the same seed gives the same timbres.
+            n: how many, up to 100,000.
+            label: to keep to; None for any.
+
+        Raises:
+            UserError: the model has no random timbres, or an argument is out of range.
+
+        >>> len(synth.latents(seed=0, n=3, label="flute"))
+        3
+        """
         check_seed(seed)
-        if n < 1:
-            raise UserError(f"n is {n}: ask for at least 1 timbre")
-        number = self.family.dataset.label_index(label)
-        pitch = self.family.default_pitch(self.params, number)
-        return [
-            replace(self._timbre(latent), pitch=pitch) for latent in self.family.latents(self.params, n, seed, number)
-        ]
+        check_count("n", n, 1, MOST_SOUNDS, "timbres")
+        conditions = self._renderer.conditions(n, seed, label, (), None)
+        drawn = require(self.family, Timbral).draw(self._weights, seed, conditions.label_indices)
+        pitches = [None if math.isnan(pitch) else float(pitch) for pitch in conditions.constant_pitch]
+        return [replace(self._timbre(latent), pitch=pitch) for latent, pitch in zip(drawn, pitches, strict=True)]
+
+    def timbres(self, points: Iterable[Point], sample_rate: float | None = None) -> list[Timbre]:
+        """The timbres that labels, sounds, files and timbres stand for, with the onsets of paths aligned.
+
+        Args:
+            points: timbres, their files (.json), labels, or sounds, which are encoded.
+            sample_rate: of arrays, Hz; None for the synth's.
+
+        Raises:
+            UserError: a member is none of these.
+
+        >>> [round(timbre.pitch) for timbre in synth.timbres(["flute", "cello-gm"])]
+        [60, 60]
+        """
+        encode: Callable[[Sound], Timbre] = lambda sound: self.encode(sound, sample_rate)  # noqa: E731
+        timbres = [as_point(end, self.labels, self.timbre, encode) for end in points]
+        known = [timbre.onset for timbre in timbres if timbre.onset is not None]
+        return [onset_at(timbre, min(known)) for timbre in timbres] if known else timbres
 
     @overload
     def encode(
-        self, sound: Sound, sample_rate: int | None = None, *, pitch: float | None = None,
-        label: str | None = None, seed: int = 0, progress: bool = False,
-    ) -> Timbre: ...  # fmt: skip
-    @overload
-    def encode(
-        self, sound: list[Sound] | tuple[Sound, ...], sample_rate: int | None = None, *, pitch: float | None = None,
+        self, sound: list[Sound] | tuple[Sound, ...], sample_rate: float | None = None, *, pitch: CurveLike | None = None,
         label: str | None = None, seed: int = 0, progress: bool = False,
     ) -> list[Timbre]: ...  # fmt: skip
+    @overload
     def encode(
-        self, sound: Any, sample_rate: int | None = None, *, pitch: float | None = None, label: str | None = None,
+        self, sound: Sound, sample_rate: float | None = None, *, pitch: CurveLike | None = None,
+        label: str | None = None, seed: int = 0, progress: bool = False,
+    ) -> Timbre: ...  # fmt: skip
+    def encode(
+        self, sound: Any, sample_rate: float | None = None, *, pitch: CurveLike | None = None, label: str | None = None,
         seed: int = 0, progress: bool = False,
     ) -> Any:  # fmt: skip
-        """The timbre that sounds most like `sound`; of a list of sounds, a list of theirs.
+        """The timbre that sounds most like a sound.
 
-        sample_rate: of samples, Hz; None if it is the synth's. pitch: MIDI number; None looks for it where the model plays
-        pitches: in the name of a file (`cello_060_090.wav`, `Cello_C4.wav`), then in the sound (extra `pitch`). label: where
-        it is known; None looks for labels too. What is longer than the model's sounds is cut.
+        Args:
+            sound: a file, or samples; or a list of sounds. What exceeds the length of the model's sounds is cut.
+            sample_rate: of samples, Hz; None for the synth's.
+            pitch: MIDI number. None reads it from the name of a file (`cello_060_090.wav`, `Cello_C4.wav`) or tracks it (extra
+                `pitch`), if the model plays pitches.
+            label: of the sound, where it is known; None searches among all.
+            seed: of the search, where there is one.
+            progress: whether to show a bar.
+
+        Returns:
+            A timbre with the sound's pitch, length and onset; a list for a list.
+
+        Raises:
+            UserError: the sound cannot be read or is silent, the model has no timbres, or an argument is wrong.
+
+        >>> t = np.arange(8000) / 16000
+        >>> synth.encode(0.3 * np.sin(2 * np.pi * 261.63 * t), pitch=60).latent.shape
+        (16, 16)
         """
         if isinstance(sound, list | tuple):
             return [
                 self.encode(one, sample_rate, pitch=pitch, label=label, seed=seed, progress=progress) for one in sound
             ]
         check_seed(seed)
-        samples = samples_of(sound, "sound", self.sample_rate, sample_rate)
-        onset = float(descriptors.onset_time(samples, self.sample_rate))
+        family, samples = require(self.family, Timbral), self._samples(sound, "sound", sample_rate)
+        length = samples.shape[-1]
+        onset = float(descriptors.onset_time(mono(samples), self.sample_rate))
         if not math.isfinite(onset):
             name = f" ({display(str(sound))})" if isinstance(sound, str | PathLike) else ""
-            raise UserError(f"sound{name} is silence: there is no timbre in it; give a sound that can be heard")
-        rate = self.family.frame_rate
-        if rate is not None and len(samples) < self.sample_rate / rate:
+            raise UserError(f"sound{name} is silent, so it has no timbre; give an audible sound")
+        rate = family.frame_rate
+        if rate is not None and length < self.sample_rate / rate:
             warnings.warn(
-                f"sound has {len(samples)} samples, and one frame of a timbre takes {round(self.sample_rate / rate)}: it is "
+                f"sound has {length} samples, and one frame of a timbre takes {round(self.sample_rate / rate)}: it is "
                 "padded with silence",
                 stacklevel=2,
             )
-        pitch = self._heard_pitch(sound, samples) if pitch is None else pitch
-        request = Request(seed=seed, label=self.family.dataset.label_index(label), pitch=self._pitch(pitch))
-        latent = self.family.encode(self.params, samples, request, progress)
-        return replace(self._timbre(latent), pitch=pitch, seconds=len(samples) / self.sample_rate, onset=onset)
+        if pitch is None and self.family.dataset.pitched:
+            pitch = detected_pitch(sound, mono(samples), self.sample_rate)
+        return replace(self.timbre_of(samples, pitch, label, seed, progress), onset=onset)
 
-    def decode(self, timbre: Timbre, seconds: float | None = None, **options: Any) -> np.ndarray:
-        """The sound of a timbre, float32 [T]; the same one each time. `options`: see `blocks`.
+    def timbre_of(
+        self, samples: np.ndarray, pitch: CurveLike | None = None, label: str | None = None, seed: int = 0,
+        progress: bool = False,
+    ) -> Timbre:  # fmt: skip
+        """The timbre of samples [C, T] at the synth's rate, silent ones too: `encode` without its checks.
 
-        seconds: None for as long as the sound that it was made of.
+        >>> synth.timbre_of(np.zeros((1, 1024), np.float32)).seconds
+        0.064
         """
-        return self.sample(1, seconds, timbre=timbre, **options)[0]
+        conditions = self._renderer.conditions_of_sound(label, pitch)
+        latent = require(self.family, Timbral).encode(self._weights, samples, conditions, seed, progress)
+        known = float(conditions.constant_pitch[0])
+        return replace(
+            self._timbre(latent),
+            pitch=None if math.isnan(known) else known,
+            seconds=samples.shape[-1] / self.sample_rate,
+        )
+
+    def decode(self, timbre: Timbre, seconds: float | None = None, **options: Unpack[RenderOptions]) -> np.ndarray:
+        """The sound of a timbre.
+
+        Args:
+            timbre: of this synth.
+            seconds: length; None for that of the sound it was encoded from.
+            **options: see `RenderOptions`.
+
+        Returns:
+            float32 [T], or [C, T] of a model with C > 1 channels.
+
+        Raises:
+            UserError: the timbre belongs to another synth, or an option is out of range.
+
+        >>> synth.decode(synth.timbre("flute"), seconds=0.5, pitch=67).shape
+        (8000,)
+        """
+        return self.sample(1, seconds, **cast(SampleOptions, {**options, "timbre": timbre}))[0]
 
     def resynthesize(
-        self, blocks: Iterable[np.ndarray], *, pitch: float | None = None, seed: int = 0
+        self, blocks: Iterable[Any], sample_rate: float | None = None, *, pitch: CurveLike | None = None, seed: int = 0
     ) -> Iterator[np.ndarray]:
-        """What `decode` makes of what `encode` hears, while the sound goes on: blocks float32 [t] of the same sound, as many
-        samples as came in, and a frame of the timbre and the encoder's view ahead later. At constant memory.
+        """Encodes and decodes a sound while it goes on: what `decode` makes of what `encode` returns, at constant memory.
 
-        blocks: samples [t] of any lengths, at the synth's rate; what is not a sound ends it with a UserError. pitch: MIDI
-        number of the sound; None where the model plays none, or the sound has none.
+        The output has as many samples as the input, at the synth's rate; a sample comes out `latency` seconds after it came
+        in, at the latest.
 
-        >>> for block in synth.resynthesize(blocks_of_the_microphone, pitch=57): ...   # doctest: +SKIP
+        Args:
+            blocks: consecutive parts of one sound, of any lengths.
+            sample_rate: of the blocks, Hz; None for the synth's.
+            pitch: MIDI number of the sound; None where the model plays none, or the sound has none.
+            seed: of the noise.
+
+        Returns:
+            Blocks float32 [t], or [C, t] of a model with C > 1 channels.
+
+        Raises:
+            UserError: the model does not work live; or, while it runs, a block is no sound.
+
+        >>> sum(len(block) for block in synth.resynthesize([np.zeros(300), np.zeros(1000)], pitch=57))
+        1300
         """
         check_seed(seed)
         if isinstance(blocks, str | PathLike) or getattr(blocks, "ndim", 2) == 1:
             raise UserError("blocks is one sound: give its parts as they come, or encode and decode it whole")
-        heard = (samples_of(block, "blocks", self.sample_rate) for block in blocks if len(block))
-        return self.family.resynthesize(self.params, heard, Request(seed=seed, pitch=self._pitch(pitch)))
+        if sample_rate is not None:
+            files.check_sample_rate(sample_rate)  # type: ignore[arg-type]
+        family, conditions = require(self.family, Live), self._renderer.conditions_of_sound(None, pitch)
+        parts = (np.atleast_2d(samples_of(block, "blocks", self.sample_rate)) for block in blocks if len(block))
+        if sample_rate is not None and sample_rate != self.sample_rate:
+            parts = resampled(parts, sample_rate, self.sample_rate)
+        streamed = family.resynthesize(self._weights, parts, conditions, seed)
+        return (block[0] if self.channels == 1 else block for block in streamed)
 
     def morph(
-        self, a: Timbre | Sound, b: Timbre | Sound, steps: int = 9, seconds: float | None = None, *,
-        even: bool | None = None, match_loudness: bool = True, **options: Any,
+        self, a: Point, b: Point, steps: int = 9, seconds: float | None = None, *, sample_rate: float | None = None,
+        even: bool | None = None, match_loudness: bool = True, **options: Unpack[RenderOptions],
     ) -> np.ndarray:  # fmt: skip
-        """Sounds on the way from a to b, float32 [steps, T], all of one chance. `options`: see `blocks`.
+        """Sounds on a path from a to b, all rendered with the same noise.
 
-        a, b: timbres, labels, or sounds, which are encoded first, their onsets in line. even: space the steps so that
-        neighbours differ by the same to the ear; None does where sounds are made whole (one that makes them sample by sample
-        would take four times as long). match_loudness: bring what lies between to levels that go straight from one end's to the
-        other's. Ends of two pitches pass through those between, unless `pitch` is given.
+        Args:
+            a: a timbre, a label or a sound, which is encoded first.
+            b: the same. The onsets of both are aligned.
+            steps: how many sounds, both ends included, up to 1,000.
+            seconds: length of each; None for that of the longer end.
+            sample_rate: of ends that are arrays, Hz; None for the synth's.
+            even: whether to space the steps so that neighbours sound equally different; None does where sounds are generated
+                whole (sample by sample it would take four times as long).
+            match_loudness: whether to bring the levels between onto the straight line from one end's to the other's.
+            **options: see `RenderOptions`. Ends of two pitches pass through those between, unless `pitch` is given.
+
+        Returns:
+            float32 [steps, T], or [steps, C, T] of a model with C > 1 channels.
+
+        Raises:
+            UserError: an end is no label, timbre or sound; or an option is out of range.
+
+        >>> synth.morph("flute", "cello-gm", steps=3, seconds=0.5, pitch=60).shape
+        (3, 8000)
         """
-        if steps < 2:
-            raise UserError(f"steps is {steps}: a morph has at least its two ends")
-        first, last = self._points((a, b))
-        seconds = self._or_usual(seconds, (first, last))
+        return self.morph_analysis(
+            a, b, steps, seconds, sample_rate=sample_rate, even=even, match_loudness=match_loudness, **options
+        ).sounds
+
+    def morph_analysis(
+        self, a: Point, b: Point, steps: int = 9, seconds: float | None = None, *, sample_rate: float | None = None,
+        even: bool | None = None, match_loudness: bool = True, **options: Unpack[RenderOptions],
+    ) -> Analysis:  # fmt: skip
+        """The sounds of `morph` with their measurements, for `exports.write_morph` and `evaluation.morphing.judge`.
+
+        Arguments and errors are those of `morph`.
+
+        >>> synth.morph_analysis("flute", "cello-gm", steps=3, seconds=0.5, pitch=60).sounds.shape
+        (3, 8000)
+        """
+        check_count("steps", steps, 2, MOST_STEPS, "sounds, the two ends among them")
+        first, last = self.timbres((a, b), sample_rate)
+        length = self._renderer.length(seconds, (first, last))
+        check_memory(steps, num_samples(length, self.sample_rate, self.longest), self.channels)
 
         def render(shares: np.ndarray) -> np.ndarray:
-            return self._render([self._between(first, last, share) for share in shares], seconds, **options)
+            return self._render([self._renderer.between(first, last, share) for share in shares], length, **options)
 
-        even = not self.family.autoregressive if even is None else even
-        return ways.morph(render, steps, self.sample_rate, even=even, match_loudness=match_loudness)
+        even = not require(self.family, Generative).autoregressive if even is None else even
+        return paths.morph(render, steps, self.sample_rate, even=even, match_loudness=match_loudness)
 
-    def glide(self, a: Timbre | Sound, b: Timbre | Sound, seconds: float = 4.0, **options: Any) -> np.ndarray:
-        """One sound that moves from a to b, float32 [T], at a's pitch unless `pitch` is given. `options`: see `blocks`.
+    def glide(
+        self, a: Point, b: Point, seconds: float = 4.0, *, sample_rate: float | None = None,
+        **options: Unpack[RenderOptions],
+    ) -> np.ndarray:  # fmt: skip
+        """One sound that moves from a to b, at a's pitch unless `pitch` is given.
 
-        a, b: timbres, labels or sounds. fill: of `options`, how paths are made to last as long; "stretch" keeps a note's end.
+        Args:
+            a: a timbre, a label or a sound.
+            b: the same.
+            seconds: length.
+            sample_rate: of ends that are arrays, Hz; None for the synth's.
+            **options: see `RenderOptions`; fill "stretch" keeps the end of a note.
+
+        Returns:
+            float32 [T], or [C, T] of a model with C > 1 channels.
+
+        Raises:
+            UserError: timbres of this model cannot move within a sound, or an argument is wrong.
+
+        >>> synth.glide("flute", "cello-gm", seconds=1.0, pitch=60).shape
+        (16000,)
         """
-        rate = self.family.glide_rate
+        family = require(self.family, Timbral)
+        rate = family.glide_rate
         if rate is None:
-            self.family.unsupported("glide", "its timbres stay as they are while a sound goes on; use morph")
-        fill = options.pop("fill", "hold")
-        if fill not in FILLS:
-            raise UserError(f"fill is {fill!r}: choose one of {', '.join(FILLS)}")
+            raise UserError(f"a {self.family.name} cannot glide: its timbres are fixed within a sound; use morph")
+        fill = checked_fill(options.get("fill", "hold"))
         if seconds == math.inf:
             raise UserError("seconds is inf: a glide arrives; say after how many seconds")
-        frames = max(1, math.ceil(self._num_samples(seconds) / self.sample_rate * rate - 1e-6))
-        first, last = self._points((a, b))
-        begin, end = (self._frames(timbre, frames, fill) for timbre in (first, last))
-        path = [self.family.between(*place) for place in zip(begin, end, np.linspace(0, 1, frames), strict=True)]
-        return self.decode(replace(first, latent=np.stack(path), frame_rate=rate), seconds, **options)
+        total = num_samples(seconds, self.sample_rate, self.longest)
+        check_memory(1, total, self.channels)
+        frames = max(1, math.ceil(seconds * rate - 1e-6))
+        first, last = self.timbres((a, b), sample_rate)
+        begin, end = (self._renderer.path(timbre, frames, fill) for timbre in (first, last))
+        moved = [family.between(*place) for place in zip(begin, end, np.linspace(0, 1, frames), strict=True)]
+        return self.decode(
+            replace(first, latent=np.stack(moved), frame_rate=rate), seconds, **options | {"fill": "hold"}
+        )
 
     def grid(
-        self, corners: Sequence[Timbre | Sound], size: int = 5, seconds: float | None = None, **options: Any
-    ) -> np.ndarray:
-        """Sounds between two to four corners, float32 [size, size, T]: the first row goes from corner 0 to 1, the last from
-        2 to 3 (of three corners, it stays at 2; of two, there is one row, [1, size, T]).
+        self, corners: Sequence[Point], size: int = 5, seconds: float | None = None, *,
+        sample_rate: float | None = None, **options: Unpack[RenderOptions],
+    ) -> np.ndarray:  # fmt: skip
+        """Sounds between two to four corners.
 
-        corners: timbres, labels or sounds. `options`: see `blocks`.
+        The first row goes from corner 0 to 1, the last from 2 to 3; with three corners the last stays at 2, with two there is
+        one row.
+
+        Args:
+            corners: timbres, labels or sounds.
+            size: sounds along each side, 2 to 64.
+            seconds: length of each; None for that of the longest corner.
+            sample_rate: of corners that are arrays, Hz; None for the synth's.
+            **options: see `RenderOptions`.
+
+        Returns:
+            float32 [rows, size, T], or [rows, size, C, T] of a model with C > 1 channels.
+
+        Raises:
+            UserError: there are fewer than two or more than four corners, or an argument is wrong.
+
+        >>> synth.grid(["flute", "cello-gm", "tuba"], size=2, seconds=0.25, pitch=60).shape
+        (2, 2, 4000)
         """
+        if isinstance(corners, str | PathLike | Timbre):
+            raise UserError(f"corners is {corners!r}: give a list of 2 to 4 timbres, labels or sounds")
         if not 2 <= len(corners) <= 4:
             raise UserError(f"corners has {len(corners)} members: a grid lies between 2 to 4")
-        if size < 2:
-            raise UserError(f"size is {size}: a grid has at least its corners, 2")
-        a, b, *others = self._points(corners)
+        check_count("size", size, 2, MOST_SIDE, "sounds along each side")
+        a, b, *others = self.timbres(corners, sample_rate)
         c, d = (others * 2)[:2] if others else (a, b)
+        length = self._renderer.length(seconds, (a, b, c, d))
         shares = np.linspace(0, 1, size)
+        rows = shares if others else shares[:1]
+        check_memory(len(rows) * size, num_samples(length, self.sample_rate, self.longest), self.channels)
         points = [
-            self._between(self._between(a, b, x), self._between(c, d, x), y)
-            for y in (shares if others else shares[:1])
-            for x in shares
-        ]
-        sounds = self._render(points, self._or_usual(seconds, (a, b, c, d)), **options)
-        return sounds.reshape(-1, size, sounds.shape[1])
+            self._renderer.between(self._renderer.between(a, b, x), self._renderer.between(c, d, x), y) for y in rows for x in shares
+        ]  # fmt: skip
+        sounds = self._render(points, length, **options)
+        return sounds.reshape(len(rows), size, *sounds.shape[1:])
 
-    def directions(
-        self, sounds: str | PathLike[str] | Sequence[Timbre | Sound], n: int = 4, *, pitch: float | None = None,
-        progress: bool = False,
-    ) -> list[Direction]:  # fmt: skip
-        """Where timbres can be moved to: the `n` principal directions of some sounds, and those along which brightness,
-        attack and noisiness grow; with what one step changes, measured on the sounds that are decoded.
+    def between(
+        self, a: Point, b: Point, t: float, *, sample_rate: float | None = None, extrapolate: bool = False
+    ) -> Timbre:
+        """The timbre at a share t of the path from a to b; the onsets of paths are aligned.
 
-        sounds: a folder, or timbres, labels and sounds; at least 3. pitch: to decode at; None is their mean.
+        Args:
+            a: a timbre, a label or a sound.
+            b: the same.
+            t: 0 to 1, or any number with `extrapolate`.
+            sample_rate: of ends that are arrays, Hz; None for the synth's.
+            extrapolate: whether t may lie outside [0, 1].
 
-        >>> brighter = next(d for d in synth.directions("notes/") if d.name == "brightness")
-        >>> bright = synth.decode(timbre + 2 * brighter.step)
-        """
-        if isinstance(sounds, str | PathLike) and Path(sounds).is_dir():
-            sounds = [Path(sounds) / source.file for source in scan(Path(sounds)).files]
-        if isinstance(sounds, str | PathLike) or len(sounds) < 3:
-            raise UserError("sounds holds fewer than 3 sounds: directions lie between more")
-        from tqdm import tqdm
+        Raises:
+            UserError: t or an end is wrong.
 
-        timbres = self._points(tqdm(sounds, unit="sound", disable=not progress))
-        middle = mean(timbres)
-        pitch = middle.pitch if pitch is None else pitch
-        seconds = self._or_usual(None, timbres)
-        points = np.stack([timbre.latent.reshape(-1, timbre.latent.shape[-1]).mean(axis=0) for timbre in timbres])
-        described = _described(self._render(timbres, seconds, pitch=pitch), self.sample_rate)
-        found = {f"principal {index + 1}": part for index, part in enumerate(principal(points, n))}
-        found |= {name: following(points, values) for name, values in described.items()}
-        directions = []
-        for name, (step, share) in found.items():
-            latent = np.float32(step if middle.latent.ndim == 1 else step[None])
-            timbre = replace(middle, latent=latent, pitch=None, seconds=None, onset=None)
-            sides = self._render([middle - timbre, middle + timbre], seconds, pitch=pitch)
-            effect = {what: float(np.diff(two)[0] / 2) for what, two in _described(sides, self.sample_rate).items()}
-            directions.append(Direction(name, timbre, share, effect))
-        return directions
-
-    def nearest(self, sound: Timbre | Sound, shards: str | PathLike[str], k: int = 5) -> list[tuple[str, float]]:
-        """The k training sounds that a sound is nearest to, or that of a timbre or label: file names and log-mel distances in
-        decibels."""
-        if not isinstance(sound, Timbre):
-            sound = self._named(sound) or sound
-        samples = self.decode(sound) if isinstance(sound, Timbre) else samples_of(sound, "sound", self.sample_rate)
-        source = Shards.open(shards)
-        if source.sample_rate != self.sample_rate:
-            raise UserError(
-                f"shards is of {source.sample_rate:,} Hz, the model of {self.sample_rate:,} Hz: name its own"
-            )
-        library = ((source.clips[clip].file, to_float(source.samples(clip))) for clip in source.split("train"))
-        found = nearest(samples[None], library, self.sample_rate, k)
-        return [(name, float(distance)) for name, distance in zip(found.names[0], found.distances[0], strict=True)]
-
-    def between(self, a: Timbre | Sound, b: Timbre | Sound, t: float, *, extrapolate: bool = False) -> Timbre:
-        """The timbre a share t of the way from a to b, as the family goes it; paths with their onsets in line.
-
-        a, b: timbres, labels or sounds. t: 0 to 1, or with `extrapolate` any number.
+        >>> synth.between("flute", "cello-gm", 0.5).pitch
+        60.0
         """
         check_share(t, extrapolate)
-        first, last = self._points((a, b))
-        return self._between(first, last, t)
+        first, last = self.timbres((a, b), sample_rate)
+        return self._renderer.between(first, last, t)
 
     def _render(self, points: Sequence[Timbre], seconds: float, **options: Any) -> np.ndarray:
-        """The sounds of some timbres, float32 [N, T], of one chance: at once where they are of one pitch and made whole."""
-        alike = options.get("pitch") is not None or len({point.pitch for point in points}) == 1
-        if alike and not self.family.autoregressive:
-            return self.sample(len(points), seconds, timbre=points, **options)
-        return np.stack([self.decode(point, seconds, **options) for point in points])
+        """The sounds of some timbres, [N, T] or [N, C, T], with the same noise."""
+        return self.sample(len(points), seconds, timbre=points, **options)
+
+    def _samples(self, sound: Sound, argument: str, sample_rate: float | None) -> np.ndarray:
+        """A sound as float32 [C, T] at the synth's rate."""
+        return np.atleast_2d(samples_of(sound, argument, self.sample_rate, sample_rate))
+
+    def _squeezed(self, sounds: np.ndarray) -> np.ndarray:
+        """Sounds [n, C, T] as users get them: [n, T] of one channel."""
+        return sounds[:, 0] if self.channels == 1 else sounds
 
     def _timbre(self, latent: np.ndarray) -> Timbre:
         return Timbre(latent, self.fingerprint, self.family.frame_rate)
-
-    def _points(self, ends: Iterable[Timbre | Sound]) -> list[Timbre]:
-        """Timbres, also of files, labels and sounds; where they are paths, with their onsets in line."""
-        points = [self._point(end) for end in ends]
-        known = [point.onset for point in points if point.onset is not None]
-        return [onset_at(point, min(known)) for point in points] if known else points
-
-    def _point(self, end: Timbre | Sound) -> Timbre:
-        if isinstance(end, Timbre):
-            return end
-        named = self._named(end)
-        return self.encode(end) if named is None else named
-
-    def _named(self, sound: Sound) -> Timbre | None:
-        """The timbre of a file or a label; None for a sound."""
-        if isinstance(sound, str | PathLike) and Path(sound).suffix == ".json":
-            return Timbre.load(sound)
-        if isinstance(sound, str) and (sound in self.labels or not Path(sound).exists()):
-            return self.timbre(sound)  # which names the labels where it is neither
-        return None
-
-    def _between(self, a: Timbre, b: Timbre, t: float) -> Timbre:
-        first, last = same_length(self._own(a), self._own(b))
-        moved = lerp(a, b, float(t), extrapolate=True)  # what is known of them; the latent goes the family's way
-        return replace(moved, latent=self.family.between(first, last, float(t)))
-
-    def _frames(self, timbre: Timbre, frames: int, fill: Fill) -> np.ndarray:
-        """A timbre as a path of so many frames, [F, D]."""
-        latent = self._own(timbre)
-        return np.tile(latent, (frames, 1)) if latent.ndim == 1 else FILLS[fill](latent, frames)
-
-    def _heard_pitch(self, sound: Any, samples: np.ndarray) -> float | None:
-        """The pitch that a file's name tells, else the one that is heard, where the model plays pitches."""
-        if not self.family.dataset.pitched:
-            return None
-        named = pitch_of(Path(sound).name) if isinstance(sound, str | PathLike) else None
-        if named is not None:
-            return named
-        if not pitches.available():
-            warnings.warn(
-                "the pitch of the sound is not known, and it is encoded without one: give pitch, or install the extra "
-                "pitch, which tracks it: pip install 'wavesynth-jax[pitch]'",
-                stacklevel=3,
-            )
-            return None
-        return pitches.median_pitch(samples, self.sample_rate)
-
-
-def _described(sounds: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
-    """Brightness, attack and noisiness of sounds [N, T], each [N], in the units of `Direction.effect`; silence has the mean of
-    the others."""
-    values = {
-        "brightness": np.log2(descriptors.spectral_centroid(sounds, sample_rate)),
-        "attack": np.log2(descriptors.attack_time(sounds, sample_rate)),
-        "noisiness": np.asarray(descriptors.spectral_flatness(sounds)),
-    }
-    told = {}
-    for name, value in values.items():
-        known = np.isfinite(value)
-        told[name] = np.where(known, value, np.mean(value, where=known) if known.any() else 0.0).astype(np.float64)
-    return told

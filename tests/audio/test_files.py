@@ -1,14 +1,11 @@
 """Sound files in and out: values, lengths and levels are right, writing is safe, and what is wrong is said."""
 
 import doctest
-import errno
 import importlib
 import importlib.util
 import os
 import re
-import struct
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +14,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavesynth.audio import wav
-from wavesynth.audio.files import Refused, WavWriter, decode, read, write
+from wavesynth.audio.files import Refused, decode, read
 from wavesynth.audio.pcm import to_float, to_int16
 from wavesynth.errors import UserError
 
@@ -177,112 +173,3 @@ class TestPyav:
         length = min(len(got) - delay, RATE)
         assert length > 0.9 * RATE
         np.testing.assert_allclose(got[delay : delay + length], sine(RATE)[:length], atol=0.03)
-
-
-class TestWrite:
-    def test_int16_comes_back_and_the_header_is_plain(self, tmp_path: Path):
-        pcm = np.random.default_rng(0).integers(-32768, 32768, 1_000).astype(np.int16)
-        write(tmp_path / "x.wav", to_float(pcm), RATE)
-        samples, rate = soundfile.read(tmp_path / "x.wav", dtype="int16")
-        assert rate == RATE
-        np.testing.assert_array_equal(samples, pcm)
-        np.testing.assert_array_equal(read(tmp_path / "x.wav", RATE), to_float(pcm))
-        assert len((tmp_path / "x.wav").read_bytes()) == 44 + 2_000
-
-    def test_values_outside_saturate(self, tmp_path: Path):
-        write(tmp_path / "x.wav", [-7.0, 7.0, np.inf], RATE)
-        assert soundfile.read(tmp_path / "x.wav", dtype="int16")[0].tolist() == [-32768, 32767, 32767]
-
-    def test_nothing_is_overwritten_unasked(self, tmp_path: Path):
-        write(tmp_path / "x.wav", np.zeros(9), RATE)
-        before = (tmp_path / "x.wav").read_bytes()
-        for attempt in (
-            lambda: write(tmp_path / "x.wav", np.ones(9), RATE),
-            lambda: WavWriter(tmp_path / "x.wav", RATE),
-        ):
-            with pytest.raises(UserError, match=r"x.wav exists: .*--force"):
-                attempt()
-        assert (tmp_path / "x.wav").read_bytes() == before
-        write(tmp_path / "x.wav", np.ones(5), RATE, force=True)
-        assert len((tmp_path / "x.wav").read_bytes()) == 44 + 10
-
-    @pytest.mark.parametrize("samples", [[np.nan], np.zeros((2, 100)), 0.5])
-    def test_what_is_no_sound_leaves_the_old_file(self, tmp_path: Path, samples):
-        write(tmp_path / "x.wav", np.zeros(9), RATE)
-        with pytest.raises(ValueError, match=r"NaN|\[T\]"):
-            write(tmp_path / "x.wav", samples, RATE, force=True)
-        assert [path.name for path in tmp_path.iterdir()] == ["x.wav"]
-        assert len((tmp_path / "x.wav").read_bytes()) == 44 + 18
-
-    @pytest.mark.parametrize(
-        ("path", "rate", "says"),
-        [("x.flac", RATE, "ends in .wav"), ("nowhere/x.wav", RATE, "No such file"), ("x.wav", 10**7, "sample_rate=")],
-    )
-    def test_mistakes(self, tmp_path: Path, path: str, rate: int, says: str):
-        with pytest.raises(UserError, match=says):
-            write(tmp_path / path, np.zeros(9), rate)
-        assert not list(tmp_path.iterdir())
-
-
-class TestWavWriter:
-    def test_blocks_end_to_end(self, tmp_path: Path):
-        samples = np.random.default_rng(0).uniform(-1, 1, 5_000).astype(np.float32)
-        with WavWriter(tmp_path / "x.wav", RATE) as writer:
-            for begin in range(0, 5_000, 700):
-                writer.append(samples[begin : begin + 700])
-        write(tmp_path / "y.wav", samples, RATE)
-        assert (tmp_path / "x.wav").read_bytes() == (tmp_path / "y.wav").read_bytes()
-        assert len(list(tmp_path.iterdir())) == 2
-
-    def test_what_is_written_so_far_is_a_wav_at_every_moment(self, tmp_path: Path):
-        with WavWriter(tmp_path / "x.wav", RATE) as writer:
-            for count in (1, 2, 3):
-                writer.append(np.full(100, 0.25))
-                assert soundfile.info(tmp_path / "x.wav.partial").frames == 100 * count
-            assert not (tmp_path / "x.wav").exists()
-
-    @pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
-    def test_an_interruption_keeps_what_there_is(self, tmp_path: Path, stop: type[BaseException]):
-        def blocks() -> Iterator[np.ndarray]:
-            yield np.full(100, 0.25)
-            raise stop
-
-        with pytest.raises(stop), WavWriter(tmp_path / "x.wav", RATE) as writer:
-            self.append_all(writer, blocks())
-        assert soundfile.info(tmp_path / "x.wav").frames == 100
-
-    def test_an_interruption_before_anything_leaves_the_old_file(self, tmp_path: Path):
-        write(tmp_path / "x.wav", np.zeros(9), RATE)
-        with pytest.raises(KeyboardInterrupt), WavWriter(tmp_path / "x.wav", RATE, force=True):
-            raise KeyboardInterrupt
-        assert [path.name for path in tmp_path.iterdir()] == ["x.wav"]
-        assert soundfile.info(tmp_path / "x.wav").frames == 9
-
-    def test_a_full_disk_keeps_what_fitted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-        whole, filled = wav.WavWriter._write, []
-
-        def small_disk(self: WavWriter, position: int, content: bytes) -> None:
-            if position == 44 + 2 * 160:
-                whole(self, position, content[:100])
-                filled.append(position)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            whole(self, position, content)
-
-        monkeypatch.setattr(wav.WavWriter, "_write", small_disk)
-        says = r"x.wav: the disk is full after 0.01 s"
-        with pytest.raises(UserError, match=says), WavWriter(tmp_path / "x.wav", RATE) as writer:
-            self.append_all(writer, [np.full(160, 0.25)] * 2)
-        content = (tmp_path / "x.wav").read_bytes()
-        assert filled
-        assert len(content) == 44 + 320
-        assert struct.unpack_from("<I", content, 40) == (320,)
-
-    def test_a_wav_cannot_exceed_4_gib(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(wav, "_MOST_SAMPLES", 150)
-        with pytest.raises(UserError, match="4 GiB"), WavWriter(tmp_path / "x.wav", RATE) as writer:
-            self.append_all(writer, [np.zeros(100)] * 2)
-        assert soundfile.info(tmp_path / "x.wav").frames == 100
-
-    def append_all(self, writer: WavWriter, blocks: Iterable[np.ndarray]) -> None:
-        for block in blocks:
-            writer.append(block)

@@ -1,4 +1,4 @@
-"""The pitch of a sound, tracked: tones of known pitch, and what has none."""
+"""Pitch tracking: tones of known pitch, and sounds without one."""
 
 import math
 
@@ -24,9 +24,18 @@ def test_a_tone_has_its_pitch(midi: float, rate: int):
 
 
 @needed
-def test_silence_and_noise_have_none():
+def test_silence_and_noise_have_no_pitch():
     assert pitch.median_pitch(np.zeros(8_000), 16_000) is None
     assert pitch.median_pitch(np.random.default_rng(0).normal(0, 0.1, 8_000), 16_000) is None
+
+
+@needed
+def test_stereo_is_tracked_in_its_mix_and_nan_is_named():
+    stereo = np.stack([tone(60), 0.5 * tone(60)])
+    assert pitch.median_pitch(stereo, 16_000) == pytest.approx(60, abs=0.15)
+    with pytest.raises(UserError, match=r"^samples: a value is NaN"):
+        pitch.median_pitch(np.full(8_000, np.nan), 16_000)
+    assert pitch.median_pitch(np.zeros(0), 16_000) is None
 
 
 def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch):

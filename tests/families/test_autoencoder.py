@@ -1,4 +1,4 @@
-"""An autoencoder from shards to sounds: it learns, streams what it would make at once, and remembers its labels."""
+"""An autoencoder from shards to sounds: it learns, streams what it decodes whole, and keeps the paths of its labels."""
 
 import dataclasses
 import itertools
@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import wavesynth
+from tests.tolerances import assert_close
 from wavesynth import Synth, UserError
+from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo
 from wavesynth.data.shards import Shards
 from wavesynth.families import Request, autoencoder, bind, preset
@@ -20,7 +22,7 @@ from wavesynth.models.autoencoder import AutoencoderConfig
 from wavesynth.training import journal
 from wavesynth.training.reconstruction import ReconstructionTraining
 
-EPS = float(np.finfo(np.float32).eps)
+TERMS = 512  # of the longest chain of sums in the network below, about
 RATE, HOP = 16_000, 256
 MODEL = AutoencoderConfig(
     code_channels=4, hop=64, window=256, stride=4, gain_hop=16, encoder_channels=16, encoder_dilations=(), channels=24,
@@ -51,38 +53,48 @@ def family_of(synth: Synth) -> AutoencoderFamily:
 
 @pytest.fixture(scope="module")
 def paths(synth: Synth) -> np.ndarray:
-    """Of ten sounds, more than are decoded at once, and longer than two blocks."""
+    """The codes of ten sounds, more than are decoded at once, and longer than two blocks."""
     codes = 0.5 * np.random.default_rng(0).standard_normal((10, 2 * BLOCK + 3, MODEL.code_channels), np.float32)
     return codes.cumsum(axis=1).astype(np.float32) / 4
 
 
-def stream(synth: Synth, **options: Any) -> Any:
-    return synth.family.stream(synth.params, Request(**options))
+def conditions_of(synth: Synth, n: int = 1, label: int = -1, pitch: float | None = None) -> Conditions:
+    return Conditions.constant([label] * n, len(synth.labels), [pitch] * n)
+
+
+def generate(synth: Synth, n: int = 1, label: int = -1, pitch: float | None = None, **options: Any) -> Any:
+    """Blocks [n, T] of one channel."""
+    blocks = synth.family.generate(synth.params, conditions_of(synth, n, label, pitch), Request(**options))
+    return (block[:, 0] for block in blocks)
+
+
+def encode(synth: Synth, sound: np.ndarray) -> np.ndarray:
+    return synth.family.encode(synth.params, sound[None], conditions_of(synth), 0, False)
 
 
 # Training.
 
 
-def test_thirty_steps_come_nearer_and_discriminators_join(run: Path):
+def test_thirty_steps_reduce_the_distance_and_discriminators_join(run: Path):
     lines = journal.read(run / "journal.jsonl")
     metrics = [line["valid_distance"] for line in lines if "valid_distance" in line]
     assert len(metrics) == 6
     assert metrics[-1] < metrics[0]
     steps = {line["step"]: line for line in lines if "spectral" in line}
-    assert {"distance", "spectral", "nats", "pitch", "loss"} <= steps[10].keys()
+    assert {"distance", "spectral", "pitch", "loss"} <= steps[10].keys()
     assert "accuracy" not in steps[20]
     assert {"accuracy", "discriminator", "features", "adversary"} <= steps[30].keys()
     assert steps[30]["spectral"] < steps[10]["spectral"]
 
 
-def test_what_is_published_is_the_coder_and_a_memory(run: Path, synth: Synth):
+def test_the_coder_and_a_memory_are_published(run: Path, synth: Synth):
     assert synth.params.keys() == {"coder", "memory"}
     labels, frames = len(synth.labels), round(2 * RATE / HOP)
     assert synth.params["memory"]["mean"].shape == (labels, frames, MODEL.code_channels)
     np.testing.assert_array_equal(wavesynth.load(run).sample(n=2, seconds=0.1), synth.sample(n=2, seconds=0.1))
 
 
-def test_baselines_are_what_they_say(synth: Synth, tiny_shards: Path):
+def test_baselines(synth: Synth, tiny_shards: Path):
     family = family_of(synth)
     learned = family.windows(Shards.open(tiny_shards), TRAINING)
     metrics = family.baselines(learned, family.held_out(learned))
@@ -104,9 +116,9 @@ def test_windows_begin_where_codes_do(synth: Synth, tiny_shards: Path):
         synth.family.windows(shards, dataclasses.replace(TRAINING, crop=1_000))
 
 
-def test_silence_alone_cannot_be_learned(synth: Synth):
-    with pytest.raises(UserError, match="the sounds to learn are silence"):
-        synth.family.init(jax.random.key(0), {"samples": np.zeros((2, 4_096), np.float32)})
+def test_silence_alone_is_refused(synth: Synth):
+    with pytest.raises(UserError, match="the training sounds are silent"):
+        synth.family.init(jax.random.key(0), {"samples": np.zeros((2, 1, 4_096), np.float32)})
 
 
 @pytest.mark.parametrize("name", list(AutoencoderFamily.presets))
@@ -126,94 +138,108 @@ def test_presets_are_whole(name: str):
 
 def test_a_sound_of_any_length_is_encoded(synth: Synth):
     family, sound = family_of(synth), 0.3 * np.random.default_rng(0).standard_normal(5_000).astype(np.float32)
-    whole = family.encode(synth.params, sound, Request(), False)
+    whole = encode(synth, sound)
     assert whole.shape == (-(-5_000 // HOP), MODEL.code_channels)
-    assert family.encode(synth.params, sound[:7], Request(), False).shape == (1, MODEL.code_channels)
-    # What is heard later does not count, and neither does how many there are.
+    assert encode(synth, sound[:7]).shape == (1, MODEL.code_channels)
+    # A code does not depend on later samples, nor on other sounds.
     ahead = family.model.lookahead
-    np.testing.assert_array_equal(
-        family.encode(synth.params, sound[: 8 * HOP + ahead], Request(), False)[:8], whole[:8]
-    )
-    many = family.codes(synth.params, np.pad(sound, (0, -5_000 % HOP))[None].repeat(9, axis=0))
-    # One sound has a program of its own, whose sums are rounded otherwise.
-    scale = float(np.abs(whole).max())
-    np.testing.assert_allclose(many, np.broadcast_to(whole, many.shape), rtol=0, atol=64 * EPS * scale)
+    np.testing.assert_array_equal(encode(synth, sound[: 8 * HOP + ahead])[:8], whole[:8])
+    many = family.codes(synth.params, np.pad(sound, (0, -5_000 % HOP))[None, None].repeat(9, axis=0))
+    # One sound has a program of its own, which rounds differently.
+    assert_close(many, np.broadcast_to(whole, many.shape), terms=TERMS, scale=whole)
 
 
-def test_blocks_encode_what_the_whole_network_does(synth: Synth):
+def test_blocks_are_encoded_as_by_the_whole_network(synth: Synth):
     family = family_of(synth)
-    sounds = 0.3 * np.random.default_rng(0).standard_normal((2, (2 * BLOCK + 1) * HOP)).astype(np.float32)
+    sounds = 0.3 * np.random.default_rng(0).standard_normal((2, 1, (2 * BLOCK + 1) * HOP)).astype(np.float32)
     whole = np.asarray(family.objective(TRAINING).encode(synth.params["coder"], jnp.asarray(sounds))[0])
     found = family.codes(synth.params, sounds)
-    np.testing.assert_allclose(found, whole, rtol=0, atol=64 * EPS * np.abs(whole).max())
+    assert_close(found, whole, terms=TERMS)
 
 
 # Sounds.
 
 
-def test_blocks_are_what_the_whole_decoder_makes(synth: Synth, paths: np.ndarray):
+def test_blocks_are_decoded_as_by_the_whole_network(synth: Synth, paths: np.ndarray):
     family, n = family_of(synth), len(paths)
-    made = np.concatenate(list(stream(synth, n=n, seed=4, latent=paths, pitch=57.0)), axis=1)
+    made = np.concatenate(list(generate(synth, n=n, seed=4, latents=paths, pitch=57.0)), axis=1)
     assert made.shape == (n, paths.shape[1] * HOP)
     keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(4), row))(jnp.arange(n))
-    whole = np.asarray(family.objective(TRAINING).decode(synth.params["coder"], paths, jnp.full(n, 57.0), keys))
-    np.testing.assert_allclose(made, whole, rtol=0, atol=64 * EPS * np.abs(whole).max())
+    conditions = conditions_of(synth, n, pitch=57.0)
+    whole = np.asarray(family.objective(TRAINING).decode(synth.params["coder"], paths, conditions, keys))
+    assert_close(made, whole[:, 0], terms=TERMS)
 
 
-def test_a_sound_is_the_same_to_the_byte_and_whatever_is_beside_it(synth: Synth, paths: np.ndarray):
-    many = np.concatenate(list(stream(synth, n=10, seed=1, latent=paths)), axis=1)
-    few = np.concatenate(list(stream(synth, n=9, seed=1, latent=paths[:9])), axis=1)
+def test_a_sound_does_not_depend_on_the_others(synth: Synth, paths: np.ndarray):
+    many = np.concatenate(list(generate(synth, n=10, seed=1, latents=paths)), axis=1)
+    few = np.concatenate(list(generate(synth, n=9, seed=1, latents=paths[:9])), axis=1)
     np.testing.assert_array_equal(few, many[:9])
-    alone, again = (np.concatenate(list(stream(synth, seed=1, latent=paths[:1])), axis=1) for _ in range(2))
+    alone, again = (np.concatenate(list(generate(synth, seed=1, latents=paths[:1])), axis=1) for _ in range(2))
     np.testing.assert_array_equal(alone, again)
-    np.testing.assert_allclose(alone, many[:1], rtol=0, atol=64 * EPS)  # its program is rounded otherwise
+    assert_close(alone, many[:1], terms=TERMS)  # one sound has a program of its own
     same = np.repeat(paths[:1], 3, axis=0)
-    alike = np.concatenate(list(stream(synth, n=3, seed=1, latent=same, shared_noise=True)), axis=1)
-    np.testing.assert_array_equal(alike, np.broadcast_to(alike[0], alike.shape))
-    np.testing.assert_array_equal(alike[0], many[0])
-    other = np.concatenate(list(stream(synth, n=3, seed=1, latent=same)), axis=1)
+    shared = np.concatenate(list(generate(synth, n=3, seed=1, latents=same, shared_noise=True)), axis=1)
+    np.testing.assert_array_equal(shared, np.broadcast_to(shared[0], shared.shape))
+    np.testing.assert_array_equal(shared[0], many[0])
+    other = np.concatenate(list(generate(synth, n=3, seed=1, latents=same)), axis=1)
     assert not np.array_equal(other[0], other[1])
 
 
 def test_an_endless_sound_holds_its_last_frame(synth: Synth, paths: np.ndarray):
-    ends = np.concatenate(list(stream(synth, latent=paths[:1])), axis=1)
-    blocks = list(itertools.islice(stream(synth, latent=paths[:1], endless=True), 6))
+    ends = np.concatenate(list(generate(synth, latents=paths[:1])), axis=1)
+    blocks = list(itertools.islice(generate(synth, latents=paths[:1], endless=True), 6))
     made = np.concatenate(blocks, axis=1)
     assert made.shape[1] > ends.shape[1] + 2 * BLOCK * HOP
     np.testing.assert_array_equal(made[:, : ends.shape[1]], ends)
     held = np.concatenate([paths[:1], np.repeat(paths[:1, -1:], 4 * BLOCK, axis=1)], axis=1)
-    longer = np.concatenate(list(stream(synth, latent=held)), axis=1)
+    longer = np.concatenate(list(generate(synth, latents=held)), axis=1)
     np.testing.assert_array_equal(made, longer[:, : made.shape[1]])
     assert made[:, -BLOCK * HOP :].std() > 0
 
 
 @pytest.mark.parametrize("samples", [5, HOP, 3 * HOP - 7, 3 * HOP, (BLOCK + 2) * HOP + 100])
-def test_a_sound_that_is_followed_is_what_its_code_is_decoded_to(synth: Synth, samples: int):
+def test_resynthesis_is_what_decoding_the_code_gives(synth: Synth, samples: int):
     sound = (0.03 * np.random.default_rng(samples).standard_normal(samples)).astype(np.float32)
     ends = np.minimum(np.cumsum([1, 0, 2, HOP - 1, 3 * HOP, *[97] * 100]), samples)
-    family, asked = family_of(synth), Request(seed=3, pitch=57.0)
-    followed = list(synth.resynthesize(np.split(sound, ends), pitch=57.0, seed=3))
-    path = family.encode(synth.params, sound, asked, False)
-    whole = np.concatenate(list(stream(synth, latent=path[None], seed=3, pitch=57.0)), axis=1)[0, :samples]
-    assert sum(map(len, followed)) == samples
-    # Frames come one by one here, by a program whose sums are rounded otherwise.
-    np.testing.assert_allclose(np.concatenate(followed), whole, rtol=0, atol=256 * EPS)
+    live = list(synth.resynthesize(np.split(sound, ends), pitch=57.0, seed=3))
+    path = encode(synth, sound)
+    whole = np.concatenate(list(generate(synth, latents=path[None], seed=3, pitch=57.0)), axis=1)[0, :samples]
+    assert sum(map(len, live)) == samples
+    # Frames come one by one here, from a program that rounds differently.
+    assert_close(np.concatenate(live), whole, terms=TERMS, scale=1.0)
 
 
-def test_a_sound_is_followed_as_soon_as_a_frame_was_heard(synth: Synth):
-    ahead, taken = family_of(synth).model.lookahead, []
+def test_latency_is_the_largest_delay_of_a_sample(synth: Synth):
+    """Fed one sample at a time: how many samples have come in when sample i comes out, counted from when i came in."""
+    fed = 0
 
     def blocks() -> Any:
-        while True:
-            taken.append(64)
-            yield np.full(64, 0.1, np.float32)
+        nonlocal fed
+        for _ in range(6 * HOP):
+            fed += 1
+            yield np.full(1, 0.1, np.float32)
 
-    for frame, made in enumerate(itertools.islice(synth.resynthesize(blocks()), 20), 1):
-        assert made.shape == (HOP,)
-        assert sum(taken) < frame * HOP + ahead + 64
+    delays: list[int] = []
+    for block in itertools.islice(synth.resynthesize(blocks()), 4):
+        delays += [fed - len(delays) - i for i in range(len(block))]
+    assert len(delays) == 4 * HOP
+    assert max(delays) == synth.latency * RATE
+    assert min(delays) == synth.latency * RATE - HOP + 1  # the hop is the jitter
 
 
-def test_what_cannot_be_resynthesized(synth: Synth):
+def test_an_impulse_comes_out_within_the_latency(synth: Synth):
+    """Two inputs that differ in one sample: where their outputs first differ, and how much was fed by then."""
+    base = (0.1 * np.random.default_rng(0).standard_normal(8 * HOP)).astype(np.float32)
+    place = 4 * HOP + 17
+    changed = base.copy()
+    changed[place] += 0.8
+    outputs = [np.concatenate(list(synth.resynthesize(np.split(sound, 64)))) for sound in (base, changed)]
+    first = int(np.flatnonzero(outputs[0] != outputs[1])[0])
+    ahead = family_of(synth).model.lookahead
+    assert place - HOP - ahead < first <= place  # no later than the sample itself, and not before its frame is read
+
+
+def test_errors_of_live_sound(synth: Synth):
     assert list(synth.resynthesize([])) == []
     assert list(synth.resynthesize([np.zeros(0, np.float32)])) == []
     for whole in ("flute.wav", np.zeros(100, np.float32)):
@@ -221,52 +247,59 @@ def test_what_cannot_be_resynthesized(synth: Synth):
             synth.resynthesize(whole)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="not finite"):
         list(synth.resynthesize([np.full(100, np.nan, np.float32)]))
-    ahead = AutoencoderFamily(dataclasses.replace(family_of(synth).model, causal=False), synth.family.dataset)
-    with pytest.raises(
-        UserError, match="cannot follow a sound: its convolutions look ahead: train one with causal=True"
-    ):
-        dataclasses.replace(synth, family=ahead).resynthesize([])
+    family = AutoencoderFamily(dataclasses.replace(family_of(synth).model, causal=False), synth.family.dataset)
+    ahead = dataclasses.replace(synth, family=family)
+    with pytest.raises(UserError, match="cannot resynthesize live sound: its convolutions look ahead: train one with"):
+        ahead.resynthesize([])
+    with pytest.raises(UserError, match="cannot resynthesize live sound: it needs the whole of a sound"):
+        _ = ahead.latency
     unpitched = AutoencoderFamily(synth.family.model, DatasetInfo(RATE))
     with pytest.raises(UserError, match="cannot play a pitch"):
         dataclasses.replace(synth, family=unpitched).resynthesize([], pitch=60)
-    with pytest.raises(UserError, match="cannot follow a sound: it does not encode sounds as they come"):
-        bind("wavenet", preset("wavenet-tiny").model, DatasetInfo(RATE)).resynthesize({}, iter([]), Request())
 
 
-def test_chance_and_labels_are_heard(synth: Synth):
-    kick, other, hat = (next(stream(synth, seed=seed, label=label)) for seed, label in ((0, 0), (1, 0), (0, 1)))
+def test_seeds_labels_and_pitches_have_an_effect(synth: Synth):
+    kick, other, hat = (next(generate(synth, seed=seed, label=label)) for seed, label in ((0, 0), (1, 0), (0, 1)))
     assert np.isfinite(kick).all()
     assert not np.array_equal(kick, other)
     assert not np.array_equal(kick, hat)
-    pitched = [next(stream(synth, label=0, pitch=pitch)) for pitch in (40.0, 52.0)]
+    pitched = [next(generate(synth, label=0, pitch=pitch)) for pitch in (40.0, 52.0)]
     assert not np.array_equal(*pitched)
 
 
-def test_what_cannot_be(synth: Synth, paths: np.ndarray):
-    with pytest.raises(UserError, match="'autoencoder' cannot go on from a prime"):
-        next(stream(synth, prime=np.zeros(10, np.float32)))
+def test_num_parameters_leaves_out_the_memory(synth: Synth):
+    weights = sum(leaf.size for leaf in jax.tree.leaves(synth.params["coder"]))
+    assert synth.num_parameters == weights
+    assert sum(leaf.size for leaf in jax.tree.leaves(synth.params)) > weights
+
+
+def test_errors_of_sampling(synth: Synth):
+    with pytest.raises(UserError, match="'autoencoder' cannot continue a prime: it decodes timbres"):
+        next(generate(synth, prime=np.zeros((1, 10), np.float32)))
+    with pytest.raises(UserError, match=r"'autoencoder' cannot sample with temperature 0.5: it draws no samples"):
+        synth.sample(temperature=0.5)
     dataset = dataclasses.replace(synth.family.dataset, pitched=False)
-    unpitched = bind("autoencoder", AutoencoderFamily.adapt(MODEL, dataset), dataset)
+    unpitched = Synth(bind("autoencoder", AutoencoderFamily.adapt(MODEL, dataset), dataset), synth.params)
     with pytest.raises(UserError, match="'autoencoder' cannot play a pitch: it was trained on sounds without pitches"):
-        next(unpitched.stream({}, Request(pitch=60.0)))
-    with pytest.raises(UserError, match="'autoencoder' cannot score samples"):
-        synth.family.log_prob(synth.params, np.zeros(10, np.float32), Request(), None)
+        next(generate(unpitched, pitch=60.0))
+    with pytest.raises(UserError, match="'autoencoder' cannot score samples: it can sample, encode"):
+        synth.log_prob(np.zeros(10))
 
 
-def test_what_looks_ahead_makes_whole_sounds(synth: Synth, paths: np.ndarray):
+def test_a_model_that_looks_ahead_decodes_whole_sounds(synth: Synth, paths: np.ndarray):
     dataset = synth.family.dataset
     model = AutoencoderFamily.adapt(dataclasses.replace(MODEL, causal=False), dataset)
     family = AutoencoderFamily(model, dataset)
     sound = 0.3 * np.random.default_rng(0).standard_normal(9 * HOP).astype(np.float32)
-    params = {"coder": synth.params["coder"]}  # of the same shapes
-    assert family.encode(params, sound, Request(), False).shape == (9, MODEL.code_channels)
-    (made,) = family.stream(params, Request(latent=paths[:1]))
+    ahead = Synth(family, {"coder": synth.params["coder"]})  # of the same shapes
+    assert encode(ahead, sound).shape == (9, MODEL.code_channels)
+    (made,) = generate(ahead, latents=paths[:1])
     assert made.shape == (1, paths.shape[1] * HOP)
     assert np.isfinite(made).all()
     with pytest.raises(
-        UserError, match="cannot go on for ever: its convolutions look ahead: train one with causal=True"
+        UserError, match="cannot go on without end: its convolutions look ahead: train one with causal=True"
     ):
-        next(family.stream(params, Request(latent=paths[:1], endless=True)))
+        next(generate(ahead, latents=paths[:1], endless=True))
 
 
 def test_few_lengths_are_compiled():

@@ -1,4 +1,4 @@
-"""A WaveGAN from shards to sounds: trained for seconds it samples, morphs and encodes; what it cannot do is one clear line."""
+"""A WaveGAN from shards to sounds: trained for seconds, it samples, morphs and encodes; errors are one clear line."""
 
 import dataclasses
 import math
@@ -17,6 +17,7 @@ import soundfile
 import wavesynth
 from wavesynth import Synth, Timbre, UserError, api, previews
 from wavesynth.audio.spectral import multi_resolution_distance
+from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo
 from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
@@ -40,8 +41,8 @@ EPS = float(np.finfo(np.float32).eps)
 
 
 def train(*arguments: Any, **more: Any) -> Synth:
-    """Of sounds that last longer than the model's, which is warned about."""
-    with pytest.warns(UserWarning, match="clips last longer than the model's 0.128 seconds, and only their beginnings"):
+    """Trains on sounds that are longer than the model's, which warns."""
+    with pytest.warns(UserWarning, match="clips are longer than the model's 0.128 seconds, and only their beginnings"):
         return wavesynth.train(*arguments, progress=False, **more)
 
 
@@ -100,15 +101,18 @@ def test_a_sound_depends_on_its_seed_and_not_on_how_many_there_are(run: Path, sy
     assert not np.array_equal(synth.sample(seed=4), many[:1])
 
 
-@pytest.mark.parametrize("wish", [dict(label="kick"), dict(pitch=60), dict(pitch=60.5), dict(truncation=0.5)])
-def test_every_wish_is_heard(synth: Synth, wish: dict):
-    sound = synth.sample(seed=1, **wish)
+@pytest.mark.parametrize("option", [dict(label="kick"), dict(pitch=60), dict(pitch=60.5), dict(truncation=0.5)])
+def test_every_option_has_an_effect(synth: Synth, option: dict):
+    sound = synth.sample(seed=1, **option)
     assert np.isfinite(sound).all()
     assert not np.array_equal(sound, synth.sample(seed=1))
 
 
 def test_truncation_draws_to_the_middle_of_a_label(synth: Synth):
-    kick, other, hat = *synth.latents(seed=1, n=2, label="kick"), synth.timbre("hat")
+    kick, other, hat = (
+        dataclasses.replace(timbre, pitch=None)
+        for timbre in (*synth.latents(seed=1, n=2, label="kick"), synth.timbre("hat"))
+    )
     np.testing.assert_array_equal(synth.decode(kick, truncation=0), synth.decode(other, truncation=0))
     assert not np.array_equal(synth.decode(kick, truncation=0), synth.decode(hat, truncation=0))
     np.testing.assert_array_equal(synth.decode(kick, truncation=1), synth.decode(kick))
@@ -118,17 +122,19 @@ def test_truncation_draws_to_the_middle_of_a_label(synth: Synth):
     assert 0 < varieties[0] < varieties[1]
 
 
-def test_what_its_sampler_does_anyway_may_be_asked_for(synth: Synth):
+def test_default_values_of_other_samplers_are_accepted(synth: Synth):
     asked = synth.sample(temperature=1.0, top_k=None, top_p=None, dtype="float32", implementation=None)
     np.testing.assert_array_equal(asked, synth.sample())
 
 
-def test_sounds_of_one_chance_differ_by_their_timbres_alone(synth: Synth):
+def test_sounds_with_shared_noise_differ_in_their_timbres_alone(synth: Synth):
     latents = np.repeat(synth.latents(seed=1)[0].latent[None], 2, axis=0)
-    for alike in (True, False):
-        request = Request(n=2, seed=1, latent=latents, shared_noise=alike)
-        first, second = next(synth.family.stream(synth.params, request))
-        assert np.array_equal(first, second) == alike  # there is noise in them
+    conditions = Conditions.constant([-1, -1], len(synth.labels), [60, 60])
+    for shared in (True, False):
+        request = Request(seed=1, latents=latents, shared_noise=shared)
+        block = next(synth.family.generate(synth.params, conditions, request))
+        assert block.shape == (2, 1, LENGTH)
+        assert np.array_equal(block[0], block[1]) == shared  # there is noise in them
 
 
 def test_the_longest_sounds_are_written(synth: Synth, tmp_path: Path):
@@ -144,8 +150,8 @@ WRONG: list[tuple[Callable[[Synth], Any], str]] = [
     (lambda s: s.sample(seconds=0.129), r"seconds is 0.129: this model's sounds last 0.128 seconds, and no longer"),
     (lambda s: s.write("nowhere", seconds=1), "seconds is 1: this model's sounds last 0.128"),
     (lambda s: s.stream(), "'wavegan' cannot stream: its sounds end after 0.128 seconds"),
-    (lambda s: s.sample(prime=[0.1]), "'wavegan' cannot go on from a prime: it makes whole sounds"),
-    (lambda s: s.log_prob([0.1]), "'wavegan' cannot score samples: its objective is not a likelihood"),
+    (lambda s: s.sample(prime=[0.1]), "'wavegan' cannot continue a prime: it generates whole sounds"),
+    (lambda s: s.log_prob([0.1]), "'wavegan' cannot score samples: it can sample, encode, decode or morph timbres"),
     (lambda s: s.sample(pitch=128), "pitch is 128"),
     (
         lambda s: s.sample(temperature=0.8),
@@ -153,7 +159,7 @@ WRONG: list[tuple[Callable[[Synth], Any], str]] = [
     ),
     (lambda s: s.morph("kick", "hat", steps=2, top_k=3), "cannot sample with top_k 3"),
     (lambda s: s.sample(top_p=0.9), "cannot sample with top_p 0.9"),
-    (lambda s: s.sample(implementation="native"), "by the implementation 'native': .*leave implementation out"),
+    (lambda s: s.sample(implementation="native"), "with implementation 'native': .*leave implementation out"),
     (
         lambda s: s.sample(dtype="bfloat16"),
         "cannot sample in bfloat16: it was trained to compute in float32; leave dtype",
@@ -161,20 +167,27 @@ WRONG: list[tuple[Callable[[Synth], Any], str]] = [
     (lambda s: s.sample(truncation=-0.1), "truncation is -0.1: it must lie between 0 and 1"),
     (lambda s: s.sample(truncation=math.nan), "truncation is nan"),
     (lambda s: s.latents(seed=-1), "seed is -1"),
-    (lambda s: s.encode(np.zeros(100)), "sound is silence: there is no timbre in it"),
-    (lambda s: s.encode("nothing.wav"), r"nothing.wav cannot be read"),
-    (lambda s: s.morph("kick", "nothing.wav"), "label is 'nothing.wav'"),
+    (lambda s: s.encode(np.zeros(100)), "sound is silent, so it has no timbre"),
+    (lambda s: s.encode("nothing.wav"), r"nothing.wav"),
+    (lambda s: s.morph("kick", "nothing.wav"), "no such file: nothing.wav"),
     (lambda s: s.grid(["kick"]), "corners has 1 members: a grid lies between 2 to 4"),
-    (lambda s: s.grid(["kick"] * 4, size=1), "size is 1: a grid has at least its corners, 2"),
+    (lambda s: s.grid(["kick"] * 4, size=1), "size is 1: it must be a whole number of sounds along each side, 2 to 64"),
     (lambda s: s.decode(Timbre(s.timbre("kick").latent, "other")), "the timbre belongs to synth other"),
+    (
+        lambda s: s.decode(dataclasses.replace(s.timbre("kick"), latent=[s.timbre("kick").latent], frame_rate=9.0)),
+        "the timbre is a path, and this synth's timbres are points",
+    ),
+    (lambda s: s.glide("kick", "hat"), "a wavegan cannot glide: its timbres are fixed within a sound; use morph"),
+    (lambda s: s.latency, "'wavegan' cannot resynthesize live sound: it can sample, encode, decode or morph timbres"),
 ]
 
 
 @pytest.mark.parametrize(("ask", "message"), WRONG, ids=[message for _, message in WRONG])
-def test_what_cannot_be_is_said_at_once(synth: Synth, ask: Callable, message: str, tmp_path: Path, monkeypatch):
+def test_errors_are_one_line_and_come_at_once(synth: Synth, ask: Callable, message: str, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as error:
         ask(synth)
+    assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
 
@@ -182,11 +195,15 @@ def test_what_cannot_be_is_said_at_once(synth: Synth, ask: Callable, message: st
 
 
 @pytest.mark.parametrize("label", [None, "kick"])
-def test_a_drawn_timbre_is_what_is_sampled(synth: Synth, label: str | None):
+def test_latents_are_the_timbres_that_sample_plays(synth: Synth, label: str | None):
     (timbre,) = synth.latents(seed=5, label=label)
     np.testing.assert_array_equal(synth.decode(timbre, seed=5), synth.sample(seed=5, label=label)[0])
     several = synth.latents(seed=5, n=3, label=label)
     np.testing.assert_array_equal(several[0].latent, timbre.latent)
+    # The other rows have noise of their own, which the family is asked for here.
+    sounds = synth.sample(3, seed=5, label=label)
+    found = synth.sample(3, seed=5, timbre=several)
+    np.testing.assert_array_equal(found[0], sounds[0])
     assert len({timbre.latent.tobytes() for timbre in several}) == 3
     size = CONFIG.model.latent
     weights, offsets = np.split(several[0].latent[size:], [len(synth.labels)])
@@ -206,9 +223,9 @@ def test_a_morph_begins_and_ends_with_its_ends(synth: Synth):
     np.testing.assert_array_equal(synth.morph(*ends, steps=4, seed=2), steps)
 
 
-def test_half_way_lies_on_the_shell_and_between_the_labels(synth: Synth):
+def test_the_middle_lies_on_the_shell_and_between_the_labels(synth: Synth):
     a, b = synth.timbre("kick"), synth.timbre("hat")
-    middle, size = synth._between(a, b, 0.5).latent, CONFIG.model.latent
+    middle, size = synth._renderer.between(a, b, 0.5).latent, CONFIG.model.latent
     lengths = [np.linalg.norm(latent[:size]) for latent in (a.latent, middle, b.latent)]
     assert lengths[1] == pytest.approx((lengths[0] + lengths[2]) / 2, rel=64 * EPS)
     np.testing.assert_array_equal(middle[size:], (a.latent[size:] + b.latent[size:]) / 2)
@@ -241,7 +258,7 @@ def test_an_encoded_sound_is_nearer_than_any_random_one(synth: Synth, click: np.
     assert offsets.any()
     bare = dataclasses.replace(found, latent=np.concatenate([values, weights, 0 * offsets]))
     assert not np.array_equal(synth.decode(bare), synth.decode(found))
-    # The same each time, from a file, and whatever comes behind the model's length.
+    # Files give the same timbre, and samples beyond the model's length are ignored.
     soundfile.write(tmp_path / "click.wav", np.append(click, np.tile([1.0, -1.0], 150)), RATE, subtype="FLOAT")
     morph = synth.morph(tmp_path / "click.wav", "kick", steps=2)
     np.testing.assert_array_equal(morph, [synth.decode(found), synth.decode(synth.timbre("kick"))])
@@ -250,22 +267,23 @@ def test_an_encoded_sound_is_nearer_than_any_random_one(synth: Synth, click: np.
 def test_another_sound_is_encoded_without_compiling(synth: Synth, click: np.ndarray, brief: None):
     events: list[str] = []
 
-    def discriminate(event: str, *_: Any, **__: Any) -> None:
+    def record(event: str, *_: Any, **__: Any) -> None:
         events.append(event)
 
     def encode(sound: np.ndarray, seed: int) -> None:
-        synth.family.encode(synth.params, sound, Request(seed=seed), progress=False)
+        conditions = Conditions.constant([-1], len(synth.labels), [60])
+        synth.family.encode(synth._weights, sound[None], conditions, seed, progress=False)
 
-    monitoring.register_event_duration_secs_listener(discriminate)
+    monitoring.register_event_duration_secs_listener(record)
     try:
         jax.jit(lambda x: x + 1)(1.0)
-        assert any("trace" in event for event in events)  # it would be heard
+        assert any("trace" in event for event in events)  # the listener works
         encode(click, 0)
         events.clear()
         encode(click[::-1].copy(), 7)  # another sound and seed, from other starts
         encode(click[:100], 8)
     finally:
-        monitoring.unregister_event_duration_listener(discriminate)
+        monitoring.unregister_event_duration_listener(record)
     assert events == []
 
 
@@ -280,11 +298,11 @@ def test_a_label_that_is_known_is_kept(synth: Synth, click: np.ndarray, brief: N
 def test_clips_that_are_longer_are_warned_about(synth: Synth, tiny_shards: Path):
     shards = Shards.open(tiny_shards)
     count = len(shards.split("train"))
-    with pytest.warns(UserWarning, match=rf"{count} of {count} clips last longer.*set --model.seconds for more"):
+    with pytest.warns(UserWarning, match=rf"{count} of {count} clips are longer.*set --model.seconds for more"):
         learned = synth.family.windows(shards, CONFIG.training)
     assert (learned.whole, learned.crop, learned.batch_size) == (True, LENGTH, 4)
     several = dataclasses.replace(CONFIG.training, discriminator_steps=3)
-    with pytest.warns(UserWarning, match="last longer"):
+    with pytest.warns(UserWarning, match="are longer"):
         assert synth.family.windows(shards, several).batch_size == 12
     held_out = synth.family.held_out(learned)
     assert (held_out.split, held_out.whole, held_out.batch_size % 4) == ("valid", True, 0)
@@ -294,35 +312,34 @@ def test_clips_that_are_longer_are_warned_about(synth: Synth, tiny_shards: Path)
     assert metrics["training sounds"] < metrics["silence"] / 2
 
 
-def test_a_lone_sound_held_out_tells_little_beside_a_crowd(synth: Synth, click: np.ndarray):
+def test_a_validation_batch_of_one_sound_weighs_little(synth: Synth, click: np.ndarray):
     family, rows = synth.family, 4
     measure = jax.jit(family._distance)
     batch = {
-        "samples": np.stack([np.roll(click, 50 * row) for row in range(rows)]),
+        "samples": np.stack([np.roll(click, 50 * row) for row in range(rows)])[:, None],
         "real": np.ones((rows, LENGTH), bool),
-        "label": np.arange(rows, dtype=np.int32),
-        "pitch": np.full(rows, 60, np.float32),
+        "conditions": Conditions.constant(range(rows), len(synth.labels), [60] * rows),
     }
     sample_set, weight = measure(synth.params, batch)
     assert float(weight) == rows
     # The last batch of an epoch may hold one sound, in any row; the others are padding, whatever they are.
     alone = []
     for padding in (0.0, 0.5):
-        lone = {name: values.copy() for name, values in batch.items()}
-        lone["real"][1:] = False
-        lone["samples"][1:], lone["label"][1:], lone["pitch"][1:] = padding, -1, np.nan
+        lone = {"samples": batch["samples"].copy(), "real": batch["real"].copy()}
+        lone["real"][1:], lone["samples"][1:] = False, padding
+        lone["conditions"] = Conditions.constant([0, -1, -1, -1], len(synth.labels), [60, None, None, None])
         alone.append(measure(synth.params, lone))
     assert float(alone[0][0]) == float(alone[1][0])
     value, little = map(float, alone[0])
-    # As a whole sample_set does that holds nothing else. Equal points of 70 dB are not quite 0 apart: squares are subtracted.
-    same, _ = measure(synth.params, {name: values[[0] * rows] for name, values in batch.items()})
+    # A batch of copies of that sound has the same distance. It subtracts squares of 70 dB, so equal points are not 0 apart.
+    same, _ = measure(synth.params, jax.tree.map(lambda values: values[[0] * rows], batch))
     assert value == pytest.approx(float(same), abs=math.sqrt(64 * EPS * 70**2))
     assert value > 0
     both = (float(sample_set) * rows + value * little) / (rows + little)
     assert both == pytest.approx(float(sample_set), abs=1e-3 * value)
 
 
-def test_pieces_are_learned_wherever_they_are_cut(synth: Synth, tiny_shards: Path):
+def test_windows_of_pieces_begin_anywhere(synth: Synth, tiny_shards: Path):
     pieces = dataclasses.replace(synth.family.dataset, clip_seconds=60.0)
     learned = type(synth.family)(synth.family.model, pieces).windows(Shards.open(tiny_shards), CONFIG.training)
     assert not learned.whole
@@ -435,9 +452,8 @@ def test_sounds_without_labels_and_pitches():
         with pytest.raises(UserError, match=message):
             ask()
     batch = {
-        "samples": np.zeros((4, LENGTH), np.float32),
-        "label": np.full(4, -1),
-        "pitch": np.full(4, np.nan, np.float32),
+        "samples": np.zeros((4, 1, LENGTH), np.float32),
+        "conditions": Conditions.constant([-1] * 4, 0, [None] * 4),
     }
     objective = family.objective(dataclasses.replace(CONFIG.training, augment=0.8))
     state = jax.eval_shape(objective.init, shapes)
@@ -452,6 +468,6 @@ def test_beginnings_that_are_silent_cannot_be_learned_and_replace_no_run(tmp_pat
     for name in "abc":
         soundfile.write(tmp_path / "sounds" / f"{name}.wav", np.append(np.zeros(2 * LENGTH), click), RATE)
     shutil.copytree(run, tmp_path / "run")
-    with pytest.raises(UserError, match="the sounds to learn are silence"):
+    with pytest.raises(UserError, match="the training sounds are silent"):
         train(tmp_path / "sounds", tmp_path / "run", CONFIG, force=True)
     wavesynth.load(tmp_path / "run")  # which is there as before

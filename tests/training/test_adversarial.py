@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wavesynth.conditions import Conditions
 from wavesynth.errors import UserError
 from wavesynth.training.adversarial import AUGMENT_EXAMPLES, MOST_AUGMENTED, Adversarial, AdversarialTraining
 from wavesynth.training.state import TrainState
@@ -39,6 +40,7 @@ def generate(params: Any, key: jax.Array, batch: Any) -> jax.Array:
 
 def views(sounds: jax.Array) -> list[jax.Array]:
     """The sounds, and every second sample of them: its two phases lie in the batch."""
+    sounds = sounds[:, 0]
     return [sounds[..., None], sounds.reshape(len(sounds), -1, 2).transpose(0, 2, 1).reshape(2 * len(sounds), -1, 1)]
 
 
@@ -76,9 +78,9 @@ def parameters(linear: bool = False) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), made)
 
 
-def batch_of(rows: int = ROWS, seed: int = 1, scale: float = 1.0) -> dict[str, np.ndarray]:
-    samples = scale * np.random.default_rng(seed).standard_normal((rows, LENGTH), np.float32)
-    return {"samples": samples, "label": np.arange(rows, dtype=np.int32)}
+def batch_of(rows: int = ROWS, seed: int = 1, scale: float = 1.0) -> dict[str, Any]:
+    samples = scale * np.random.default_rng(seed).standard_normal((rows, 1, LENGTH), np.float32)
+    return {"samples": samples, "conditions": Conditions.constant([-1] * rows, 0, [None] * rows)}
 
 
 def looked_at(x: np.ndarray) -> list[np.ndarray]:
@@ -133,7 +135,7 @@ CLOSE: dict[str, float] = dict(rel=64 * EPS * math.sqrt(LENGTH), abs=64 * EPS)
 )
 def test_discriminators_lose_by_their_figures_and_their_slopes(loss, weight: float, share: float):
     params, batch = parameters(linear=loss == "wgan-gp"), batch_of()
-    sounds = batch["samples"], np.tile(params["generator"]["sound"], (ROWS, 1))
+    sounds = batch["samples"][:, 0], np.tile(params["generator"]["sound"], (ROWS, 1))
     real, fake = (numpy_metrics(params, sound) for sound in sounds)
     steep, made_steep = (numpy_slopes(params, sound)[: math.ceil(share * ROWS)] for sound in sounds)
     penalty = {
@@ -154,7 +156,7 @@ def test_discriminators_lose_by_their_figures_and_their_slopes(loss, weight: flo
 def test_generators_lose_by_the_metrics(loss):
     params, batch = parameters(), batch_of()
     made = np.tile(params["generator"]["sound"], (ROWS, 1))
-    real, fake = (numpy_metrics(params, sounds) for sounds in (batch["samples"], made))
+    real, fake = (numpy_metrics(params, sounds) for sounds in (batch["samples"][:, 0], made))
     toy = objective(replace(TRAINING, loss=loss))
     _, told = jax.jit(toy.generator_step)(toy.init(params), batch, KEY)
     assert float(told["generator"]) == pytest.approx(LOSSES[loss][1](real, fake).mean(), **CLOSE)
@@ -168,7 +170,7 @@ def test_the_published_penalty_looks_between_real_and_made():
     for own in params["discriminators"].values():
         own["q"] = jnp.ones(LENGTH)
     params["generator"]["sound"] = jnp.full(LENGTH, -1.0)
-    batch = batch_of() | {"samples": np.ones((ROWS, LENGTH), np.float32)}
+    batch = batch_of() | {"samples": np.ones((ROWS, 1, LENGTH), np.float32)}
     told = of_discriminators(replace(TRAINING, loss="wgan-gp", penalty=1.0), params, batch)["discriminator"]
     assert 0 < told < 0.9 * (2 * math.sqrt(LENGTH) - 1) ** 2
 
@@ -187,7 +189,7 @@ def test_each_step_of_the_discriminators_has_rows_of_its_own():
     )  # one that draws nothing by chance
     state = toy.init(parameters())
     together, metrics = jax.jit(toy.step)(state, batch)
-    parts = [{name: leaf[index::3] for name, leaf in batch.items()} for index in range(3)]
+    parts = [jax.tree.map(lambda leaf, index=index: leaf[index::3], batch) for index in range(3)]
     discriminators = jax.jit(toy.discriminator_step)
     for part in parts:
         state, told = discriminators(state, part, KEY)
@@ -198,7 +200,7 @@ def test_each_step_of_the_discriminators_has_rows_of_its_own():
         lambda a, b: np.testing.assert_allclose(a, b, rtol=32 * EPS, atol=1e-3 * TRAINING.learning_rate),
         together.params, state.params,
     )  # fmt: skip
-    other = batch | {"samples": np.where(np.arange(3 * ROWS)[:, None] == 0, 1, batch["samples"])}
+    other = batch | {"samples": np.where(np.arange(3 * ROWS)[:, None, None] == 0, 1, batch["samples"])}
     changed, _ = jax.jit(toy.step)(toy.init(parameters()), other)
     assert not np.array_equal(
         changed.params["discriminators"]["one"]["w"], together.params["discriminators"]["one"]["w"]
@@ -265,7 +267,7 @@ def test_a_batch_that_is_not_finite_changes_nothing(loss):
     for bad in (math.nan, math.inf, -math.inf):
         for row in (0, 2 * ROWS - 1):  # of the first step of the discriminators, and of the last
             batch = batch_of(2 * ROWS)
-            batch["samples"][row, 3] = bad
+            batch["samples"][row, 0, 3] = bad
             unharmed(training, batch)
 
 
@@ -345,12 +347,12 @@ def test_a_generator_finds_the_mean_of_a_gaussian(loss):
     def told(params: Any, views: list[jax.Array], batch: Any, key: jax.Array) -> jax.Array:
         return params["slope"] * views[0][:, :, 0]
 
-    toy = objective(training, generate=made, views=lambda sounds: [sounds[..., None]], discriminate=told)
-    samples = 2 + np.random.default_rng(0).standard_normal((300, 32, 1), np.float32)
+    toy = objective(training, generate=made, views=lambda sounds: [sounds.transpose(0, 2, 1)], discriminate=told)
+    samples = 2 + np.random.default_rng(0).standard_normal((300, 32, 1, 1), np.float32)
     state = toy.init({"generator": {"mean": jnp.float32(-1)}, "discriminators": {"slope": jnp.float32(0)}})
 
     def step(state: TrainState, samples: jax.Array) -> tuple[TrainState, jax.Array]:
-        state, metrics = toy.step(state, {"samples": samples, "label": jnp.zeros(32, jnp.int32)})
+        state, metrics = toy.step(state, {"samples": samples})
         return state, metrics["healthy"]
 
     state, healthy = jax.jit(lambda state: jax.lax.scan(step, state, samples))(state)

@@ -33,7 +33,7 @@ TRAINING = TrainingConfig(
 
 def log_prob(params: Any, batch: Any) -> jax.Array:
     """A linear prediction with Gaussian errors: the smallest model that learns anything."""
-    samples = batch["samples"]
+    samples = batch["samples"][:, 0]
     past = jnp.stack([samples[:, k : k - TAPS] for k in range(TAPS)], axis=-1)
     errors = samples[:, TAPS:] - past @ params["w"]
     return -0.5 * jnp.square(errors) * jnp.exp(-2 * params["scale"]) - params["scale"] - 0.5 * math.log(2 * math.pi)
@@ -125,7 +125,7 @@ class Poisoned(Batches):
     def batch(self, step: int) -> dict[str, np.ndarray]:
         batch = super().batch(step)
         if step == 6:
-            batch["samples"][1, 20] = np.nan
+            batch["samples"][1, 0, 20] = np.nan
         return batch
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from wavesynth.audio.spectral import log_mel_distance
+from wavesynth.conditions import Conditions
 from wavesynth.errors import UserError
 from wavesynth.training.loop import compiled
 from wavesynth.training.objective import Phased
@@ -32,15 +33,16 @@ TRAINING = ReconstructionTraining(
 
 def encode(params: Any, sounds: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A code of two dimensions: how loud a sound is, and how loud its second half."""
+    sounds = sounds[:, 0]
     loud = jnp.square(sounds).mean(axis=1), jnp.square(sounds[:, LENGTH // 2 :]).mean(axis=1)
     mean = jnp.repeat((jnp.stack(loud, axis=1) * params["weight"][None])[:, None], FRAMES, axis=1)
     return mean, jnp.broadcast_to(params["log_variance"], mean.shape)
 
 
-def decode(params: Any, codes: jax.Array, pitch: jax.Array, keys: jax.Array) -> jax.Array:
+def decode(params: Any, codes: jax.Array, conditions: Conditions, keys: jax.Array) -> jax.Array:
     """One sound for all, louder where the first dimension is, and a little noise."""
     hiss = jax.vmap(lambda key: jax.random.normal(key, (LENGTH,)))(keys)
-    return params["sound"][None] * jax.nn.sigmoid(codes[:, :1].mean(axis=-1)) + 1e-3 * hiss
+    return (params["sound"][None] * jax.nn.sigmoid(codes[:, :1].mean(axis=-1)) + 1e-3 * hiss)[:, None]
 
 
 def views(sounds: jax.Array) -> list[jax.Array]:
@@ -80,13 +82,13 @@ def parameters() -> Any:
     return jax.tree.map(jnp.asarray, made)
 
 
-def batch_of() -> dict[str, np.ndarray]:
+def batch_of() -> dict[str, Any]:
     samples = np.random.default_rng(1).standard_normal((ROWS, LENGTH), np.float32)
     samples *= 0.1 * np.arange(1, ROWS + 1, dtype=np.float32)[:, None]
     return {
-        "samples": samples.clip(-1, 1),
+        "samples": samples.clip(-1, 1)[:, None],
         "real": np.ones((ROWS, LENGTH), bool),
-        "pitch": np.array([50, 60, np.nan, 70.5], np.float32),
+        "conditions": Conditions.constant([-1] * ROWS, 0, [50, 60, None, 70.5]),
     }
 
 
@@ -217,7 +219,7 @@ def test_discriminators_learn_to_rank_and_the_coder_to_please_them(loss: Any):
 @pytest.mark.parametrize("phase", [0, 1])
 def test_a_step_without_a_finite_loss_changes_nothing(phase: int):
     state, batch = objective().init(parameters()), batch_of()
-    batch["samples"][1, 7] = np.nan
+    batch["samples"][1, 0, 7] = np.nan
     kept, metrics = step_of(phase=phase)(state, batch)
     assert not metrics["healthy"]
     jax.tree.map(np.testing.assert_array_equal, kept, state)

@@ -60,7 +60,7 @@ class Sound:
     warnings: list[str] = field(default_factory=list)
 
 
-def check_sample_rate(sample_rate: int) -> None:
+def check_sample_rate(sample_rate: float) -> None:
     """Raises UserError unless the rate is a whole number of Hz that sound can have."""
     whole = isinstance(sample_rate, int | np.integer) and not isinstance(sample_rate, bool)
     if not whole or not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:

@@ -1,27 +1,32 @@
-"""The notes of a MIDI file (extra `midi`): when they begin and end, in seconds, by its tempo map and its sustain pedals."""
+"""The notes of a MIDI file: when they begin and end, in seconds, by its tempo map and its sustain pedals."""
 
 import os
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
-from operator import itemgetter
-from typing import Any
 
+from wavesynth.audio.midi_file import Event, MidiFile, parse
 from wavesynth.audio.names import display
 from wavesynth.errors import UserError
 
-DRUMS = 10  # the channel that General MIDI gives to them
+DRUMS = 10  # the channel of General MIDI's drums
 FIRST_TEMPO = 500_000  # microseconds of a beat until a file says otherwise
 VOLUME, EXPRESSION, PEDAL, SOUND_OFF, RESET, NOTES_OFF = 7, 11, 64, 120, 121, 123  # controllers
 USUAL_VOLUME = 100  # of a channel until a file says otherwise
+MOST_BYTES = 16 * 2**20  # of a file; a day of music takes fewer
 
 
 @dataclass(frozen=True)
 class Note:
-    """start, seconds: when, and for how long. pitch: MIDI number. velocity: 1 to 127. channel: 1 to 16.
+    """A note.
 
-    volume: the channel's volume and expression when the note begins, in units of the usual, 1.
+    Attributes:
+        start: When it begins, seconds.
+        seconds: How long it lasts.
+        pitch: MIDI number.
+        velocity: 1 to 127.
+        channel: 1 to 16.
+        volume: Volume times expression of its channel when it begins; 1 is the usual.
     """
 
     start: float
@@ -34,7 +39,13 @@ class Note:
 
 @dataclass(frozen=True)
 class Song:
-    """notes: by their start. name: of the file, to be shown. remarks: what is not as the file has it, a line each."""
+    """The notes of a file.
+
+    Attributes:
+        name: The file's name, safe to print.
+        notes: In the order of their starts.
+        remarks: What is not played as the file has it, a line each.
+    """
 
     name: str
     notes: tuple[Note, ...]
@@ -47,13 +58,18 @@ class Song:
 
 
 def read_song(path: str | os.PathLike[str], channels: Sequence[int] | None = None) -> Song:
-    """The notes of some channels, 1 to 16, of a Standard MIDI File; None for all but 10, the drums.
+    """Reads the notes of a Standard MIDI File, also inside an RMID file.
 
-    A key that is let go while its channel's pedal is down sounds until the pedal is up, or the key is struck again. Of
-    notes of one pitch that overlap, the oldest is ended first. A note that is never ended lasts until the file ends.
+    A key that is released while its channel's pedal is down sounds until the pedal is up or the key is struck again. If notes
+    of one pitch overlap, a release ends the oldest. A note without an end lasts until the file ends. What is damaged or odd is
+    skipped and reported in `Song.remarks`.
+
+    Args:
+        path: The file.
+        channels: The channels to read, 1 to 16; None for all but 10, the drums.
 
     Raises:
-        UserError: the file cannot be read, or has no such notes.
+        UserError: The file cannot be read, or has no such notes.
 
     >>> read_song("song.mid").notes[0].pitch                                # doctest: +SKIP
     60
@@ -62,13 +78,13 @@ def read_song(path: str | os.PathLike[str], channels: Sequence[int] | None = Non
     if wrong is not None:
         raise UserError(f"channels has {wrong}: MIDI's channels are 1 to 16 ({DRUMS} has the drums)")
     name = display(path)
-    keyboard, remarks = _Keyboard(), []
+    file = _read(path)
+    keyboard, remarks = _Keyboard(), list(file.remarks)
     played = set(range(1, 17)) - {DRUMS} if channels is None else set(channels)
-    now, bends, unknown = 0.0, 0, 0
-    for now, track, message in _events(path):
-        keyboard.play(now, track, message)
-        bends += message.type == "pitchwheel" and message.pitch != 0 and message.channel + 1 in played
-        unknown += message.type == "unknown_meta"
+    now, bends = 0.0, 0
+    for now, track, event in _timed(file):
+        keyboard.play(now, track, event)
+        bends += event.kind == "bend" and event.number != 0 and event.channel in played
     unended = [note for note in keyboard.end(now) if note.channel in played]
     notes = [note for note in keyboard.notes if note.channel in played]
     notes.sort(key=lambda note: (note.start, note.channel, note.pitch))
@@ -80,18 +96,11 @@ def read_song(path: str | os.PathLike[str], channels: Sequence[int] | None = Non
     if unended:
         first = min(unended, key=lambda note: note.start)
         remarks.append(
-            f"notes never ended: {len(unended)}, the first of pitch {first.pitch} at {first.start:.2f} s on channel "
+            f"notes without an end: {len(unended)}, the first of pitch {first.pitch} at {first.start:.2f} s on channel "
             f"{first.channel}; they sound until the file ends, at {now:.2f} s"
         )
     if bends:
-        remarks.append(
-            f"pitch bends left out: {bends}; notes keep the pitch of their keys"
-        )
-    if unknown:
-        remarks.append(
-            f"meta events that mido does not know: {unknown}; it forgets the time before them: listen whether the tracks stay "
-            "together, and if not export the song without them"
-        )
+        remarks.append(f"pitch bends left out: {bends}; notes keep the pitch of their keys")
     return Song(name, tuple(notes), tuple(remarks))
 
 
@@ -107,40 +116,48 @@ def _no_notes(name: str, notes: Sequence[Note], channels: Sequence[int] | None) 
     return f"channels is {list(channels)}, and {name} has notes on {', '.join(map(str, there))}: choose among those"
 
 
-def _events(path: str | os.PathLike[str]) -> Iterator[tuple[float, int, Any]]:
-    """Second, track and message of all that the file holds, in the order of time."""
+def _read(path: str | os.PathLike[str]) -> MidiFile:
     try:
-        import mido
-    except ImportError as error:
-        raise UserError(
-            f"{display(path)} cannot be read: {error}; install the extra with pip install 'wavesynth-jax[midi]'"
-        ) from None
-    try:
-        with open(path, "rb") as file:
-            song = mido.MidiFile(file=file)
-        if song.type == 2:
-            raise ValueError("its tracks are patterns without a common time, format 2")
-        ticks, fixed = _beat(song.ticks_per_beat)
-    except Exception as error:  # mido has no exception of its own: a damaged file may raise any
-        reason = "it ends too early" if isinstance(error, EOFError) else getattr(error, "strerror", None) or error
+        with open(path, "rb") as opened:
+            content = opened.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES // 2**20} MiB")
+        file = parse(content)
+        _beat(file.division)  # which may have no length
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"{display(path)} cannot be read as MIDI ({reason}): export it again as a Standard MIDI File of format 0 or 1"
         ) from None
-    tracks = (
-        zip(accumulate(message.time for message in track), [number] * len(track), track)
-        for number, track in enumerate(song.tracks)
-    )
+    return file
+
+
+def _timed(file: MidiFile) -> Iterator[tuple[float, int, Event]]:
+    """Second, track and event of all that the file holds, in the order of time.
+
+    Volumes come before the notes of the same tick: programs write them in any order, and in other tracks.
+    """
+    ticks, fixed = _beat(file.division)
+    events, begin = [], 0
+    for track, content in enumerate(file.tracks):
+        if file.sequential:
+            events.append((begin, 0, track, Event(0, "tempo", number=FIRST_TEMPO)))
+        for event in content:
+            late = not (event.kind == "control" and event.number in (VOLUME, EXPRESSION, RESET))
+            events.append((begin + event.tick, late, track, event))
+        if file.sequential:
+            begin = events[-1][0]
     tempo, last, microseconds = 1_000_000 if fixed else FIRST_TEMPO, 0, 0
-    for tick, number, message in sorted((event for track in tracks for event in track), key=itemgetter(0)):
+    for tick, _, track, event in sorted(events, key=lambda each: each[:2]):  # stable: else in the order of the file
         microseconds += (tick - last) * tempo
         last = tick
-        yield microseconds / ticks / 1e6, number, message
-        if message.type == "set_tempo" and not fixed:
-            tempo = message.tempo
+        if event.kind == "tempo" and not fixed:
+            tempo = event.number
+        yield microseconds / ticks / 1e6, track, event
 
 
 def _beat(division: int) -> tuple[float, bool]:
-    """Ticks of a beat, and whether that lasts one second whatever the tempo: then ticks are parts of a film's frames."""
+    """Ticks of a beat, and whether it lasts a second whatever the tempo: then ticks divide the frames of a film."""
     if division > 0:
         return division, False
     frames, per_frame = -(division >> 8), division & 255
@@ -150,36 +167,36 @@ def _beat(division: int) -> tuple[float, bool]:
 
 
 class _Keyboard:
-    """The keys that are down and the notes that pedals hold, while a song is played; in `notes`, those that have ended."""
+    """The keys that are down and the notes that pedals hold, while a song is played; `notes` has those that have ended."""
 
     def __init__(self) -> None:
         self.notes: list[Note] = []
-        self._down: defaultdict[tuple[int, int, int], deque[Note]] = defaultdict(deque)  # by track, channel, pitch
-        self._held: defaultdict[int, list[Note]] = defaultdict(list)  # by channel
+        self._down: defaultdict[tuple[int, int, int], deque[Note]] = defaultdict(deque)  # by channel, pitch, track
+        self._held: defaultdict[tuple[int, int], list[Note]] = defaultdict(list)  # by channel, pitch
         self._pedals: set[int] = set()
         self._volumes: defaultdict[int, int] = defaultdict(lambda: USUAL_VOLUME)
         self._expressions: defaultdict[int, int] = defaultdict(lambda: 127)
 
-    def play(self, now: float, track: int, message: Any) -> None:
-        if message.type in ("note_on", "note_off"):
-            channel, pitch = message.channel + 1, message.note
-            keys = self._down[track, channel, pitch]
-            if message.type == "note_on" and message.velocity:
-                self._let_go(now, channel, pitch)
+    def play(self, now: float, track: int, event: Event) -> None:
+        if event.kind in ("note_on", "note_off"):
+            channel, pitch = event.channel, event.number
+            keys = self._down[channel, pitch, track]
+            if event.kind == "note_on" and event.value:
+                self._release(now, channel, pitch)
                 volume = self._volumes[channel] / USUAL_VOLUME * self._expressions[channel] / 127
-                keys.append(Note(now, 0.0, pitch, message.velocity, channel, volume))
+                keys.append(Note(now, 0.0, pitch, event.value, channel, volume))
             elif keys:
                 self._lift(now, keys.popleft())
-        elif message.type == "control_change":
-            self._control(now, message.channel + 1, message.control, message.value)
+        elif event.kind == "control":
+            self._control(now, event.channel, event.number, event.value)
 
     def end(self, now: float) -> list[Note]:
         """Ends what still sounds; returns the notes whose keys are still down."""
         unended = [note for keys in self._down.values() for note in keys]
         for note in unended:
             self._end(now, note)
-        for channel in list(self._held):
-            self._let_go(now, channel)
+        for channel, pitch in list(self._held):
+            self._release(now, channel, pitch)
         return unended
 
     def _control(self, now: float, channel: int, control: int, value: int) -> None:
@@ -191,29 +208,30 @@ class _Keyboard:
             self._pedals.add(channel)
         elif control in (PEDAL, RESET):
             self._pedals.discard(channel)
-            self._let_go(now, channel)
+            self._release_all(now, channel)
             if control == RESET:
                 self._expressions.pop(channel, None)
         elif control in (SOUND_OFF, NOTES_OFF):
-            for keys in [keys for (_, theirs, _), keys in self._down.items() if theirs == channel]:
-                while keys:
-                    self._lift(now, keys.popleft())
+            for key in [key for key in self._down if key[0] == channel]:
+                for note in self._down.pop(key):
+                    self._lift(now, note)
             if control == SOUND_OFF:
-                self._let_go(now, channel)
+                self._release_all(now, channel)
 
     def _lift(self, now: float, note: Note) -> None:
         if note.channel in self._pedals:
-            self._held[note.channel].append(note)
+            self._held[note.channel, note.pitch].append(note)
         else:
             self._end(now, note)
 
-    def _let_go(self, now: float, channel: int, pitch: int | None = None) -> None:
-        """Ends the notes that a pedal holds, all or those of one pitch."""
-        held = self._held[channel]
-        self._held[channel] = [note for note in held if pitch not in (None, note.pitch)]
-        for note in held:
-            if pitch in (None, note.pitch):
-                self._end(now, note)
+    def _release_all(self, now: float, channel: int) -> None:
+        for pitch in [pitch for theirs, pitch in self._held if theirs == channel]:
+            self._release(now, channel, pitch)
+
+    def _release(self, now: float, channel: int, pitch: int) -> None:
+        """Ends the notes of a pitch that a pedal holds."""
+        for note in self._held.pop((channel, pitch), ()):
+            self._end(now, note)
 
     def _end(self, now: float, note: Note) -> None:
         self.notes.append(replace(note, seconds=now - note.start))

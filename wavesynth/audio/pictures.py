@@ -1,4 +1,4 @@
-"""Pictures of sounds: a grid of spectrograms with one colour scale, as a PNG. Needs the extra `viz` (matplotlib)."""
+"""Spectrograms of sounds in a grid, with one colour scale, as a PNG. Needs the extra `viz` (matplotlib)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ from wavesynth.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
 Sounds = Mapping[str, np.ndarray] | Sequence[np.ndarray] | np.ndarray
 
-WINDOW_SECONDS = 0.064  # tells semitones apart from about 250 Hz up
-FRAMES_PER_PANEL = 300  # about as many as a panel has pixels
+WINDOW_SECONDS = 0.064  # resolves semitones above about 250 Hz
+FRAMES_PER_PANEL = 300  # about the width of a panel in pixels
 NUM_BANDS = 128
 RANGE_DB = 70.0  # from the loudest moment of all panels down to black
 HIGHEST_HZ = 16_000.0
 TICKS_HZ = (200, 500, 1000, 2000, 4000, 8000, 16_000)
-PANEL_INCHES = (2.7, 1.9)
-CURVE_INCHES = 0.9
+# Inches. A panel and a curve with the room around them, the margins of the figure, and the room above for a title.
+PANEL = (2.7, 1.9)
+CURVE = 0.9
+LEFT, RIGHT, BOTTOM, TOP = 0.65, 0.55, 0.45, 0.15
+TITLE, GAP = 0.22, 0.08
 DOTS_PER_INCH = 150
 LONGEST_TITLE = 32
 
@@ -40,24 +43,24 @@ def available() -> bool:
 
 
 def spectrogram(path: str | os.PathLike[str], sounds: Sounds, sample_rate: int, *, columns: int = 4) -> None:
-    """Draw a spectrogram of every sound, on a mel scale, with shared axes and one colour scale.
+    """Draws a mel spectrogram of every sound, with shared axes and one colour scale.
 
-    Levels are in decibels below the loudest moment of the whole picture, so the panels can be compared. The file
-    appears whole or not at all; one that was there is replaced.
+    Levels are in decibels below the loudest moment of the whole picture, so the panels can be compared. A sound with
+    several channels gets one panel, with the mean power of its channels. The file is written whole or not at all, and
+    replaces an existing one.
 
     Args:
         path: the PNG to write; its folder must exist.
-        sounds: title to samples, or samples alone (numbered from 1); each float [num_samples] in [-1, 1]. An array
-            [n, num_samples] will do.
+        sounds: title to samples, or samples alone (numbered from 1); each float [num_samples] or
+            [channels, num_samples] in [-1, 1]. An array [n, num_samples] will do.
         sample_rate: samples per second of all of them.
         columns: panels side by side.
 
     Raises:
-        UserError: matplotlib is missing, there is no sound, or a sound is not one-dimensional.
+        UserError: matplotlib is missing, there are no sounds, or a sound has another shape or is not finite.
 
-    Example::
-
-        spectrogram("samples.png", {"real": clip, "sampled": synth.sample(seconds=1.0)[0]}, synth.sample_rate)
+    >>> tone = np.sin(2 * np.pi * 440 * np.arange(8_000) / 16_000)
+    >>> spectrogram("tones.png", {"loud": tone, "quiet": 0.1 * tone}, 16_000)
     """
     titled = titled_sounds(sounds)
     if columns < 1:
@@ -68,32 +71,34 @@ def spectrogram(path: str | os.PathLike[str], sounds: Sounds, sample_rate: int, 
 def strip(
     path: str | os.PathLike[str], sounds: Sounds, sample_rate: int, curves: Mapping[str, np.ndarray] = {}
 ) -> None:
-    """Draw spectrograms side by side, as those of `spectrogram`, and under each what curves say of it.
+    """Draws spectrograms in one row, as `spectrogram` does, with curves of one value per sound below them.
 
     Args:
         path: the PNG to write, whole or not at all.
         sounds: as in `spectrogram`.
         sample_rate: samples per second of all of them.
-        curves: title (with the unit) to one number for each sound, drawn as a line of its own.
+        curves: title (with the unit) to float [n], one value per sound, each drawn as a line of its own. NaN is a gap.
 
     Raises:
         UserError: as `spectrogram`, or a curve of another length.
+
+    >>> tones = np.sin(2 * np.pi * np.array([[220.0], [440.0]]) * np.arange(8_000) / 16_000)
+    >>> strip("strip.png", tones, 16_000, {"pitch, Hz": np.array([220.0, 440.0])})
     """
     titled = titled_sounds(sounds)
     for title, values in curves.items():
         if len(values) != len(titled):
-            raise UserError(f"curves: {title!r} has {len(values)} values for {len(titled)} sounds; give one for each")
-    figure = draw(titled, sample_rate, len(titled), curves)
-    save(path, figure)
+            raise UserError(f"curves: {title!r} has {len(values)} values for {len(titled)} sounds; give one per sound")
+    save(path, draw(titled, sample_rate, len(titled), curves))
 
 
 def save(path: str | os.PathLike[str], figure: Figure) -> None:
-    """Writes a figure as a PNG that appears whole or not at all."""
+    """Writes a figure as a PNG, whole or not at all."""
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.partial")
     try:
         with warnings.catch_warnings():
-            # A title in a script that the font lacks shows boxes; that is no reason to lose the picture.
+            # A title in a script that the font lacks shows boxes, which is better than no picture.
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             figure.savefig(unfinished, format="png", dpi=DOTS_PER_INCH)
         os.replace(unfinished, path)
@@ -102,19 +107,23 @@ def save(path: str | os.PathLike[str], figure: Figure) -> None:
 
 
 def titled_sounds(sounds: Sounds) -> list[tuple[str, np.ndarray]]:
-    """Title and float32 [num_samples] of every panel."""
+    """Title and float32 [num_samples] or [channels, num_samples] of every panel."""
     pairs = sounds.items() if isinstance(sounds, Mapping) else ((str(i), s) for i, s in enumerate(sounds, 1))
     titled = [(shown_title(title), np.asarray(samples, np.float32)) for title, samples in pairs]
     if not titled:
         raise UserError("sounds: there is none to draw; pass at least one")
     for title, samples in titled:
-        if samples.ndim != 1:
-            raise UserError(f"sounds: {title!r} has shape {samples.shape}; pass mono samples, [num_samples]")
+        if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 0 < samples.shape[0] <= samples.shape[1]):
+            raise UserError(
+                f"sounds: {title!r} has shape {samples.shape}; pass [num_samples] or [channels, num_samples]"
+            )
+        if not np.isfinite(samples).all():
+            raise UserError(f"sounds: {title!r} has a sample that is NaN or infinite; remove it before drawing")
     return titled
 
 
 def shown_title(title: str) -> str:
-    """One short line that can be printed, whatever file name it came from."""
+    """A title as one short line, with unprintable characters escaped."""
     line = display(title)
     return line if len(line) <= LONGEST_TITLE else line[: LONGEST_TITLE - 1] + "…"
 
@@ -122,57 +131,79 @@ def shown_title(title: str) -> str:
 def draw(
     titled: list[tuple[str, np.ndarray]], sample_rate: int, columns: int, curves: Mapping[str, np.ndarray] = {}
 ) -> Figure:
-    """The figure with one panel for each sound, and under them one for each curve."""
+    """The figure: one panel per sound, row by row, then one per curve, then the colour bar.
+
+    All places are computed here, in inches. Matplotlib's own layout would draw the picture several times.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError("pictures need matplotlib: pip install 'wavesynth-jax[viz]'") from error
 
-    longest = max(len(samples) for _, samples in titled)
+    longest = max(samples.shape[-1] for _, samples in titled)
     settings = picture_settings(sample_rate, longest)
-    levels = [np.asarray(log_mel(samples, sample_rate, settings)) for _, samples in titled]
+    levels = [panel_levels(samples, longest, sample_rate, settings) for _, samples in titled]
     # Silence alone is drawn black, not as its own loudest moment.
     loudest = max(settings.floor_db + RANGE_DB, *(float(level.max()) for level in levels))
     rows = math.ceil(len(titled) / columns)
-    size = (PANEL_INCHES[0] * columns + 1.2, PANEL_INCHES[1] * rows + CURVE_INCHES * len(curves) + 0.6)
-    whole = Figure(figsize=size, layout="constrained", facecolor="white")
-    FigureCanvasAgg(whole)
-    figure = whole
-    if curves:
-        heights = [PANEL_INCHES[1] * rows + 0.6, CURVE_INCHES * len(curves)]
-        halves = whole.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
-        figure = halves[0]
-        draw_curves(halves[1], curves)
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for index, (panel, (title, _), level) in enumerate(zip(panels.flat, titled, levels)):
+    width = LEFT + PANEL[0] * columns + RIGHT
+    height = BOTTOM + PANEL[1] * rows + CURVE * len(curves) + TOP
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+
+    def place(left: float, bottom: float, across: float, up: float) -> Axes:
+        return figure.add_axes((left / width, bottom / height, across / width, up / height))
+
+    lowest = BOTTOM + CURVE * len(curves)
+    for index, ((title, _), level) in enumerate(zip(titled, levels)):
+        row, column = divmod(index, columns)
+        bottom = lowest + PANEL[1] * (rows - 1 - row)
+        panel = place(LEFT + PANEL[0] * column, bottom, PANEL[0] - GAP, PANEL[1] - TITLE - GAP)
         draw_panel(panel, title, level - loudest, seconds_per_frame=settings.hop / sample_rate)
-        panel.tick_params(labelsize=8, labelbottom=index + columns >= len(titled))
-    for panel in panels.flat[len(titled) :]:
-        panel.set_visible(False)
-    panels[0, 0].set_xlim(0, max(longest, 1) / sample_rate)
-    label_frequencies(panels[0, 0], sample_rate, settings)
-    figure.supxlabel("seconds", fontsize=9)
-    figure.supylabel("Hz", fontsize=9)
-    bar = figure.colorbar(panels[0, 0].images[0], ax=panels, fraction=0.03, pad=0.01)
-    bar.set_label("dB", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
-    return whole
-
-
-def draw_curves(figure: SubFigure, curves: Mapping[str, np.ndarray]) -> None:
-    """One line a curve, one above the other."""
-    panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
-    for panel, (title, values) in zip(panels, curves.items(), strict=True):
-        panel.plot(np.arange(1, len(values) + 1), values, marker="o", markersize=4, color="black", linewidth=1)
-        panel.set_ylabel(title, fontsize=8, rotation=0, ha="right", va="center")
+        panel.set_xlim(0, max(longest, 1) / sample_rate)
+        if column:
+            panel.set_yticks([])
+        else:
+            label_frequencies(panel, sample_rate, settings)
+        if index + columns < len(titled):
+            panel.set_xticks([])
+        else:
+            panel.set_xlabel("seconds", fontsize=9)
         panel.tick_params(labelsize=8)
-        panel.margins(x=0.5 / max(len(values), 1))
-        panel.set_xticks([])
+    for index, (title, values) in enumerate(curves.items()):
+        bottom = CURVE * (len(curves) - 1 - index) + GAP
+        draw_curve(place(LEFT, bottom, PANEL[0] * columns - GAP, CURVE - TITLE - GAP), title, values)
+    bar = figure.colorbar(
+        figure.axes[0].images[0], cax=place(width - RIGHT, lowest, 0.1, PANEL[1] * rows - TITLE - GAP)
+    )
+    bar.ax.set_title("dB", fontsize=9, loc="left")
+    bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def panel_levels(samples: np.ndarray, longest: int, sample_rate: int, settings: MelSettings) -> np.ndarray:
+    """Levels of one panel in decibels, [frames, bands]: the mean power of the channels.
+
+    Every sound is padded to the longest, so that all of them use one XLA program.
+    """
+    padded = np.pad(samples, [(0, 0)] * (samples.ndim - 1) + [(0, longest - samples.shape[-1])])
+    levels = np.asarray(log_mel(padded, sample_rate, settings))
+    return levels if levels.ndim == 2 else 10 * np.log10(np.mean(10 ** (levels / 10), axis=0))
+
+
+def draw_curve(panel: Axes, title: str, values: np.ndarray) -> None:
+    """One value per sound, each below the spectrogram of its sound."""
+    panel.plot(np.arange(len(values)) + 0.5, values, marker="o", markersize=4, color="black", linewidth=1)
+    panel.set_xlim(0, len(values))
+    panel.margins(y=0.2)
+    panel.set_title(title, fontsize=8, loc="left", pad=3)
+    panel.tick_params(labelsize=8)
+    panel.set_xticks([])
 
 
 def draw_panel(panel: Axes, title: str, level: np.ndarray, seconds_per_frame: float) -> None:
-    """One spectrogram, `level` in decibels [frames, bands]: frame k is centred on its time, band i on height i."""
+    """One spectrogram; `level` in decibels, [frames, bands]. Frame k is centred on its time, band i on height i."""
     panel.imshow(
         level.T,
         origin="lower",
@@ -188,12 +219,15 @@ def draw_panel(panel: Axes, title: str, level: np.ndarray, seconds_per_frame: fl
 
 
 def picture_settings(sample_rate: int, longest: int) -> MelSettings:
-    """A window of about 64 ms, and a hop that gives a panel about as many frames as it has pixels."""
+    """A window of about 64 ms, and a hop that gives about one frame per pixel of a panel.
+
+    The hop is at least a 32nd of the window: more overlap shows nothing new, and takes long to compile.
+    """
     window = 2 ** round(math.log2(max(WINDOW_SECONDS * sample_rate, 256)))
     hop = 2 ** math.floor(math.log2(max(longest / FRAMES_PER_PANEL, 1)))
     return MelSettings(
         window=window,
-        hop=min(hop, window // 2),
+        hop=min(max(hop, window // 32), window // 2),
         num_bands=NUM_BANDS,
         highest_hz=HIGHEST_HZ,
         floor_db=-120.0,
@@ -201,9 +235,10 @@ def picture_settings(sample_rate: int, longest: int) -> MelSettings:
 
 
 def label_frequencies(panel: Axes, sample_rate: int, settings: MelSettings) -> None:
-    """Put round frequencies at the height of their bands."""
+    """Puts round frequencies at the height of their bands."""
     edges = band_edges(sample_rate, settings)
     lowest, highest = hz_to_mel(edges[0]), hz_to_mel(edges[-1])
     shown = [hz for hz in TICKS_HZ if edges[1] <= hz <= edges[-2]]
     heights = (hz_to_mel(np.array(shown)) - lowest) / (highest - lowest) * (NUM_BANDS + 1) - 1
+    panel.set_ylabel("Hz", fontsize=9)
     panel.set_yticks(heights, [f"{hz // 1000}k" if hz >= 1000 else str(hz) for hz in shown])

@@ -1,4 +1,4 @@
-"""The pitch of a sound, tracked. Needs the extra `pitch` (swift-f0, whose weights come with it)."""
+"""Pitch tracking. Needs the extra `pitch` (swift-f0, which includes its weights)."""
 
 import importlib.util
 from functools import cache
@@ -8,8 +8,8 @@ import numpy as np
 
 from wavesynth.errors import UserError
 
-SURE = 0.5  # confidence from which on a frame is voiced (its own threshold)
-LEAST_FRAMES, FRAME_SECONDS = 3, 0.016  # shorter ones are clicks
+VOICED = 0.5  # confidence from which a frame counts as voiced, swift-f0's own threshold
+MIN_FRAMES, FRAME_SECONDS = 3, 0.016  # anything shorter is a click
 
 
 def available() -> bool:
@@ -18,28 +18,45 @@ def available() -> bool:
 
 
 def check_available() -> None:
-    """A UserError where pitches cannot be tracked."""
+    """Raises UserError unless the extra `pitch` is installed."""
     if not available():
         raise UserError("tracking pitches needs swift-f0: pip install 'wavesynth-jax[pitch]'")
 
 
 def median_pitch(samples: np.ndarray, sample_rate: int) -> float | None:
-    """The median over time of a sound's pitch, a MIDI number with fractions (69 is 440 Hz); None where it has none.
+    """The median over time of a sound's pitch.
 
-    Pitches from 47 to 2,094 Hz are found (swift-f0). samples: float [T].
+    swift-f0 finds pitches from 47 to 2,094 Hz.
+
+    Args:
+        samples: float [num_samples], or [channels, num_samples], of which the mean of the channels is tracked.
+        sample_rate: samples per second.
+
+    Returns:
+        A MIDI number with fractions (69 is 440 Hz); None if fewer than three frames (48 ms) are voiced.
+
+    Raises:
+        UserError: swift-f0 is missing, or a sample is not finite.
+
+    Reference: Nieradzik, SwiftF0: fast and accurate monophonic pitch detection (2025).
 
     >>> tone = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
-    >>> round(median_pitch(tone, 16_000), 1)                                # doctest: +SKIP
+    >>> round(median_pitch(tone, 16_000), 1)
     69.0
     """
     check_available()
-    if len(samples) < LEAST_FRAMES * FRAME_SECONDS * sample_rate:
+    samples = np.asarray(samples, np.float32)
+    if samples.ndim > 1:
+        samples = samples.mean(axis=tuple(range(samples.ndim - 1)))
+    if not np.isfinite(samples).all():
+        raise UserError("samples: a value is NaN or infinite; remove it before tracking the pitch")
+    if len(samples) < MIN_FRAMES * FRAME_SECONDS * sample_rate:
         return None
-    tracked = _detector().detect(np.asarray(samples, np.float32), sample_rate)
-    sure = tracked.confidence >= SURE
-    if sure.sum() < LEAST_FRAMES:
+    tracked = _detector().detect(samples, sample_rate)
+    voiced = tracked.confidence >= VOICED
+    if voiced.sum() < MIN_FRAMES:
         return None
-    return float(np.median(69 + 12 * np.log2(tracked.pitch_hz[sure] / 440)))
+    return float(np.median(69 + 12 * np.log2(tracked.pitch_hz[voiced] / 440)))
 
 
 @cache

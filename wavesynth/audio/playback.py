@@ -1,4 +1,4 @@
-"""Playing sound while it is made (extra `play`)."""
+"""Playing sound while it is generated (extra `play`)."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,13 @@ from wavesynth.errors import UserError
 
 
 class Played(NamedTuple):
-    """seconds: of sound. underruns: how often the device ran dry. real_time: seconds of sound made in a second of work."""
+    """How playing goes so far.
+
+    Attributes:
+        seconds: Of sound that were played.
+        underruns: How often the device ran out of sound.
+        real_time: Seconds of sound generated per second of work.
+    """
 
     seconds: float
     underruns: int
@@ -18,12 +24,17 @@ class Played(NamedTuple):
 
 
 def play(blocks: Iterator[np.ndarray], sample_rate: int) -> Iterator[Played]:
-    """Plays blocks, float32 [t] in [-1, 1], on the default device as they are made; yields after each how it goes.
+    """Plays blocks on the default device as they are generated. Closing the iterator stops the sound at once.
 
-    Waiting for the device does not count as work. Closing the generator stops the sound at once.
+    Args:
+        blocks: float32 [t] in [-1, 1].
+        sample_rate: Hz.
+
+    Returns:
+        How it goes, after each block. Waiting for the device does not count as work.
 
     Raises:
-        UserError: sounddevice or PortAudio is not installed, or there is no device that plays this rate.
+        UserError: sounddevice or PortAudio is not installed, no device plays this rate, or the device was unplugged.
 
     >>> for so_far in play(synth.stream(seed=0), synth.sample_rate):        # doctest: +SKIP
     ...     print(so_far.underruns)
@@ -34,13 +45,16 @@ def play(blocks: Iterator[np.ndarray], sample_rate: int) -> Iterator[Played]:
         device.start()
     except sounddevice.PortAudioError as error:
         raise UserError(
-            f"nothing can be played: no audio device takes {sample_rate:,} Hz ({error}): write wavs"
+            f"nothing can be played: no audio device takes {sample_rate:,} Hz ({error}); write wavs"
         ) from None
     samples, underruns, worked, began = 0, 0, 0.0, time.perf_counter()
     with device:
         for block in blocks:
             worked += time.perf_counter() - began
-            underruns += bool(device.write(np.ascontiguousarray(block[:, None], np.float32)))
+            try:
+                underruns += bool(device.write(np.ascontiguousarray(block[:, None], np.float32)))
+            except sounddevice.PortAudioError as error:
+                raise UserError(f"the audio device stopped after {samples / sample_rate:.1f} s ({error})") from None
             samples += len(block)
             began = time.perf_counter()
             yield Played(samples / sample_rate, underruns, samples / sample_rate / max(worked, 1e-9))

@@ -13,7 +13,7 @@ Sound = np.ndarray | str | PathLike[str]
 MOST_CHANNELS = 8  # of an array; more are taken for a mistake in the order of its axes
 
 
-def samples_of(sound: Sound, argument: str, sample_rate: int, own_rate: int | None = None) -> np.ndarray:
+def samples_of(sound: Sound, argument: str, sample_rate: int, own_rate: float | None = None) -> np.ndarray:
     """A sound as float32 [T] at `sample_rate` Hz: mixed to one channel, and resampled if it has another rate.
 
     argument: what it is called in errors. own_rate: of an array, Hz; None if it is `sample_rate` already.

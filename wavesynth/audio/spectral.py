@@ -1,7 +1,8 @@
-"""Spectra of samples: the short-time Fourier transform, mel bands, and a distance between sounds in decibels.
+"""Spectra of sounds: the short-time Fourier transform, mel bands, and distances in decibels.
 
-Pure functions of arrays with any leading axes, float32 inside and out, differentiable everywhere (silence has gradient
-zero). The scale is absolute: a sine of amplitude 1 has magnitude 1 in its bin and power 1, 0 dB, over the mel bands.
+Pure JAX functions of arrays with any leading axes, such as [channels, num_samples]. They compute in float32 and are
+differentiable everywhere (silence has gradient zero). Sounds shorter than a window are padded with silence; NaN gives
+NaN. The scale is absolute: a sine of amplitude 1 has magnitude 1 in its bin, and power 1 (0 dB) summed over mel bands.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from wavesynth.errors import UserError
 
 @dataclass(frozen=True)
 class MelSettings:
-    """How a log-mel spectrogram is measured.
+    """Settings of a log-mel spectrogram.
 
     Attributes:
-        window: samples of the Hann window and of the transform, a multiple of `hop`.
+        window: samples of the Hann window and of the transform, even and a multiple of `hop`.
         hop: samples from one frame to the next.
-        num_bands: triangular bands, spaced evenly on the mel scale.
+        num_bands: number of triangular bands, spaced evenly on the mel scale.
         lowest_hz: lower edge of the first band.
-        highest_hz: upper edge of the last band; half the sample rate where that is lower.
-        floor_db: level below which everything counts as silence, in decibels relative to a sine of amplitude 1.
+        highest_hz: upper edge of the last band, or half the sample rate if that is lower.
+        floor_db: level of silence, in decibels relative to a sine of amplitude 1. Lower levels are raised to it.
 
     Raises:
-        UserError: a value that makes no spectrum.
+        UserError: a value is out of range.
     """
 
     window: int = 1024
@@ -49,11 +50,11 @@ class MelSettings:
 
 
 DEFAULT_MEL = MelSettings()
-SOFT_FLOOR = 1e-3  # added to magnitudes: 60 dB below a sine of amplitude 1
+SOFT_FLOOR = 1e-3  # added to magnitudes, 60 dB below a sine of amplitude 1
 
 
 def num_frames(num_samples: int, hop: int = DEFAULT_MEL.hop) -> int:
-    """Frames of a sound: ``1 + num_samples // hop``, the k-th centred on sample ``k * hop``.
+    """Number of frames of a sound, ``1 + num_samples // hop``. Frame k is centred on sample ``k * hop``.
 
     >>> num_frames(16_000)
     63
@@ -61,13 +62,14 @@ def num_frames(num_samples: int, hop: int = DEFAULT_MEL.hop) -> int:
     return 1 + num_samples // hop
 
 
+@functools.partial(jax.jit, static_argnames=("window", "hop"))
 def stft_magnitude(
     samples: jax.Array | np.ndarray, window: int = DEFAULT_MEL.window, hop: int = DEFAULT_MEL.hop
 ) -> jax.Array:
     """Magnitude of the short-time Fourier transform with a periodic Hann window.
 
     ``m[k, f] = 2 / sum(w) * |sum_n w[n] x[k * hop - window / 2 + n] exp(-2 pi i f n / window)|``, where x is zero
-    before its first and after its last sample. A sine of amplitude A on a bin's frequency has magnitude A there. The
+    before its first and after its last sample. A sine of amplitude A at a bin's frequency has magnitude A there. The
     first and the last bin (0 Hz and half the sample rate) read twice their amplitude.
 
     Args:
@@ -77,6 +79,13 @@ def stft_magnitude(
 
     Returns:
         float32 [..., num_frames(num_samples, hop), window // 2 + 1].
+
+    Raises:
+        UserError: the window is odd, or no multiple of the hop.
+
+    >>> sine = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
+    >>> round(float(stft_magnitude(sine)[30, 64]), 3)  # bin 64 of 1,024 lies at 1,000 Hz
+    1.0
     """
     samples = jnp.asarray(samples, jnp.float32)
     MelSettings(window=window, hop=hop)  # refuses sizes that do not fit
@@ -85,8 +94,8 @@ def stft_magnitude(
     num_padded = (frames - 1 + blocks_per_window) * hop
     after = num_padded - window // 2 - samples.shape[-1]
     padded = jnp.pad(samples, [(0, 0)] * (samples.ndim - 1) + [(window // 2, max(after, 0))])[..., :num_padded]
-    # Overlapping frames as shifted runs of hop-sized blocks: their gradient is a sum of slices, where that of an
-    # indexed gather would be a scatter.
+    # Overlapping frames are built from shifted blocks of `hop` samples: the gradient is a sum of slices, where that of
+    # an indexed gather would be a scatter.
     blocks = padded.reshape(*samples.shape[:-1], -1, hop)
     framed = jnp.concatenate([blocks[..., i : i + frames, :] for i in range(blocks_per_window)], axis=-1)
     hann = hann_window(window)
@@ -99,8 +108,8 @@ def log_mel(samples: jax.Array | np.ndarray, sample_rate: int, settings: MelSett
     """Log-mel spectrogram in decibels.
 
     ``10 log10(max(p, floor))`` with the power ``p[k, band] = sum_f m[k, f]^2 filter[f, band] / b``, where m is
-    `stft_magnitude` and b = 1.5 the noise bandwidth of the Hann window in bins. The division makes the bands of a
-    steady sine of amplitude A add up to A^2, wherever it lies between the first and the last band's centre.
+    `stft_magnitude` and b = 1.5 the noise bandwidth of the Hann window in bins. Dividing by b makes the bands of a
+    steady sine of amplitude A add up to A^2, wherever it lies between the centres of the first and the last band.
 
     Args:
         samples: float [..., num_samples] in [-1, 1].
@@ -108,10 +117,10 @@ def log_mel(samples: jax.Array | np.ndarray, sample_rate: int, settings: MelSett
         settings: window, hop, bands and floor.
 
     Returns:
-        float32 [..., frames, bands], none below `settings.floor_db`; frames as counted by `num_frames`.
+        float32 [..., num_frames(num_samples, hop), num_bands], at least `settings.floor_db`.
 
     Raises:
-        UserError: the sample rate leaves no room for the bands (see `mel_filterbank`).
+        UserError: the bands do not fit below half the sample rate, or are too narrow (see `mel_filterbank`).
 
     >>> log_mel(np.zeros(16_000), sample_rate=16_000).shape
     (63, 80)
@@ -133,6 +142,8 @@ def log_mel_distance(
 ) -> jax.Array:
     """Mean absolute difference of two log-mel spectrograms, in decibels.
 
+    A difference in gain counts: two copies 6 dB apart have a distance of up to 6 dB.
+
     Args:
         a: float [..., num_samples].
         b: the same shape as `a`.
@@ -140,10 +151,14 @@ def log_mel_distance(
         settings: window, hop, bands and floor.
 
     Returns:
-        float32 [...]: the mean over frames and bands.
+        float32 [...], the mean over frames and bands.
 
     Raises:
         UserError: the shapes differ.
+
+    >>> noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
+    >>> round(float(log_mel_distance(noise, noise / 2, 16_000)))
+    6
     """
     if np.shape(a) != np.shape(b):
         raise UserError(f"b: shape {np.shape(b)} differs from a's {np.shape(a)}; cut or pad the sounds to one length")
@@ -155,18 +170,27 @@ def log_mel_distance(
 def multi_resolution_distance(
     a: jax.Array | np.ndarray, b: jax.Array | np.ndarray, windows: tuple[int, ...] = (256, 512, 1024, 2048)
 ) -> jax.Array:
-    """Mean absolute difference of log-magnitude spectra at several resolutions, in decibels, all counted alike.
+    """Mean absolute difference of log-magnitude spectra in decibels, averaged over several resolutions.
 
-    Each spectrum has a hop of a quarter of its window; magnitudes are floored at 60 dB below a sine of amplitude 1, softly,
-    so that a gradient finds its way out of silence (after Yamamoto, Song and Kim, 2020; Engel et al., 2020).
+    The hop is a quarter of each window. `SOFT_FLOOR`, 60 dB below a sine of amplitude 1, is added to the magnitudes, so
+    that the gradient does not vanish in silence.
 
     Args:
         a: float [..., num_samples].
-        b: the same shape as `a`, or one that broadcasts with it.
-        windows: samples, each a multiple of 4.
+        b: float, of a shape that broadcasts with a's.
+        windows: window lengths in samples, each a multiple of 4.
 
     Returns:
         float32 [...].
+
+    Raises:
+        UserError: a window is no multiple of 4.
+
+    Reference: Yamamoto, Song and Kim, Parallel WaveGAN (2020); Engel et al., DDSP (2020).
+
+    >>> noise = np.random.default_rng(0).normal(0, 0.1, 4_000)
+    >>> float(multi_resolution_distance(noise, noise))
+    0.0
     """
     distances = []
     for window in windows:
@@ -182,19 +206,29 @@ def hann_window(window: int) -> np.ndarray:
 
 
 def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
-    """Slaney's mel scale (Auditory Toolbox, 1998): 200/3 Hz a mel up to 1 kHz, above it a factor of 6.4 in 27 mels."""
+    """Slaney's mel scale: 200/3 Hz per mel up to 1 kHz, above that a factor of 6.4 per 27 mels.
+
+    Reference: Slaney, Auditory Toolbox (1998).
+
+    >>> float(hz_to_mel(1000.0))
+    15.0
+    """
     hz = np.asarray(hz, np.float64)
     return np.where(hz < 1000, hz * 3 / 200, 15 + np.log(np.maximum(hz, 1000) / 1000) * 27 / np.log(6.4))
 
 
 def mel_to_hz(mel: np.ndarray | float) -> np.ndarray:
-    """The inverse of `hz_to_mel`."""
+    """The inverse of `hz_to_mel`.
+
+    >>> float(mel_to_hz(15.0))
+    1000.0
+    """
     mel = np.asarray(mel, np.float64)
     return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27))
 
 
 def band_edges(sample_rate: int, settings: MelSettings = DEFAULT_MEL) -> np.ndarray:
-    """Frequencies in Hz, evenly spaced in mels: band i rises from edge i, peaks at i + 1 and ends at i + 2.
+    """Edges of the mel bands in Hz, evenly spaced in mels. Band i rises from edge i, peaks at i + 1 and ends at i + 2.
 
     Returns:
         float64 [num_bands + 2].
@@ -210,15 +244,18 @@ def band_edges(sample_rate: int, settings: MelSettings = DEFAULT_MEL) -> np.ndar
 
 @functools.lru_cache
 def mel_filterbank(sample_rate: int, settings: MelSettings = DEFAULT_MEL) -> np.ndarray:
-    """Triangular filters of height 1 on Slaney's mel scale, not scaled by area.
+    """Triangular filters of height 1 on Slaney's mel scale, not normalised by area.
 
-    Neighbours overlap by half, so between the first and the last band's centre the filters of every bin add up to one.
+    Neighbours overlap by half: between the centres of the first and the last band, the filters of a bin add up to 1.
 
     Returns:
         float32 [window // 2 + 1, num_bands]. Do not write to it.
 
     Raises:
-        UserError: a band is so narrow that it holds no bin.
+        UserError: the lowest band lies above half the sample rate, or a band is so narrow that it holds no bin.
+
+    >>> mel_filterbank(16_000).shape
+    (513, 80)
     """
     edges = band_edges(sample_rate, settings)
     bins = np.arange(settings.window // 2 + 1)[:, None] * (sample_rate / settings.window)

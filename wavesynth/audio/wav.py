@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from wavesynth.audio.containers import check_sample_rate
@@ -13,16 +14,25 @@ from wavesynth.audio.names import display
 from wavesynth.audio.pcm import to_int16
 from wavesynth.errors import UserError
 
-_MOST_SAMPLES = (2**32 - 1 - 44) // 2
-"""A WAV gives its length in 32 bits."""
+MOST_SAMPLES = (2**32 - 1 - 44) // 2
+"""A WAV gives its size in bytes in 32 bits."""
+
+_HEADER = 44  # bytes
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write(path: str | os.PathLike[str], samples: ArrayLike, sample_rate: int, force: bool = False) -> None:
-    """Writes samples [T] in [-1, 1] as a mono 16-bit WAV, whole or not at all; values outside saturate.
+    """Writes a sound as a mono 16-bit WAV, whole or not at all.
+
+    Args:
+        path: The file to write, named `.wav`.
+        samples: The sound, float [T] in [-1, 1]; values outside are clipped.
+        sample_rate: Hz.
+        force: Replace the file if it exists.
 
     Raises:
-        UserError: the file exists and `force` is not set, or it cannot be written.
-        ValueError: the samples are not [T], or hold NaN.
+        UserError: The file exists and `force` is not set, or it cannot be written.
+        ValueError: The samples are not [T], or hold NaN.
 
     >>> write("tone.wav", np.sin(np.arange(16_000) * 0.1), 16_000)          # doctest: +SKIP
     """
@@ -37,16 +47,19 @@ def write(path: str | os.PathLike[str], samples: ArrayLike, sample_rate: int, fo
 class WavWriter:
     """A mono 16-bit WAV that grows block by block, at constant memory.
 
-    What was appended is a valid WAV at every moment: as `PATH.partial` until the writer is closed, then, after an
-    exception or Ctrl-C too, as `path`. A file that was there before stays until then.
+    The sound grows in `PATH.partial`, which is a valid WAV after every `append`, and gets its name when the writer is
+    closed. If an exception or Ctrl-C ends the `with` block earlier, what was written so far becomes `path`, unless a file
+    was there before: then that file stays as it was, and the new sound is dropped.
+
+    The file is open only inside `append`, so any number of writers can be in use at once.
 
     Args:
-        path: the file, named `.wav`.
+        path: The file to write, named `.wav`.
         sample_rate: Hz.
-        force: whether to replace an existing file.
+        force: Replace the file if it exists.
 
     Raises:
-        UserError: the file exists and `force` is not set, or cannot be written.
+        UserError: The file exists and `force` is not set, or it cannot be written.
 
     >>> with WavWriter("long.wav", 16_000) as wav:                          # doctest: +SKIP
     ...     for block in synth.stream(seed=0):
@@ -59,52 +72,74 @@ class WavWriter:
         self.sample_rate = int(sample_rate)
         self.num_samples = 0
         self._partial = self.path.with_name(self.path.name + ".partial")
+        self._open = True
         if self.path.suffix.lower() != ".wav":
             raise UserError(f"{display(path)}: only WAV is written, give it a name that ends in .wav")
-        if self.path.exists() and not force:
+        if self.path.is_dir():
+            raise UserError(f"{display(path)} is a folder: give another name")
+        self._replaces = self.path.exists()
+        if self._replaces and not force:
             raise UserError(f"{display(path)} exists: give another name, or --force (force=True) to replace it")
         try:
-            # Unbuffered: what append has written is in the file, and a full disk shows at once. close() closes it.
-            self._file = open(self._partial, "wb", buffering=0)  # noqa: SIM115
-            self._write(0, self._header())
+            self._write((0, self._header()), mode="wb")
         except OSError as error:
             raise self._unwritable(error) from None
 
     def append(self, block: ArrayLike) -> None:
-        """Appends samples [T] in [-1, 1]; values outside saturate.
+        """Appends samples to the file.
+
+        Args:
+            block: float [T] in [-1, 1]; values outside are clipped.
 
         Raises:
-            UserError: the disk is full, or the WAV would exceed 4 GiB. What was appended before stays.
-            ValueError: the block is not [T], or holds NaN.
+            UserError: The disk is full, or the WAV would exceed 4 GiB. What was appended before stays.
+            ValueError: The block is not [T], or holds NaN.
         """
         pcm = to_int16(block)
         if pcm.ndim != 1:
             raise ValueError(f"samples of shape {pcm.shape}: a WAV takes one sound [T], write one file per sound")
-        if self.num_samples + len(pcm) > _MOST_SAMPLES:
-            raise UserError(f"{display(self.path)}: a WAV holds at most 4 GiB, begin another")
+        if not self._open:
+            raise ValueError(f"{display(self.path)} is closed")
+        check_length(self.path, self.num_samples + len(pcm), self.sample_rate)
+        written = self.num_samples
         try:
-            self._write(44 + 2 * self.num_samples, pcm.astype("<i2").tobytes())
             self.num_samples += len(pcm)
-            self._write(0, self._header())
-        except OSError as error:
-            raise self._unwritable(error) from None
+            self._write((_HEADER + 2 * written, pcm.astype("<i2", copy=False)), (0, self._header()))
+        except BaseException as error:
+            self.num_samples = written
+            if isinstance(error, OSError):
+                raise self._unwritable(error) from None
+            raise
 
     def close(self) -> None:
-        """Gives the file its name. Closing twice is fine."""
-        if not self._file.closed:
-            self._file.truncate(44 + 2 * self.num_samples)
-            self._file.close()
-            os.replace(self._partial, self.path)
+        """Gives the file its name. Closing twice is fine.
+
+        Raises:
+            UserError: The file cannot be renamed; it stays as `PATH.partial`.
+        """
+        if self._open:
+            self._open = False
+            try:
+                # An append that failed may have left part of a block and a header that counts it.
+                os.truncate(self._partial, _HEADER + 2 * self.num_samples)
+                self._write((0, self._header()))
+                os.replace(self._partial, self.path)
+            except OSError as error:
+                raise self._unwritable(error) from None
 
     def discard(self) -> None:
-        """Closes without leaving a file."""
-        self._file.close()
+        """Drops what was written, and leaves the file that was there before."""
+        self._open = False
         self._partial.unlink(missing_ok=True)
 
-    def _write(self, position: int, content: bytes) -> None:
-        self._file.seek(position)
-        while content:
-            content = content[self._file.write(content) :]
+    def _write(self, *parts: tuple[int, bytes | np.ndarray], mode: str = "r+b") -> None:
+        """Writes bytes at positions of the partial file, unbuffered: a full disk shows at once."""
+        with open(self._partial, mode, buffering=0) as file:
+            for position, content in parts:
+                file.seek(position)
+                content = memoryview(content).cast("B")
+                while content:
+                    content = content[file.write(content) :]
 
     def _header(self) -> bytes:
         size, rate = 2 * self.num_samples, self.sample_rate
@@ -112,10 +147,10 @@ class WavWriter:
         return struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE") + fmt + struct.pack("<4sI", b"data", size)
 
     def _unwritable(self, error: OSError) -> UserError:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in _DISK_FULL:
             seconds = self.num_samples / self.sample_rate
             return UserError(f"{display(self.path)}: the disk is full after {seconds:.2f} s of sound; make room")
-        return UserError(f"{display(self.path)} cannot be written: {error.strerror}")
+        return UserError(f"{display(self.path)} cannot be written: {error.strerror or error}")
 
     def __enter__(self) -> "WavWriter":
         return self
@@ -123,7 +158,16 @@ class WavWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and not self.num_samples:
-            self.discard()
-        else:
+        if error is None or (self.num_samples and not self._replaces):
             self.close()
+        else:
+            self.discard()
+
+
+def check_length(path: str | os.PathLike[str], num_samples: float, sample_rate: int) -> None:
+    """Raises UserError if a WAV cannot hold so many samples."""
+    if num_samples > MOST_SAMPLES:
+        raise UserError(
+            f"{display(path)}: a WAV holds at most 4 GiB, {MOST_SAMPLES / sample_rate / 3600:.1f} hours at "
+            f"{sample_rate:,} Hz, and {num_samples / sample_rate / 3600:.3g} hours are asked for: make it shorter"
+        )

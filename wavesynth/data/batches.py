@@ -1,39 +1,54 @@
 """From shards to batches: a pure function of (seed, step, host), so that the state of a resumed run is one integer.
 
-A window is `context` samples of true left context and `crop` samples to learn. Before a clip lies digital silence, and
-so does what is behind its end; windows are drawn so that beginnings and ends of clips are seen as often as their middles.
+A window is `context` samples of true left context and `crop` samples to learn. Before a clip lies digital silence, and so
+does what follows its end. Windows are drawn such that beginnings and ends of clips are seen as often as their middles.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from wavesynth.audio.pcm import to_float
+from wavesynth.conditions import Conditions
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 
-HELD_OUT = 2**63  # in the place of a step, for the noise of held-out windows
+HELD_OUT = 2**63  # stands for the step in the noise of held-out windows
 LEVEL_BATCHES = 8
 
-Batch = dict[str, np.ndarray]
-"""samples: float32 [B, context + crop]. real: bool [B, crop], False behind a clip's end, in rows that only fill up, and for
-held-out samples that the next window counts.
-label: int32 [B], -1 for none. pitch: float32 [B], MIDI number, NaN for none. start: int32 [B], where in its clip."""
+Batch = dict[str, Any]
+"""samples: float32 [B, C, context + crop]. real: bool [B, crop], False before a clip's beginning and behind its end, in rows
+that only fill a batch, and for held-out samples that the next window counts. start: int32 [B], where the crop begins in its
+clip, below 0 for a window that begins before it. conditions: `Conditions` of B sounds."""
 
 
 @dataclass(frozen=True)
 class Batches:
     """Batches of one split of some shards.
 
-    align: windows begin at multiples of it (so that frames of local conditioning do). limit: of held-out windows.
-    noise: standard deviation of white noise that is added to all samples, silence included; amplitude.
-    whole: every clip is as likely, and its window begins where it does; what lies behind `crop` is left out.
+    Attributes:
+        shards: where the clips are.
+        split: "train", "valid" or "test".
+        batch_size: windows in a batch, over all hosts.
+        crop: samples of each window that are learned.
+        context: samples of left context in front of them.
+        seed: of everything random.
+        align: windows begin at multiples of it, so that frames of local conditioning do.
+        limit: held-out windows at most.
+        noise: standard deviation of white noise that is added to all samples, silence included; amplitude.
+        whole: every clip is equally likely, and its window begins where the clip does; what exceeds `crop` is left out.
+        silence: samples of silence, at most, that every other window shows before a clip begins or after it has ended, if it
+            is drawn from there. A model that is to start a note on time must have seen notes start after silence.
+        host: index of this host. hosts: how many there are.
 
-    >>> batches = Batches(shards, "train", batch_size=8, crop=8192, context=1054, seed=0)
-    >>> batch = batches.batch(step=17)          # always the same one
+    >>> from wavesynth.data.shards import Shards
+    >>> batches = Batches(Shards.open("shards/"), "train", batch_size=8, crop=1024, context=64, seed=0)
+    >>> batches.batch(step=17)["samples"].shape         # the same windows each time
+    (8, 1, 1088)
     """
 
     shards: Shards
@@ -46,6 +61,7 @@ class Batches:
     limit: int = 64
     noise: float = 0.0
     whole: bool = False
+    silence: int = 0
     host: int = 0
     hosts: int = 1
 
@@ -61,46 +77,62 @@ class Batches:
 
     @cached_property
     def clips(self) -> tuple[int, ...]:
+        """Indices of the split's clips in the shards."""
         return self.shards.split(self.split)
 
     @cached_property
     def lengths(self) -> np.ndarray:
+        """Samples of each of `clips`."""
         return np.array([self.shards.clips[clip].length for clip in self.clips])
 
     @cached_property
     def level(self) -> float:
-        """Root mean square of the sounds, of some batches of them."""
+        """Root mean square of the sounds, estimated from a few batches."""
         clean = replace(self, noise=0.0, host=0, hosts=1)
-        drawn = [clean.batch(step) for step in range(LEVEL_BATCHES)]
-        heard = np.concatenate([batch["samples"][:, self.context :][batch["real"]] for batch in drawn])
-        return float(np.sqrt(np.mean(np.square(heard)))) if heard.size else 0.0
+        total, count = 0.0, 0
+        for step in range(LEVEL_BATCHES):
+            batch = clean.batch(step)
+            samples = np.moveaxis(batch["samples"][:, :, self.context :], 1, 2)[batch["real"]]
+            total, count = total + float(np.square(samples, dtype=np.float64).sum()), count + samples.size
+        return (total / count) ** 0.5 if count else 0.0
 
     @cached_property
     def reach(self) -> np.ndarray:
-        """Running sum of how many windows touch each clip: it is by this that clips are drawn, so short ones count."""
+        """Running sum of how many windows touch each clip. Clips are drawn in proportion, so short ones count too."""
         return np.cumsum(self.lengths + self.crop)
 
     def batch(self, step: int) -> Batch:
-        """This host's part of the batch of `step`: every clip as likely as it is long, every place in it alike (or `whole`)."""
+        """This host's part of the batch of `step`.
+
+        Clips are as likely as they are long, and so are all places in them; with `whole`, all clips are equally likely.
+        """
         rows = self.batch_size // self.hosts
         random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
-        draws = random.random((self.batch_size, 2))[self.host * rows : (self.host + 1) * rows]
+        draws, around = random.random((self.batch_size, 2)), random.random(self.batch_size) < 0.5
+        mine = slice(self.host * rows, (self.host + 1) * rows)
         windows = []
-        for which, where in draws:
+        for (which, where), silent in zip(draws[mine], around[mine], strict=True):
             if self.whole:
                 windows.append((self.clips[int(which * len(self.clips))], 0))
                 continue
             index = int(np.searchsorted(self.reach, which * self.reach[-1], side="right"))
-            length = -(-int(self.lengths[index]) // self.align) * self.align  # the last frame counts like the others
-            last = max(length - self.crop, 0)
-            start = int(np.clip(int(where * (length + self.crop)) - self.crop, 0, last + -last % self.align))
-            windows.append((self.clips[index], start - start % self.align))
+            windows.append((self.clips[index], self._start(int(self.lengths[index]), where, self.silence * silent)))
         return self._assemble(windows, rows, self.crop, (step, self.host * rows))
 
-    def held_out(self) -> Iterator[Batch]:
-        """Windows side by side over all clips (or the first of each), or `limit` of them spread evenly: the same at every call.
+    def _start(self, length: int, where: float, silence: int) -> int:
+        """Where a window begins in a clip of `length` samples, or up to `silence` around it; `where` in [0, 1) is random."""
+        length = -(-length // self.align) * self.align  # the last frame counts like the others
+        silence = min(silence, self.crop - self.align) // self.align * self.align
+        last = max(length - self.crop, 0)
+        last = min(last + -last % self.align + silence, length - self.align)  # so that it shows some of the clip
+        start = int(np.clip(int(where * (length + self.crop)) - self.crop, -silence, last))
+        return start - start % self.align
 
-        No sample is counted twice: where the crop is no multiple of `align`, its last samples are not `real`.
+    def held_out(self) -> Iterator[Batch]:
+        """Windows side by side over all clips (with `whole`, the first of each), the same at every call.
+
+        Where there are more than `limit`, that many are spread evenly. No sample is counted twice: where the crop is no
+        multiple of `align`, its last samples are not `real`.
         """
         counted = self.crop - self.crop % self.align
         windows = [
@@ -116,22 +148,26 @@ class Batches:
             yield self._assemble(mine, rows, counted, (HELD_OUT, first + self.host * rows))
 
     def _assemble(self, windows: list[tuple[int, int]], rows: int, counted: int, place: tuple[int, int]) -> Batch:
-        batch = {
-            "samples": np.zeros((rows, self.context + self.crop), np.float32),
+        records = [self.shards.clips[clip] for clip, _ in windows]
+        filler = [None] * (rows - len(windows))
+        names = self.shards.labels
+        batch: Batch = {
+            "samples": np.zeros((rows, 1, self.context + self.crop), np.float32),
             "real": np.zeros((rows, self.crop), bool),
-            "label": np.full(rows, -1, np.int32),
-            "pitch": np.full(rows, np.nan, np.float32),
-            "start": np.zeros(rows, np.int32),
-        }
-        for row, (clip, start) in enumerate(windows):
-            record, pcm = self.shards.clips[clip], self.shards.samples(clip)
+            "start": np.array([start for _, start in windows] + [0] * len(filler), np.int32),
+            "conditions": Conditions.constant(
+                [-1 if record is None or record.label is None else names.index(record.label) for record in records + filler],
+                len(names),
+                [None if record is None else record.pitch for record in records + filler],
+            ),
+        }  # fmt: skip
+        for row, ((clip, start), record) in enumerate(zip(windows, records, strict=True)):
+            pcm = np.atleast_2d(self.shards.samples(clip))
             first, last = max(start - self.context, 0), min(start + self.crop, record.length)
             offset = first - (start - self.context)
-            batch["samples"][row, offset : offset + last - first] = to_float(pcm[first:last])
-            batch["real"][row, : min(last - start, counted)] = True
-            batch["label"][row] = -1 if record.label is None else self.shards.labels.index(record.label)
-            batch["pitch"][row] = np.nan if record.pitch is None else record.pitch
-            batch["start"][row] = start
+            if first < last:
+                batch["samples"][row, :, offset : offset + last - first] = to_float(pcm[:, first:last])
+            batch["real"][row, max(-start, 0) : max(min(last - start, counted), 0)] = True
         if self.noise:
             for row in range(rows):
                 batch["samples"][row] += self._noise(place[0], place[1] + row)
@@ -139,13 +175,18 @@ class Batches:
         return batch
 
     def _noise(self, step: int, row: int) -> np.ndarray:
-        """Of one window: it depends on the seed, the step and the row, and not on how rows are shared between hosts."""
+        """The noise of one window: it depends on the seed, the step and the row, not on how hosts share the rows."""
         random = np.random.Generator(np.random.Philox(key=[self.seed, step], counter=[0, 0, 0, row + 1]))
         return np.float32(self.noise) * random.standard_normal(self.context + self.crop, dtype=np.float32)
 
 
+def mono(samples: Any) -> Any:
+    """Samples [..., C, T] mixed to one channel, [..., T]: the mean of the channels."""
+    return samples.mean(axis=-2)
+
+
 def prefetch(batches: Batches, first: int, last: int, ahead: int = 2) -> Iterator[Batch]:
-    """The batches of steps first..last - 1, made by a thread of their own, `ahead` of the one in use."""
+    """The batches of steps first..last - 1, assembled by a thread of their own, `ahead` of the one in use."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
         pending = [pool.submit(batches.batch, step) for step in range(first, min(first + ahead, last))]
         for step in range(first, last):

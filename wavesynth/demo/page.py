@@ -1,4 +1,4 @@
-"""A page to look at and listen to: one `index.html` beside its pictures and wavs, for a browser without a network."""
+"""A page of pictures and players: one `index.html` beside its files, for a browser without a network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Sound:
     """A player.
 
     Attributes:
-        title: what is heard.
+        title: its caption.
         path: the audio file, relative to the page's folder, or absolute and inside it.
         note: a few words in small print.
     """
@@ -34,7 +34,7 @@ class Picture:
 
     Attributes:
         path: the picture's file, relative to the page's folder, or absolute and inside it.
-        description: what is seen, for those who cannot see it.
+        description: what it shows, for those who cannot see it.
         caption: a line below it.
     """
 
@@ -45,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it: paragraphs (blank lines between them), then pictures, then players."""
+    """A heading, and under it paragraphs (divided by blank lines), pictures and players, in this order."""
 
     heading: str
     text: str = ""
@@ -56,13 +56,13 @@ class Section:
 def write_page(
     folder: str | os.PathLike[str], title: str, sections: Sequence[Section], *, introduction: str = ""
 ) -> Path:
-    """Write `folder`/index.html, which needs no other file than those that it names.
+    """Writes `folder`/index.html, which needs no files but those that it names.
 
-    Titles and text are shown as they are: markup in them is text. Files are named by relative paths, so the folder can
-    be moved, zipped or served. The page appears whole or not at all; one that was there is replaced.
+    Titles and text are shown as they are: markup in them is text. Addresses are relative, so the folder can be moved, zipped
+    or served. The page appears whole or not at all; an earlier one is replaced.
 
     Args:
-        folder: where the page and all its files lie; made if it is missing.
+        folder: the folder of the page and all its files; created if it is missing.
         title: the heading of the page.
         sections: from top to bottom.
         introduction: paragraphs under the title.
@@ -97,7 +97,7 @@ def section_html(folder: Path, section: Section) -> str:
     for picture in section.pictures:
         caption = f"<figcaption>{text_html(picture.caption)}</figcaption>" if picture.caption else ""
         address, description = address_of(folder, picture.path), text_html(picture.description)
-        parts.append(f'<metric><a href="{address}"><img src="{address}" alt="{description}"></a>{caption}</metric>')
+        parts.append(f'<figure><a href="{address}"><img src="{address}" alt="{description}"></a>{caption}</figure>')
     if section.sounds:
         parts.append('<ul class="sounds">')
         for sound in section.sounds:
@@ -121,7 +121,7 @@ def paragraphs_html(text: str) -> str:
 
 
 def address_of(folder: Path, path: str | os.PathLike[str]) -> str:
-    """The relative address of a file of the page's folder, quoted for a URL, whatever bytes its name has.
+    """The relative address of a file in the page's folder, quoted for a URL, whatever bytes are in its name.
 
     Raises:
         UserError: it does not exist, or lies elsewhere.
@@ -181,7 +181,7 @@ p { max-width: 46rem; margin: 0.6rem 0 0; color: var(--quiet); }
 header p { margin-top: 1rem; font-size: 1.08rem; }
 section { margin-top: 3rem; }
 h1, h2, p, li, figcaption { overflow-wrap: anywhere; }
-metric {
+figure {
   margin: 1.25rem 0 0; padding: 0.75rem;
   background: #ffffff; border: 1px solid var(--line); border-radius: 12px;
 }

@@ -1,4 +1,4 @@
-"""What a loss in bits per sample means: the same held-out sounds, scored by models anyone can compute."""
+"""Baselines for a loss in bits per sample: simple models, scored on the same held-out sounds."""
 
 import math
 
@@ -7,26 +7,35 @@ import numpy as np
 
 from wavesynth.audio import mulaw
 from wavesynth.audio.prediction import fit
-from wavesynth.data.batches import Batches
+from wavesynth.data.batches import Batches, mono
 from wavesynth.models.likelihoods import LogisticMixture, Quantization, pcm_steps
 
 ORDER = 32
-RECENT = 256  # errors from which the linear prediction's own uncertainty is judged
-SURPRISE = 0.01  # odds that an error is of the usual size and not of the recent one
+RECENT = 256  # prediction errors from which the current error scale is estimated
+USUAL_WEIGHT = 0.01  # probability that an error has the scale of the training data and not the recent one
 TRAINING_BATCHES = 8
 
 
 def baselines(training: Batches, held_out: Batches, quantization: Quantization) -> dict[str, float]:
-    """Bits per sample of three baselines on `held_out`, each fitted to some batches of `training`.
+    """Bits per sample of three baselines on held-out sounds.
 
-    uniform: knows nothing. unigram: knows how often each bin occurs. linear prediction: of order 32, with logistic
-    errors whose scale follows the last 256 of them, or seldom is the training data's. It is given the past as it is,
-    16 bits of it, whatever the bins.
+    - "uniform": the cross-entropy of a uniform guess.
+    - "unigram": the frequency of each bin in the training data.
+    - "linear prediction": of order 32, with logistic errors. Their scale is that of the last 256 errors or, with a
+      probability of 1 %, that of the training data. The past has 16 bits, whatever the bins.
+
+    Args:
+        training: batches to fit the baselines to, of which 8 are used.
+        held_out: batches to score.
+        quantization: the bins, "int16" or "mulaw".
+
+    Returns:
+        Bits per sample by name.
     """
-    examples = np.concatenate([training.batch(step)["samples"] for step in range(TRAINING_BATCHES)])
-    held = list(held_out.held_out())
-    windows = np.concatenate([batch["samples"] for batch in held])
-    real = np.concatenate([batch["real"] for batch in held])
+    examples = np.concatenate([mono(training.batch(step)["samples"]) for step in range(TRAINING_BATCHES)])
+    scored = list(held_out.held_out())
+    windows = np.concatenate([mono(batch["samples"]) for batch in scored])
+    real = np.concatenate([batch["real"] for batch in scored])
     levels = mulaw.CODES if quantization == "mulaw" else 65_536
 
     counts = np.bincount(_bins(examples, quantization).ravel(), minlength=levels) + 1.0
@@ -52,13 +61,19 @@ def _linear_prediction(examples: np.ndarray, windows: np.ndarray, crop: int, qua
     predicted = lagged @ predictor.coefficients
     errors = np.abs(padded[:, ORDER:] - predicted)
     summed = np.cumsum(errors, axis=1)
-    recent = (summed[:, RECENT:-1] - summed[:, : -RECENT - 1]) / RECENT  # of the errors before the sample to predict
+    recent = (summed[:, RECENT:-1] - summed[:, : -RECENT - 1]) / RECENT  # mean error before the sample to predict
     recent = np.concatenate([errors[:, :RECENT].mean(axis=1, keepdims=True), recent], axis=1)[:, -crop:]
-    adaptive = np.maximum(recent / (2 * math.log(2)), 0.3 / 32_768)  # a logistic errs by 2 ln 2 scales on the average
+    adaptive = np.maximum(
+        recent / (2 * math.log(2)), 0.3 / 32_768
+    )  # a logistic has a mean absolute error of 2 ln 2 scales
     zeros, location = np.zeros_like(adaptive), predicted[:, -crop:]
-    surprise = np.full_like(adaptive, math.log(max(predictor.scale, 1e-3)))  # a sound that begins is no slow change
+    usual = np.full_like(
+        adaptive, math.log(max(predictor.scale, 1e-3))
+    )  # for onsets, which recent errors do not predict
     outputs = np.stack(
-        [zeros, np.full_like(zeros, math.log(SURPRISE)), location, location, np.log(adaptive), surprise], axis=-1
+        [zeros, np.full_like(zeros, math.log(USUAL_WEIGHT)), location, location, np.log(adaptive), usual], axis=-1
     )
-    nats = LogisticMixture(2, quantization).log_prob(jnp.asarray(outputs, jnp.float32), jnp.asarray(windows[:, -crop:]))
-    return -np.asarray(nats) / math.log(2)
+    log_prob = LogisticMixture(2, quantization).log_prob(
+        jnp.asarray(outputs, jnp.float32), jnp.asarray(windows[:, -crop:])
+    )
+    return -np.asarray(log_prob) / math.log(2)

@@ -1,4 +1,4 @@
-"""How far a metric would scatter if other samples of the same kind had been drawn."""
+"""Confidence intervals of a metric: how much it would vary with other samples of the same kind."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,12 +9,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from wavesynth.errors import UserError
 
-TAILS = (2.5, 97.5)  # percentiles: 95 % lie between them
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A metric and where 95 % of its resampled values lie. value: of the samples as they are; low, high: the limits."""
+    """A metric with its 95 % confidence interval.
+
+    Attributes:
+        value: the metric of the samples as they are.
+        low: lower limit.
+        high: upper limit.
+    """
 
     value: float
     low: float
@@ -25,21 +31,24 @@ class Interval:
 
 
 def bootstrap(statistic: Callable[..., Any], *samples: ArrayLike, resamples: int = 1000, seed: int = 0) -> Interval:
-    """The percentile interval of a statistic, 95 %.
+    """The 95 % percentile interval of a statistic, by `scipy.stats.bootstrap`.
 
-    Each sample is drawn anew from itself, as many rows with replacement as it has, independently of the others. What
-    belongs together (a score before and after) goes into one array, as columns. A statistic that grows with repeated
-    rows, as the Fréchet distance does, has an interval that lies too high and may not hold its value: compare such
-    intervals with one another only.
+    Rows are resampled, so a sample may have any shape behind its first axis. Each sample is resampled independently of
+    the others: put paired values (a score before and after) into the columns of one array. Repeated rows raise some
+    statistics, such as the Fréchet distance. Their intervals lie too high, may not contain the value, and should only
+    be compared with each other.
 
     Args:
-        statistic: takes one array for each of `samples`, gives one number.
-        samples: arrays [n_i, ...], drawn along the first axis.
-        resamples: how many times to draw.
+        statistic: takes one array per sample and returns a number.
+        samples: arrays [n_i, ...].
+        resamples: number of times to resample.
         seed: the same seed gives the same interval.
 
+    Returns:
+        The interval. Samples of one row each cannot vary: low and high are the value.
+
     Raises:
-        UserError: no sample, an empty one, or fewer than 1 resamples.
+        UserError: there are no samples, one is empty, or `resamples` is below 1.
 
     Reference: Efron, Bootstrap methods: another look at the jackknife (1979).
 
@@ -51,13 +60,20 @@ def bootstrap(statistic: Callable[..., Any], *samples: ArrayLike, resamples: int
         raise UserError("samples: none are given; give the statistic's arrays")
     for place, array in enumerate(arrays):
         if array.ndim < 1 or not len(array):
-            raise UserError(f"samples: number {place} has shape {array.shape}; there must be rows to draw from")
+            raise UserError(f"samples: number {place} has shape {array.shape}; there must be rows to resample")
     if resamples < 1:
         raise UserError(f"resamples: {resamples} must be at least 1")
-    rng = np.random.default_rng(seed)
-    values = [
-        float(statistic(*(array[rng.integers(len(array), size=len(array))] for array in arrays)))
-        for _ in range(resamples)
-    ]
-    low, high = np.percentile(values, TAILS)
-    return Interval(float(statistic(*arrays)), float(low), float(high))
+    value = float(statistic(*arrays))
+    if all(len(array) == 1 for array in arrays):
+        return Interval(value, value, value)
+    from scipy import stats  # half a second to import
+
+    # SciPy resamples numbers, so it gets the row numbers. It refuses samples of one number: such a row stands twice.
+    rows = [np.arange(max(len(array), 2)) % len(array) for array in arrays]
+    found = stats.bootstrap(
+        rows,
+        lambda *chosen: float(statistic(*(array[index] for array, index in zip(arrays, chosen, strict=True)))),
+        n_resamples=resamples, vectorized=False, confidence_level=CONFIDENCE, method="percentile",
+        rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return Interval(value, float(found.confidence_interval.low), float(found.confidence_interval.high))

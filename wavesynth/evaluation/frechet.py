@@ -1,6 +1,6 @@
-"""How near a sample_set of samples comes to a sample_set of real sounds, seen through the features or classes of one network.
+"""Fréchet distance and inception score of a set of sounds, from the features and class probabilities of a classifier.
 
-Metrics of two networks never compare, and neither do those of two numbers of samples.
+Values of different classifiers cannot be compared, nor can values of different numbers of sounds.
 """
 
 import numpy as np
@@ -12,23 +12,23 @@ from wavesynth.errors import UserError
 def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
     """The Fréchet distance of the Gaussians fitted to two sets of features.
 
-    ``|mean_a - mean_b|^2 + tr(A) + tr(B) - 2 tr((A B)^(1/2))``, A and B the unbiased covariances. With centred features
-    X and Y, A = X^T X and B = Y^T Y (over n - 1), the last trace is the sum of the singular values of X Y^T. No
-    covariance is multiplied out and no root taken of its eigenvalues, of which rounding makes some negative, so that
-    fewer rows than columns do no harm.
+    ``|mean_a - mean_b|^2 + tr(A) + tr(B) - 2 tr((A B)^(1/2))`` with A and B the unbiased covariances. With centred
+    features X and Y, A = X^T X / (n - 1) and B = Y^T Y / (m - 1), the last trace is the sum of the singular values of
+    X Y^T, scaled. So no covariance matrix is formed, and no root of an eigenvalue that rounding made negative: fewer
+    rows than columns are fine.
 
-    The distance is biased upwards, the more the fewer the rows (for equal Gaussians it still is of the order of
-    tr(A) d / n): compare sets of equal n only, and give n beside the metric.
+    The distance is biased upwards by about tr(A) d / n for equal Gaussians. Compare only sets of the same n, and report
+    n with the distance.
 
     Args:
         a: float [n, d], n >= 2.
         b: float [m, d], m >= 2.
 
     Returns:
-        The distance, squared in the features' unit; 0 or more.
+        The distance, in the squared unit of the features; 0 or more.
 
     Raises:
-        UserError: shapes that do not fit, or features that are not finite.
+        UserError: a shape does not fit, or a feature is not finite.
 
     Reference: Heusel et al., GANs trained by a two time-scale update rule (2017); for audio Kilgour et al., Fréchet
     audio distance (2019).
@@ -38,7 +38,9 @@ def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
     """
     first, second = _features("a", a), _features("b", b)
     if first.shape[1] != second.shape[1]:
-        raise UserError(f"b: {second.shape[1]} features a row where a has {first.shape[1]}; take both from one network")
+        raise UserError(
+            f"b: {second.shape[1]} features per row, but a has {first.shape[1]}; use one classifier for both"
+        )
     mean_a, root_a = _gaussian(first)
     mean_b, root_b = _gaussian(second)
     overlap = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
@@ -47,19 +49,19 @@ def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def inception_score(probabilities: ArrayLike) -> float:
-    """How sure of its class each sample is, and how evenly the samples fall into all classes.
+    """The inception score: high if each sample is clearly of one class, and the samples cover all classes.
 
-    ``exp(mean_i KL(p_i | mean_j p_j))`` of a classifier's probabilities; 0 log 0 is 0. Few rows bias it downwards: at
-    most n classes can be seen in n samples.
+    ``exp(mean_i KL(p_i | mean_j p_j))`` of a classifier's probabilities, with 0 log 0 = 0. It is biased downwards for
+    few rows: n samples can show at most n classes.
 
     Args:
         probabilities: float [n, classes], each row adding up to 1.
 
     Returns:
-        From 1 (all rows alike) to the number of classes (each row sure, all classes equally many).
+        From 1 (all rows equal) to the number of classes (each row certain, all classes equally frequent).
 
     Raises:
-        UserError: not a table of probabilities.
+        UserError: the values are not [n, classes] probabilities.
 
     Reference: Salimans et al., Improved techniques for training GANs (2016).
 
@@ -68,7 +70,7 @@ def inception_score(probabilities: ArrayLike) -> float:
     """
     p = np.asarray(probabilities, np.float64)
     if p.ndim != 2 or not p.size:
-        raise UserError(f"probabilities: shape {p.shape} is no table; give [n, classes]")
+        raise UserError(f"probabilities: shape {p.shape} is not a table; give [n, classes]")
     if not (np.isfinite(p).all() and (p >= 0).all() and np.allclose(p.sum(axis=1), 1, atol=1e-3)):
         raise UserError(
             "probabilities: a row is negative or does not add up to 1; give a softmax's output, not its logits"
@@ -87,7 +89,7 @@ def _features(name: str, values: ArrayLike) -> NDArray[np.float64]:
             f"{name}: shape {features.shape} gives no covariance; give features [n, d] of at least 2 samples"
         )
     if not np.isfinite(features).all():
-        raise UserError(f"{name}: holds features that are not finite; mend the samples or the network first")
+        raise UserError(f"{name}: holds features that are not finite; check the sounds and the classifier")
     return features
 
 

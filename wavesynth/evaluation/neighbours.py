@@ -1,28 +1,40 @@
-"""Which training sounds samples resemble most, and whether a model has learned sounds by heart."""
+"""The training sounds nearest to some samples, and whether a model has memorised its training sounds."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wavesynth.audio.pcm import to_float
+from wavesynth.audio.sounds import samples_of
 from wavesynth.audio.spectral import DEFAULT_MEL, log_mel, num_frames
+from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
+from wavesynth.timbre.points import Point
+from wavesynth.timbre.timbre import Timbre
 
-BLOCK_SAMPLES = 2**20  # of the library, held at once: 4 MB; their spectra are made one after the other
-SAME = 0.01  # decibels: rounding alone makes about a thousandth
+if TYPE_CHECKING:
+    from wavesynth.synth import Synth
+
+BLOCK_SAMPLES = 2**20  # of the library, held at once: 4 MB; their spectra are computed one by one
+SAME = 0.01  # decibels; rounding errors alone give about 0.001
 
 
 @dataclass(frozen=True)
 class Neighbours:
     """The nearest sounds of a library to each of n samples.
 
-    names: [n][k], the nearest first. distances: float32 [n, k], decibels.
+    Attributes:
+        names: [n][k], the nearest first.
+        distances: float32 [n, k], decibels.
     """
 
     names: tuple[tuple[str, ...], ...]
@@ -33,19 +45,18 @@ class Neighbours:
 class Memorization:
     """Median distance to the nearest training sound, in decibels.
 
-    generated: of the model's samples. held_out: of real sounds that were not trained on.
+    A model that memorised its training sounds has a `generated` far below `held_out`.
+
+    Attributes:
+        generated: of the model's samples.
+        held_out: of real sounds that were not trained on.
     """
 
     generated: float
     held_out: float
 
-    @property
-    def ratio(self) -> float:
-        """About 1: as far from the training sounds as new real ones. Far below 1: copies of training sounds."""
-        return self.generated / self.held_out
 
-
-def nearest(
+def nearest_sounds(
     samples: ArrayLike,
     library: Iterable[tuple[str, ArrayLike]],
     sample_rate: int,
@@ -53,33 +64,36 @@ def nearest(
     *,
     block_samples: int = BLOCK_SAMPLES,
 ) -> Neighbours:
-    """The k sounds of a library next to each sample.
+    """The k sounds of a library nearest to each sample.
 
-    The distance is `log_mel_distance`: the mean absolute difference of the log-mel frames in decibels, both sounds
-    from their first sample on, the shorter one padded with silence to the longer. It hears gain: a copy at half the
-    level is 6 dB away, as far as another piece of the same noise; where gain shall not count, bring all sounds to one
-    level first. Equal distances go by the library's order.
+    The distance is `log_mel_distance`, the mean absolute difference of the log-mel frames in decibels. Both sounds are
+    compared from their first sample on, and the shorter one is padded with silence. Gain counts: a copy at half the
+    level is 6 dB away, as far as another piece of the same noise. To ignore gain, bring all sounds to one level first.
+    Sounds at equal distances keep the library's order.
 
-    The library is read once, in blocks: memory is constant in its size.
+    The library is read once, in blocks, so that memory does not grow with it.
 
     Args:
         samples: float [n, num_samples].
         library: names and sounds, float [num_samples_i], of any lengths.
         sample_rate: samples per second of all.
-        k: neighbours to find for each sample.
-        block_samples: samples of the library to hold at once; a sound that is longer is a block by itself.
+        k: number of neighbours per sample.
+        block_samples: samples of the library to hold at once; a longer sound is a block of its own.
+
+    Returns:
+        Names and distances.
 
     Raises:
-        UserError: shapes that do not fit, samples that are not finite, or fewer than k sounds in the library.
+        UserError: a shape does not fit, a sample is not finite, or the library has fewer than k sounds.
 
     >>> noise = np.random.default_rng(0).normal(0, 0.1, (2, 4_000))
-    >>> nearest(noise[1:], [("a", noise[0]), ("b", noise[1])], sample_rate=16_000).names
+    >>> nearest_sounds(noise[1:], [("a", noise[0]), ("b", noise[1])], sample_rate=16_000).names
     (('b',),)
     """
     samples = _checked_samples("samples", samples)
     if k < 1:
         raise UserError(f"k: {k} must be at least 1")
-    # As far as a window can see them: what follows is at the floor, and need not be kept.
+    # Padded by one window: all later frames are at the floor, and are not kept.
     sample_mel = log_mel(np.pad(samples, ((0, 0), (0, DEFAULT_MEL.window))), sample_rate)
     names: list[str] = []
     numbers = np.zeros((len(samples), 0), np.int64)
@@ -95,8 +109,48 @@ def nearest(
         numbers = np.take_along_axis(numbers, order, axis=1)
         names += block_names
     if len(names) < k:
-        raise UserError(f"library: {len(names)} sounds have no {k} neighbours; give more sounds or a smaller k")
+        raise UserError(
+            f"library: {len(names)} sounds are fewer than k = {k} neighbours; give more sounds or a smaller k"
+        )
     return Neighbours(tuple(tuple(names[number] for number in row) for row in numbers), distances)
+
+
+def nearest(
+    synth: Synth, sound: Point, shards: str | PathLike[str], k: int = 5, *, sample_rate: float | None = None
+) -> list[tuple[str, float]]:
+    """The training sounds that a sound, or the sound of a timbre or label, resembles most.
+
+    Args:
+        synth: whose rate and timbres are used.
+        sound: a sound, a timbre or a label.
+        shards: the sounds that the synth was trained on.
+        k: how many.
+        sample_rate: of a sound that is an array, Hz; None for the synth's.
+
+    Returns:
+        File names and log-mel distances in decibels, the nearest first.
+
+    Raises:
+        UserError: the shards have another sample rate, or fewer than k training sounds.
+
+    >>> ws.nearest(ws.load("runs/mine"), "sounds/kick/kick.flac", "shards/", k=1)       # doctest: +SKIP
+    [('kick/kick.flac', 0.0)]
+    """
+    if isinstance(sound, Timbre) or (isinstance(sound, str) and (sound in synth.labels or sound.endswith(".json"))):
+        (timbre,) = synth.timbres([sound])
+        samples = np.atleast_2d(synth.decode(timbre)).mean(axis=0)
+    else:
+        samples = np.atleast_2d(samples_of(sound, "sound", synth.sample_rate, sample_rate)).mean(axis=0)
+    source = Shards.open(shards)
+    if source.sample_rate != synth.sample_rate:
+        raise UserError(
+            f"shards is of {source.sample_rate:,} Hz, the model of {synth.sample_rate:,} Hz: give the model's own"
+        )
+    library = (
+        (source.clips[clip].file, np.atleast_2d(to_float(source.samples(clip))).mean(axis=0)) for clip in source.split("train")
+    )  # fmt: skip
+    found = nearest_sounds(samples[None], library, synth.sample_rate, k)
+    return [(name, float(distance)) for name, distance in zip(found.names[0], found.distances[0], strict=True)]
 
 
 def memorization(
@@ -105,10 +159,9 @@ def memorization(
     library: Iterable[tuple[str, ArrayLike]],
     sample_rate: int,
 ) -> Memorization:
-    """How much nearer samples come to the training sounds than real sounds do that were not trained on.
+    """Median distances of samples and of held-out sounds to their nearest training sounds.
 
-    Both are asked for their `nearest` sound in the same library, and are of one length, since a longer common silence
-    makes any two sounds more alike.
+    Both must have the same length, because shared silence at the end makes any two sounds more similar.
 
     Args:
         samples: float [n, num_samples], the model's.
@@ -116,18 +169,28 @@ def memorization(
         library: names and sounds of the training set.
         sample_rate: samples per second of all.
 
+    Returns:
+        The two medians.
+
     Raises:
-        UserError: as `nearest`; lengths that differ; held-out sounds that lie in the library.
+        UserError: as `nearest_sounds`, or the lengths differ, or most held-out sounds are in the library.
+
+    >>> random = np.random.default_rng(0)
+    >>> trained, held_out = random.normal(0, 0.1, (2, 3, 4_000))
+    >>> library = [(str(number), sound) for number, sound in enumerate(trained)]
+    >>> copies = memorization(trained, held_out, library, sample_rate=16_000)
+    >>> copies.generated < 0.01 < copies.held_out
+    True
     """
     samples, held_out = _checked_samples("samples", samples), _checked_samples("held_out", held_out)
     if samples.shape[1] != held_out.shape[1]:
         raise UserError(
-            f"held_out: {held_out.shape[1]} samples a sound where the model's have {samples.shape[1]}; cut or pad them"
+            f"held_out: sounds of {held_out.shape[1]} samples, but the model's have {samples.shape[1]}; cut or pad them"
         )
-    distances = nearest(np.concatenate([samples, held_out]), library, sample_rate).distances[:, 0]
+    distances = nearest_sounds(np.concatenate([samples, held_out]), library, sample_rate).distances[:, 0]
     metrics = Memorization(float(np.median(distances[: len(samples)])), float(np.median(distances[len(samples) :])))
     if metrics.held_out < SAME:
-        raise UserError("held_out: most sounds lie in the library too; hold out sounds that were not trained on")
+        raise UserError("held_out: most sounds are in the library too; give sounds that were not trained on")
     return metrics
 
 
@@ -136,16 +199,16 @@ def _checked_samples(name: str, samples: ArrayLike) -> NDArray[np.float32]:
     if checked.ndim != 2 or not checked.size:
         raise UserError(f"{name}: shape {checked.shape} holds no sounds; give [n, num_samples]")
     if not np.isfinite(checked).all():
-        raise UserError(f"{name}: holds samples that are not finite; mend the sounds first")
+        raise UserError(f"{name}: a sample is NaN or infinite; remove it first")
     return checked
 
 
 def _blocks(
     library: Iterable[tuple[str, ArrayLike]], block_samples: int
 ) -> Iterator[tuple[list[str], NDArray[np.float32], NDArray[np.int64]]]:
-    """Names, sounds [rows, padded] and their true lengths [rows]; rows past the names are empty.
+    """Names, sounds [rows, padded] and their true lengths [rows]. There may be more rows than names; they are empty.
 
-    Lengths are padded to powers of two and the rows depend on that length alone: few shapes, few compilations.
+    Lengths are padded to powers of two, and the number of rows depends only on that length: few shapes to compile.
     """
     names: list[str] = []
     sounds: list[NDArray[np.float32]] = []
@@ -162,8 +225,10 @@ def _blocks(
     for name, given in library:
         sound = np.asarray(given, np.float32)
         if sound.ndim != 1 or not sound.size or not np.isfinite(sound).all():
-            raise UserError(f"library: {name!r} of shape {sound.shape} is no sound; give finite samples [num_samples]")
-        # With room for the last window, so that all of a sound is seen before the floor begins.
+            raise UserError(
+                f"library: {name!r} of shape {sound.shape} is not a sound; give finite samples [num_samples]"
+            )
+        # With room for the last window, which reaches beyond the end of the sound.
         padded = 1 << (len(sound) + DEFAULT_MEL.window - 1).bit_length()
         if sounds and (len(sounds) + 1) * max(longest, padded) > block_samples:
             yield block()
@@ -179,8 +244,8 @@ def _blocks(
 def _distances(sample_mel: jax.Array, block: jax.Array, frames: jax.Array, sample_rate: int) -> jax.Array:
     """Mean absolute difference [n, rows] over the first `frames` [rows] frames of each pair.
 
-    sample_mel: [n, F, bands]; block: [rows, padded]. After its last frame each is at the floor. Where the samples have
-    none left, the difference is one number for all of them.
+    sample_mel: [n, F, bands]; block: [rows, padded]. Behind its last frame, a sound is at the floor. Behind the F frames
+    of the samples the difference is the same for all of them.
     """
     floor = jnp.float32(DEFAULT_MEL.floor_db)
     known = sample_mel.shape[1]

@@ -1,8 +1,7 @@
-"""How a sample_set of made sounds compares with real ones: as a classifier hears them, by their spectra, and whether training
-sounds were learned by heart.
+"""Comparison of a model's sounds with real ones: by a classifier, by their spectra, and for memorised training sounds.
 
-A metric alone says little, so each stands beside the same one of real sounds: of the held-out sounds themselves or, where
-it is a distance from those, of as many training sounds. A perfect model has these.
+A metric alone says little, so each is paired with the same metric of real sounds: of the held-out sounds themselves or,
+for a distance from those, of as many training sounds. A perfect model would match them.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import jax
 import numpy as np
@@ -23,18 +23,22 @@ from wavesynth.evaluation.energy import energy_distance, spectra
 from wavesynth.evaluation.frechet import frechet_distance, inception_score
 from wavesynth.evaluation.neighbours import memorization
 
-ROWS = 64  # sounds whose spectra are made at once
+ROWS = 64  # sounds whose spectra are computed at once
 RESAMPLES = 300
 
 _spectra = jax.jit(spectra, static_argnums=1)
 _energy_distance = jax.jit(energy_distance)
 
+Value = TypeVar("Value", float, Interval)
+
 
 @dataclass(frozen=True)
 class Judge:
-    """A classifier, ready to hear sounds float [N, T].
+    """A classifier of sounds, as two functions of float32 [N, num_samples].
 
-    features: what it sums them up in, float [N, D]. probabilities: of each label, float [N, labels].
+    Attributes:
+        features: returns float [N, D].
+        probabilities: returns float [N, labels], each row adding up to 1.
     """
 
     features: Callable[[NDArray[np.float32]], ArrayLike]
@@ -43,7 +47,12 @@ class Judge:
 
 @dataclass(frozen=True, eq=False)
 class SampleSet:
-    """Sounds of one length. sounds: float32 [N, T]. labels: int [N], of each sound, or those it was asked for; -1: none."""
+    """Sounds of one length with their labels.
+
+    Attributes:
+        sounds: float32 [N, num_samples].
+        labels: int32 [N], the number of each sound's label, or of the label it was generated for; -1 for none.
+    """
 
     sounds: NDArray[np.float32]
     labels: NDArray[np.int32]
@@ -53,66 +62,60 @@ class SampleSet:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A metric of made sounds, and that of real ones."""
+class Comparison(Generic[Value]):
+    """A metric of generated sounds and the same of real ones; numbers, or intervals."""
 
-    made: float
-    real: float
-
-
-@dataclass(frozen=True)
-class BesideInterval:
-    """A metric of made sounds, and that of real ones, each with its interval."""
-
-    made: Interval
-    real: Interval
+    generated: Value
+    real: Value
 
 
 @dataclass(frozen=True)
 class SampleSetMetrics:
-    """What `compare` measures; `str` makes a table of it.
+    """The result of `compare`; `str` makes a table of it.
 
     Attributes:
-        made: how many sounds were made.
-        held_out: how many held-out sounds they are compared with.
-        drawn: how many sounds of each kind the inception score and the Fréchet distance are measured on.
+        generated: number of generated sounds.
+        held_out: number of held-out sounds.
+        equal_count: number of sounds per set for the inception score and the Fréchet distance.
         seconds: length of all sounds.
-        energy: energy distance from the held-out sounds, decibels; real: that of training sounds.
-        nearest: median distance to the nearest training sound, decibels, all brought to one peak; real: that of held-out
-            sounds. What is made far nearer was learned by heart.
-        accuracy: share of the sounds of which the judge guesses the label; None without a judge, as all below.
-        inception: inception score.
-        frechet: Fréchet distance from the held-out sounds; real: that of training sounds.
+        energy: energy distance from the held-out sounds, decibels; real: of training sounds.
+        nearest: median distance to the nearest training sound, decibels, with all peaks at 1; real: of held-out sounds.
+            Generated sounds that are far nearer were memorised.
+        accuracy: fraction of the sounds whose label the judge predicts; None without a judge or without labels.
+        inception: inception score; None without a judge.
+        frechet: Fréchet distance from the held-out sounds; real: of training sounds. None without a judge.
     """
 
-    made: int
+    generated: int
     held_out: int
-    drawn: int
+    equal_count: int
     seconds: float
-    energy: Beside
-    nearest: Beside
-    accuracy: BesideInterval | None = None
-    inception: BesideInterval | None = None
-    frechet: BesideInterval | None = None
+    energy: Comparison[float]
+    nearest: Comparison[float]
+    accuracy: Comparison[Interval] | None = None
+    inception: Comparison[Interval] | None = None
+    frechet: Comparison[Interval] | None = None
 
     def __str__(self) -> str:
-        rows: list[tuple[str, Beside | BesideInterval | None, str]] = [
+        rows: list[tuple[str, Comparison[float] | Comparison[Interval] | None, str]] = [
             ("label accuracy", self.accuracy, "held-out sounds"),
-            (f"inception score of {self.drawn}", self.inception, "held-out sounds"),
-            (f"Fréchet distance of {self.drawn}", self.frechet, "training sounds"),
+            (f"inception score of {self.equal_count}", self.inception, "held-out sounds"),
+            (f"Fréchet distance of {self.equal_count}", self.frechet, "training sounds"),
             ("energy distance, dB", self.energy, "training sounds"),
             ("nearest training sound, dB", self.nearest, "held-out sounds"),
         ]
-        head = f"{self.made} made sounds beside {self.held_out} held-out ones, of {self.seconds:.3g} seconds"
-        cells = [("", "made", "real", "real is of")]
-        cells += [(name, _cell(pair.made), _cell(pair.real), real) for name, pair, real in rows if pair is not None]
+        head = f"{self.generated} generated and {self.held_out} held-out sounds of {self.seconds:.3g} seconds"
+        cells = [("", "generated", "real", "real sounds")]
+        cells += [
+            (name, _cell(pair.generated), _cell(pair.real), real) for name, pair, real in rows if pair is not None
+        ]
         widths = [max(len(line[column]) for line in cells) for column in range(3)]
         lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(line, widths)), line[3]]) for line in cells]
         return "\n".join([head, *lines])
 
 
 def compare(
-    made: SampleSet,
+    generated: SampleSet,
     held_out: SampleSet,
     training: SampleSet,
     library: Iterable[tuple[str, ArrayLike]],
@@ -121,113 +124,91 @@ def compare(
     *,
     seed: int = 0,
 ) -> SampleSetMetrics:
-    """The metrics of made sounds beside those of real ones.
+    """Metrics of generated sounds, each with the same metric of real sounds.
 
-    Inception score and Fréchet distance depend on the number of sounds: they are measured on as many of each kind as the
-    smallest sample_set has. The intervals are those of `wavesynth.evaluation.bootstrap`; that of a Fréchet distance lies too
-    high, for both alike.
+    Inception score and Fréchet distance depend on the number of sounds, so they use as many of each set as the smallest
+    one has. Intervals are those of `wavesynth.evaluation.bootstrap`; those of Fréchet distances lie too high, for
+    generated and for real sounds.
 
     Args:
-        made: the model's sounds, and the labels it was asked for.
+        generated: the model's sounds, with the labels they were generated for.
         held_out: real sounds that neither the model nor the judge was trained on.
-        training: some of the sounds that the model was trained on, of the same labels as those held out.
-        library: names and sounds, float [num_samples_i], of all that it was trained on.
+        training: some of the model's training sounds, with the labels of the held-out ones.
+        library: names and sounds, float [num_samples_i], of the whole training set.
         sample_rate: samples per second of all.
-        judge: a classifier of the same labels; None leaves out what needs one.
+        judge: a classifier of the same labels; without it, the metrics that need one are None.
         seed: of the intervals.
 
+    Returns:
+        The metrics.
+
     Raises:
-        UserError: sample_sets of fewer than 2 sounds or of differing lengths; as `memorization`.
+        UserError: a set has fewer than 2 sounds, the lengths differ, or as `memorization`.
     """
-    sample_sets = {"made": made, "held_out": held_out, "training": training}
+    sample_sets = {"generated": generated, "held_out": held_out, "training": training}
     for name, sample_set in sample_sets.items():
-        if len(sample_set) < 2 or sample_set.sounds.shape[1] != made.sounds.shape[1]:
+        if len(sample_set) < 2 or sample_set.sounds.shape[1] != generated.sounds.shape[1]:
             raise UserError(
-                f"{name}: sounds of shape {sample_set.sounds.shape} cannot be compared; give at least 2, as long as all others"
+                f"{name}: sounds of shape {sample_set.sounds.shape} cannot be compared; give at least 2, of the same "
+                "length as all others"
             )
-    drawn = min(map(len, sample_sets.values()))
-    points = [_points(sample_set.sounds, sample_rate) for sample_set in (made, held_out, training)]
-    loud = ((name, _match_peak(np.asarray(sound, np.float32))) for name, sound in library)
-    distances = memorization(_match_peak(made.sounds), _match_peak(held_out.sounds), loud, sample_rate)
+    equal_count = min(map(len, sample_sets.values()))
+    points = [_points(sample_set.sounds, sample_rate) for sample_set in sample_sets.values()]
+    normalized = ((name, _peak_normalized(np.asarray(sound, np.float32))) for name, sound in library)
+    distances = memorization(
+        _peak_normalized(generated.sounds), _peak_normalized(held_out.sounds), normalized, sample_rate
+    )
     metrics = SampleSetMetrics(
-        made=len(made), held_out=len(held_out), drawn=drawn, seconds=made.sounds.shape[1] / sample_rate,
-        energy=Beside(_energy(points[0], points[1]), _energy(points[2], points[1])),
-        nearest=Beside(distances.generated, distances.held_out),
+        generated=len(generated), held_out=len(held_out), equal_count=equal_count,
+        seconds=generated.sounds.shape[1] / sample_rate,
+        energy=Comparison(_energy(points[0], points[1]), _energy(points[2], points[1])),
+        nearest=Comparison(distances.generated, distances.held_out),
     )  # fmt: skip
-    if judge is None:
-        return metrics
-
-    def interval(statistic: Callable, *samples: ArrayLike) -> Interval:
-        return bootstrap(statistic, *samples, resamples=RESAMPLES, seed=seed)
-
-    chances = [np.asarray(judge.probabilities(sample_set.sounds)) for sample_set in (made, held_out)]
-    some = {
-        name: np.argsort(sample_set.labels, kind="stable")[evenly(len(sample_set), drawn)]
-        for name, sample_set in sample_sets.items()
-    }
-    scores = [
-        interval(inception_score, chances[0][some["made"]]),
-        interval(inception_score, chances[1][some["held_out"]]),
-    ]
-    ours, theirs, known = (
-        np.asarray(judge.features(sample_set.sounds[some[name]])) for name, sample_set in sample_sets.items()
-    )
-    hits = [
-        (rows.argmax(axis=1) == sample_set.labels)[sample_set.labels >= 0]
-        for rows, sample_set in zip(chances, (made, held_out), strict=True)
-    ]
-    return replace(
-        metrics,
-        accuracy=BesideInterval(*(interval(np.mean, hit) for hit in hits)) if all(map(len, hits)) else None,
-        inception=BesideInterval(*scores),
-        frechet=BesideInterval(
-            *(interval(_frechet_of_pairs, np.stack([sample_set, theirs], axis=1)) for sample_set in (ours, known))
-        ),
-    )
+    return metrics if judge is None else _judged(metrics, sample_sets, judge, seed)
 
 
-def evenly(among: int, n: int) -> NDArray[np.intp]:
-    """`n` of so many places, as evenly apart as they can be, ascending; each comes several times where n is larger.
+def evenly_spaced(count: int, n: int) -> NDArray[np.intp]:
+    """`n` indices below `count`, ascending and as evenly spaced as possible; indices repeat if n is larger.
 
-    >>> evenly(4, 2).tolist(), evenly(2, 4).tolist()
+    >>> evenly_spaced(4, 2).tolist(), evenly_spaced(2, 4).tolist()
     ([1, 3], [0, 0, 1, 1])
     """
-    return (2 * np.arange(n) + 1) * among // (2 * n)
+    return (2 * np.arange(n) + 1) * count // (2 * n)
 
 
-def spread(shards: Shards, clips: Sequence[int], n: int) -> list[int]:
-    """`n` of these clips, sorted by label and pitch: every label is as frequent among them as before, but for one clip."""
+def stratified(shards: Shards, clips: Sequence[int], n: int) -> list[int]:
+    """`n` of these clips, sorted by label and pitch; every label is as frequent as before, to within one clip."""
 
     def place(clip: int) -> tuple[str, float, int]:
         record = shards.clips[clip]
         return record.label or "", -1.0 if record.pitch is None else record.pitch, clip
 
     order = sorted(clips, key=place)
-    return [order[index] for index in evenly(len(order), n)]
+    return [order[index] for index in evenly_spaced(len(order), n)]
 
 
-def matching(shards: Shards, wanted: Sequence[int], among: Sequence[int], seed: int) -> list[int]:
-    """For each wanted clip another one of its label, drawn from `among`, none twice; where none is left, of any label.
+def matched_by_label(shards: Shards, clips: Sequence[int], candidates: Sequence[int], seed: int) -> list[int]:
+    """A random candidate with the label of each clip, each used once; one of any label if none of that label is left.
 
-    `among` has at least as many clips as are wanted.
+    There must be at least as many candidates as clips.
     """
     left = defaultdict(list)
-    for clip in np.random.default_rng(seed).permutation(among).tolist():
+    for clip in np.random.default_rng(seed).permutation(candidates).tolist():
         left[shards.clips[clip].label].append(clip)
     found = []
-    for clip in wanted:
-        own = left[shards.clips[clip].label]
-        found.append(own.pop() if own else None)
-    others = iter([clip for clips in left.values() for clip in clips])
+    for clip in clips:
+        same_label = left[shards.clips[clip].label]
+        found.append(same_label.pop() if same_label else None)
+    others = iter([clip for remaining in left.values() for clip in remaining])
     return [next(others) if clip is None else clip for clip in found]
 
 
-def gather(shards: Shards, clips: Sequence[int], length: int) -> SampleSet:
-    """These clips from their beginnings, cut or padded with silence to `length` samples."""
-    sounds = np.zeros((len(clips), length), np.float32)
+def gather(shards: Shards, clips: Sequence[int], num_samples: int) -> SampleSet:
+    """The beginnings of these clips, cut or padded with silence to `num_samples`."""
+    sounds = np.zeros((len(clips), num_samples), np.float32)
     for row, clip in enumerate(clips):
-        heard = to_float(shards.samples(clip)[:length])
-        sounds[row, : len(heard)] = heard
+        beginning = to_float(shards.samples(clip)[:num_samples])
+        sounds[row, : len(beginning)] = beginning
     return SampleSet(sounds, labels_of(shards, clips))
 
 
@@ -235,6 +216,36 @@ def labels_of(shards: Shards, clips: Sequence[int]) -> NDArray[np.int32]:
     """The number of each clip's label, int32 [N]; -1 for none."""
     names = [shards.clips[clip].label for clip in clips]
     return np.array([-1 if name is None else shards.labels.index(name) for name in names], np.int32)
+
+
+def _judged(metrics: SampleSetMetrics, sample_sets: dict[str, SampleSet], judge: Judge, seed: int) -> SampleSetMetrics:
+    """The metrics with those that need a judge."""
+
+    def interval(statistic: Callable, sample: ArrayLike) -> Interval:
+        return bootstrap(statistic, sample, resamples=RESAMPLES, seed=seed)
+
+    count = metrics.equal_count
+    by_label = {
+        name: np.argsort(sample_set.labels, kind="stable")[evenly_spaced(len(sample_set), count)]
+        for name, sample_set in sample_sets.items()
+    }
+    features = {
+        name: np.asarray(judge.features(sample_set.sounds[by_label[name]])) for name, sample_set in sample_sets.items()
+    }
+    scores, hits, distances = {}, {}, {}
+    for name in ("generated", "held_out"):
+        labels = sample_sets[name].labels
+        probabilities = np.asarray(judge.probabilities(sample_sets[name].sounds))
+        scores[name] = interval(inception_score, probabilities[by_label[name]])
+        hits[name] = (probabilities.argmax(axis=1) == labels)[labels >= 0]
+    for name in ("generated", "training"):
+        distances[name] = interval(_frechet_of_pairs, np.stack([features[name], features["held_out"]], axis=1))
+    accuracy = None
+    if all(map(len, hits.values())):
+        accuracy = Comparison(*(interval(np.mean, hit) for hit in hits.values()))
+    return replace(
+        metrics, accuracy=accuracy, inception=Comparison(*scores.values()), frechet=Comparison(*distances.values())
+    )
 
 
 def _points(sounds: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
@@ -247,12 +258,12 @@ def _energy(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 
 def _frechet_of_pairs(pairs: NDArray[np.float32]) -> float:
-    """[n, 2, D]: drawing whole pairs anew keeps the labels of both sample_sets alike."""
+    """Of features [n, 2, D]. Resampling whole pairs keeps the labels of both sets equally frequent."""
     return frechet_distance(pairs[:, 0], pairs[:, 1])
 
 
-def _match_peak(sounds: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each sound [..., T] with a peak of 1; silence stays silent."""
+def _peak_normalized(sounds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each sound [..., num_samples] with a peak of 1; silence stays silent."""
     peaks = np.abs(sounds).max(axis=-1, keepdims=True)
     return (sounds / np.where(peaks > 0, peaks, 1)).astype(np.float32)
 

@@ -1,44 +1,139 @@
-"""The table of families, and their presets."""
+"""The families of models, and their presets.
 
+Families outside this package register by an entry point in the group `wavesynth.families`: its name is the family's, its
+value the class. See CONTRIBUTING for a worked example.
+"""
+
+import warnings
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from wavesynth.config import Config, DatasetInfo
 from wavesynth.errors import UserError
 from wavesynth.families.autoencoder import AutoencoderFamily
-from wavesynth.families.base import Dtype, Family, Request
+from wavesynth.families.base import Family
 from wavesynth.families.classifier import ClassifierFamily
+from wavesynth.families.protocols import (
+    ABILITIES,
+    Dtype,
+    Generative,
+    Judging,
+    Live,
+    Request,
+    Scored,
+    Timbral,
+    Trainable,
+    require,
+)
 from wavesynth.families.wavegan import WaveGANFamily
 from wavesynth.families.wavenet import WaveNetFamily
 from wavesynth.families.wavenet_autoencoder import WaveNetAutoencoderFamily
 
+GROUP = "wavesynth.families"
+PARTS = ("name", "model_config", "training_config", "presets", "adapt", "windows", "init", "shapes", "objective")
 FAMILIES: dict[str, type[Family]] = {
     family.name: family
     for family in (WaveNetFamily, WaveNetAutoencoderFamily, WaveGANFamily, AutoencoderFamily, ClassifierFamily)
 }
-PRESETS: dict[str, Config] = {name: config for family in FAMILIES.values() for name, config in family.presets.items()}
+"""Those that come with wavesynth."""
+
+
+def presets() -> dict[str, Config]:
+    """All presets by name: those that come with wavesynth, then those of other packages.
+
+    A package that cannot be imported is left out with a warning.
+    """
+    found = {name: config for family in FAMILIES.values() for name, config in family.presets.items()}
+    for family in sorted(_others()):
+        try:
+            others = family_type(family).presets
+        except UserError as error:
+            warnings.warn(f"presets are left out: {error}", stacklevel=2)
+            continue
+        found = {**others, **found}  # a package cannot replace a preset of wavesynth
+    return found
 
 
 def preset(name: str) -> Config:
     """A config that is known to work; change it by `dataclasses.replace`.
 
-    >>> config = preset("wavenet-small")
+    Args:
+        name: such as "wavenet-small"; the README lists them.
+
+    Raises:
+        UserError: there is no such preset; the message lists all.
+
+    >>> preset("wavenet-small").family
+    'wavenet'
     """
-    if name not in PRESETS:
-        raise UserError(f"preset is {name!r}: choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+    for family in FAMILIES.values():  # without loading other packages
+        if name in family.presets:
+            return family.presets[name]
+    every = presets()
+    if name not in every:
+        raise UserError(f"preset is {name!r}: choose one of {', '.join(sorted(every))}")
+    return every[name]
 
 
-def family_type(name: str) -> type[Family]:
-    if name not in FAMILIES:
+def family_type(name: str) -> type[Trainable]:
+    """The class of a family.
+
+    Raises:
+        UserError: no family has this name, or the package that registers it cannot be imported.
+    """
+    if name in FAMILIES:
+        return FAMILIES[name]
+    others = _others()
+    if name not in others:
         raise UserError(
-            f"family is {name!r}, which this version of wavesynth does not have: it has {', '.join(FAMILIES)}"
+            f"family is {name!r}, which neither this version of wavesynth nor an installed package has: there are "
+            f"{', '.join([*FAMILIES, *sorted(others)])}"
         )
-    return FAMILIES[name]
+    source = f"family is {name!r}, registered as {others[name].value}, which"
+    try:
+        kind = others[name].load()
+    except Exception as error:  # whatever a stranger's package raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{source} cannot be imported ({reason}): install its package again") from error
+    missing = [part for part in PARTS if not hasattr(kind, part)]
+    if not isinstance(kind, type) or missing:
+        raise UserError(f"{source} is no family: it lacks {', '.join(missing) or 'a class'}; see `Trainable`")
+    if kind.name != name:
+        raise UserError(f"{source} calls itself {kind.name!r}: both names must be the same")
+    return kind
 
 
-def bind(name: str, model: Any, dataset: DatasetInfo) -> Family:
+def bind(name: str, model: Any, dataset: DatasetInfo) -> Any:
     """The family `name` with a network of the shape `model`, for sounds like `dataset`."""
     return family_type(name)(model, dataset)
 
 
-__all__ = ["FAMILIES", "PRESETS", "Dtype", "Family", "Request", "bind", "family_type", "preset"]
+def abilities(family: Any) -> list[str]:
+    """What a model of this family can do, in words."""
+    return [words for protocol, words in ABILITIES.items() if isinstance(family, protocol)]
+
+
+@cache
+def _others() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP) if point.name not in FAMILIES}
+
+
+__all__ = [
+    "FAMILIES",
+    "Dtype",
+    "Family",
+    "Generative",
+    "Judging",
+    "Live",
+    "Request",
+    "Scored",
+    "Timbral",
+    "Trainable",
+    "abilities",
+    "bind",
+    "family_type",
+    "preset",
+    "presets",
+    "require",
+]

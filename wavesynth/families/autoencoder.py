@@ -1,5 +1,6 @@
 """A convolutional autoencoder: a sound to a path of codes, and such a path, at any pitch, to a sound."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, cached_property, partial
@@ -12,12 +13,14 @@ import numpy as np
 
 from wavesynth.audio.pcm import to_float
 from wavesynth.audio.spectral import log_mel
+from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo
-from wavesynth.data.batches import Batches
+from wavesynth.data.batches import Batches, mono
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
-from wavesynth.families.base import PITCHES, Request
+from wavesynth.families.base import PITCHES
 from wavesynth.families.coding import CodingFamily
+from wavesynth.families.protocols import Request
 from wavesynth.models.autoencoder import Autoencoder, AutoencoderConfig, Probe
 from wavesynth.models.discriminators import Discriminators, views
 from wavesynth.models.functional import initialize, pure
@@ -26,12 +29,17 @@ from wavesynth.training.reconstruction import Reconstruction, ReconstructionTrai
 from wavesynth.training.state import Params
 
 ROWS = 8  # sounds encoded or decoded at once, where there are several
-BLOCK = 16  # frames of the code at once: half a second
+BLOCK = 16  # code frames encoded or decoded at once: half a second
+SILENCE = 0.5  # of a crop: the longest silence before or after a clip that a window shows
 DISCRIMINATOR_LENGTH = 16_384  # samples; discriminators of periods are as deep as such sounds ask for
-NEIGHBOURS = 200  # training clips among which the nearest is looked for
+NEIGHBOURS = 200  # training clips that the baseline "nearest training sound" chooses from
 
 
 class AutoencoderFamily(CodingFamily):
+    """An autoencoder whose decoder filters harmonics and noise. Its convolutions look back only, or both ways."""
+
+    autoregressive: ClassVar[bool] = False
+    reconstructs: ClassVar[bool] = True
     name = "autoencoder"
     model_config = AutoencoderConfig
     training_config = ReconstructionTraining
@@ -58,7 +66,7 @@ class AutoencoderFamily(CodingFamily):
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
         if not np.any(windows["samples"]):
-            raise UserError("the sounds to learn are silence: prepare a folder with sounds that can be heard")
+            raise UserError("the training sounds are silent: prepare a folder with audible sounds")
         makers = self._makers
         return {
             name: initialize(make, own)
@@ -77,106 +85,123 @@ class AutoencoderFamily(CodingFamily):
             raise UserError(
                 f"crop is {training.crop}: it must be a multiple of the {self.code_hop} samples of a frame of the code"
             )
-        return super().windows(shards, training)
+        learned = super().windows(shards, training)
+        silence = int(SILENCE * training.crop) // self.code_hop * self.code_hop
+        return replace(learned, silence=silence if self.one_shots else 0)
 
     def objective(self, training: ReconstructionTraining) -> Reconstruction:
+        def decode(params: Params, codes: jax.Array, conditions: Conditions, keys: jax.Array) -> jax.Array:
+            return self._bind["coder"](params).decoder(codes, conditions.constant_pitch, keys)[:, None]
+
+        def discriminate(params: Params, seen: list, key: jax.Array) -> tuple:
+            unconditional = jnp.zeros((len(seen[0]), 0))
+            return self._bind["discriminators"](params).discriminate(seen, unconditional, key)
+
         return Reconstruction(
-            encode=lambda params, sounds: self._bind["coder"](params).encoder(sounds),
-            decode=lambda params, *rest: self._bind["coder"](params).decoder(*rest),
-            views=partial(views, self.model),
-            discriminate=lambda params, seen, key: self._bind["discriminators"](params).discriminate(seen, jnp.zeros((len(seen[0]), 0)), key),
+            encode=lambda params, sounds: self._bind["coder"](params).encoder(mono(sounds)), decode=decode,
+            views=lambda sounds: views(self.model, mono(sounds)),
+            discriminate=discriminate,
             probe_logits=(lambda params, codes: self._bind["probe"](params)(codes)) if self.model.pitches else None,
             sample_rate=self.dataset.sample_rate, training=training,
         )  # fmt: skip
 
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
-        """The distance of silence, and of the nearest of some training clips of the same label, from held-out sounds."""
+        """The distance from held-out sounds of silence, and of the nearest of some training clips of the same label."""
         shards, crop = training.shards, held_out.crop
         chosen = np.unique(np.linspace(0, len(training.clips) - 1, NEIGHBOURS).astype(int))
         labels = {clip: self.dataset.label_index(shards.clips[clip].label) for clip in np.array(training.clips)[chosen]}
-        heard = partial(log_mel, sample_rate=self.dataset.sample_rate)
-        silence = np.asarray(heard(np.zeros(crop, np.float32)))
+        frames = partial(log_mel, sample_rate=self.dataset.sample_rate)
+        silence = np.asarray(frames(np.zeros((1, crop), np.float32)))
 
         @cache
         def learned(clip: int, start: int) -> np.ndarray:
-            sound = to_float(shards.samples(clip)[start : start + crop])
-            return np.asarray(heard(np.pad(sound, (0, crop - len(sound)))))
+            sound = to_float(np.atleast_2d(shards.samples(clip))[:, start : start + crop])
+            return np.asarray(frames(np.pad(sound, ((0, 0), (0, crop - sound.shape[-1])))))
 
-        metrics, weights = [], []
+        values, weights = [], []
         for batch in held_out.held_out():
             counted = np.asarray(real_frames(batch["real"]))
+            own = batch["conditions"].label_indices
             for row in np.flatnonzero(counted.any(axis=1)):
-                target = np.asarray(heard(batch["samples"][row]))
-                near = [clip for clip, label in labels.items() if label == batch["label"][row]] or list(labels)
+                target = np.asarray(frames(batch["samples"][row]))
+                near = [clip for clip, label in labels.items() if label == own[row]] or list(labels)
                 others = [silence, *(learned(clip, int(batch["start"][row])) for clip in near)]
-                apart = [np.abs(target - other)[counted[row]].mean() for other in others]
-                metrics.append([apart[0], min(apart[1:])])
+                distances = [np.abs(target - other)[:, counted[row]].mean() for other in others]
+                values.append([distances[0], min(distances[1:])])
                 weights.append(counted[row].sum())
-        means = np.average(metrics, axis=0, weights=weights)
+        means = np.average(values, axis=0, weights=weights)
         return {"silence": float(means[0]), "nearest training sound": float(means[1])}
 
     def codes(self, params: Params, sounds: np.ndarray) -> np.ndarray:
-        parts, size = [], _rows_at_once(len(sounds))
-        for first in range(0, len(sounds), size):
-            rows = np.asarray(sounds[first : first + size], np.float32)
+        parts, size, mixed = [], _rows_at_once(len(sounds)), mono(np.asarray(sounds, np.float32))
+        encode = self._encoded_in_blocks if self.model.causal else self._encoded_at_once
+        for first in range(0, len(mixed), size):
+            rows = mixed[first : first + size]
             padded = np.pad(rows, ((0, size - len(rows)), (0, 0)))
-            encode = self._encoded_in_blocks if self.model.causal else self._encoded_at_once
             parts.append(encode(params["coder"], padded)[: len(rows)])
         return np.concatenate(parts)
 
-    def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
-        """Blocks as they are decoded; one with all of the sounds where convolutions look ahead."""
-        self.check_whole(
-            request, "it makes sounds of timbres: encode the prime, and go on from that", "encode a sound of your own"
+    def generate(self, params: Params, conditions: Conditions, request: Request) -> Iterator[np.ndarray]:
+        """Blocks as they are decoded; one block with all of the sounds where convolutions look ahead."""
+        alternative = "encode a sound of your own"
+        self.check_no_sampling(
+            conditions, request, "it decodes timbres: encode the prime, and continue from that", alternative
         )
-        self.check_truncation(request, "encode a sound of your own")
+        self.check_truncation(request, alternative)
         if request.endless and not self.model.causal:
-            self.unsupported("go on for ever", "its convolutions look ahead: train one with causal=True")
-        paths = request.latent
-        if paths is None:
-            paths = self.latents(params, request.n, request.seed, request.label)
-        size = _rows_at_once(request.n)
-        pitch = jnp.full(size, np.nan if request.pitch is None else request.pitch)
+            self.unsupported("go on without end", "its convolutions look ahead: train one with causal=True")
+        paths, n = self.paths(params, conditions, request), conditions.batch
+        size, pitches = _rows_at_once(n), np.asarray(conditions.constant_pitch)
+        decode = self._decoded_in_blocks if self.model.causal else self._decoded_at_once
         groups = []
-        for first in range(0, request.n, size):
+        for first in range(0, n, size):
             rows = np.arange(first, first + size) * (not request.shared_noise)
             keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(request.seed)))(rows)
-            chosen = np.minimum(np.arange(first, first + size), request.n - 1)
-            decode = self._decoded_in_blocks if self.model.causal else self._decoded_at_once
-            groups.append(decode(params["coder"], paths[chosen], pitch, keys, request.endless))
+            chosen = np.minimum(np.arange(first, first + size), n - 1)
+            groups.append(decode(params["coder"], paths[chosen], pitches[chosen], keys, request.endless))
         for blocks in zip(*groups, strict=True):
-            yield np.clip(np.concatenate(blocks)[: request.n], -1.0, 1.0)  # as a wav would
+            yield np.clip(np.concatenate(blocks)[:n, None], -1.0, 1.0)  # as a wav would
 
-    def resynthesize(self, params: Params, blocks: Iterator[np.ndarray], request: Request) -> Iterator[np.ndarray]:
+    @property
+    def latency(self) -> float:
         if not self.model.causal:
-            self.unsupported("follow a sound", "its convolutions look ahead: train one with causal=True")
-        self.check_pitch(request)
-        return self._resynthesized(params, blocks, request)
+            return math.inf
+        return (self.code_hop + self.model.lookahead) / self.dataset.sample_rate
 
-    def _resynthesized(self, params: Params, blocks: Iterator[np.ndarray], request: Request) -> Iterator[np.ndarray]:
+    def resynthesize(
+        self, params: Params, blocks: Iterator[np.ndarray], conditions: Conditions, seed: int
+    ) -> Iterator[np.ndarray]:
+        if not self.model.causal:
+            self.unsupported("resynthesize live sound", "its convolutions look ahead: train one with causal=True")
+        self.check_pitch(conditions)
+        return self._resynthesized(params, blocks, conditions, seed)
+
+    def _resynthesized(
+        self, params: Params, blocks: Iterator[np.ndarray], conditions: Conditions, seed: int
+    ) -> Iterator[np.ndarray]:
         coder, hop, ahead = params["coder"], self.code_hop, self.model.lookahead
-        pitch = jnp.full(1, np.nan if request.pitch is None else request.pitch)
-        keys = jax.random.fold_in(jax.random.key(request.seed), 0)[None]
-        waiting, wanted = np.zeros((1, 0), np.float32), 0  # samples that are not encoded yet, or not decoded
-        heard = state = None
+        pitch = jnp.asarray(conditions.constant_pitch)
+        keys = jax.random.fold_in(jax.random.key(seed), 0)[None]
+        waiting, owed = np.zeros((1, 0), np.float32), 0  # samples not encoded yet; samples not decoded yet
+        encoder = decoder = None
         for block in chain(blocks, [None]):
-            wanted += 0 if block is None else len(block)
-            # Behind the end lies the silence that brings the last frames out.
-            block = np.zeros(ahead + hop - 1, np.float32) if block is None else block
-            waiting = np.concatenate([waiting, block[None]], axis=1)
-            if heard is None and waiting.shape[1] >= ahead:
-                heard = self._bind["coder"](coder).encoder.init_cache(jnp.asarray(waiting[:, :ahead]))
+            owed += 0 if block is None else block.shape[-1]
+            # The silence behind the end brings out the last frames.
+            samples = np.zeros(ahead + hop - 1, np.float32) if block is None else mono(block)
+            waiting = np.concatenate([waiting, samples[None]], axis=1)
+            if encoder is None and waiting.shape[1] >= ahead:
+                encoder = self._bind["coder"](coder).encoder.init_cache(jnp.asarray(waiting[:, :ahead]))
                 waiting = waiting[:, ahead:]
-            while heard is not None and wanted and waiting.shape[1] >= hop:
-                code, heard = self._programs["encode block"](coder, waiting[:, :hop], heard)
+            while encoder is not None and owed and waiting.shape[1] >= hop:
+                code, encoder = self._programs["encode block"](coder, waiting[:, :hop], encoder)
                 waiting = waiting[:, hop:]
-                if state is None:
-                    state = self._bind["coder"](coder).decoder.init_cache(1)
+                if decoder is None:
+                    decoder = self._bind["coder"](coder).decoder.init_cache(1)
                     for _ in range(self.model.held):
-                        _, state = self._programs["decode block"](coder, code, pitch, keys, state)
-                made, state = self._programs["decode block"](coder, code, pitch, keys, state)
-                yield np.clip(np.asarray(made)[0, :wanted], -1.0, 1.0)
-                wanted -= min(hop, wanted)
+                        _, decoder = self._programs["decode block"](coder, code, pitch, keys, decoder)
+                decoded, decoder = self._programs["decode block"](coder, code, pitch, keys, decoder)
+                yield np.clip(np.asarray(decoded)[:, :owed], -1.0, 1.0)
+                owed -= min(hop, owed)
 
     def _encoded_in_blocks(self, coder: Params, sounds: np.ndarray) -> np.ndarray:
         frames, size, ahead = sounds.shape[1] // self.code_hop, BLOCK * self.code_hop, self.model.lookahead
@@ -194,21 +219,21 @@ class AutoencoderFamily(CodingFamily):
         return np.asarray(self._programs["encode"](coder, np.pad(sounds, ((0, 0), (0, behind)))))[:, :frames]
 
     def _decoded_in_blocks(
-        self, coder: Params, paths: np.ndarray, pitch: jax.Array, keys: jax.Array, endless: bool
+        self, coder: Params, paths: np.ndarray, pitch: np.ndarray, keys: jax.Array, endless: bool
     ) -> Iterator[np.ndarray]:
         before, frames = self.model.held, paths.shape[1]
         state = self._bind["coder"](coder).decoder.init_cache(len(paths))
         first = -before
         while endless or first < frames:
             places = np.clip(np.arange(first, first + BLOCK), 0, frames - 1)
-            made, state = self._programs["decode block"](coder, paths[:, places], pitch, keys, state)
-            wanted = slice(max(-first, 0), BLOCK if endless else min(BLOCK, frames - first))
-            if wanted.start < wanted.stop:
-                yield np.asarray(made)[:, wanted.start * self.code_hop : wanted.stop * self.code_hop]
+            decoded, state = self._programs["decode block"](coder, paths[:, places], pitch, keys, state)
+            begin, end = max(-first, 0), BLOCK if endless else min(BLOCK, frames - first)
+            if begin < end:
+                yield np.asarray(decoded)[:, begin * self.code_hop : end * self.code_hop]
             first += BLOCK
 
     def _decoded_at_once(
-        self, coder: Params, paths: np.ndarray, pitch: jax.Array, keys: jax.Array, endless: bool
+        self, coder: Params, paths: np.ndarray, pitch: np.ndarray, keys: jax.Array, endless: bool
     ) -> Iterator[np.ndarray]:
         frames = paths.shape[1]
         places = np.minimum(np.arange(_power_of_two(frames)), frames - 1)
@@ -228,7 +253,7 @@ class AutoencoderFamily(CodingFamily):
 
     @cached_property
     def _programs(self) -> dict[str, Callable]:
-        """What encodes and decodes, compiled when it is first used: whole sounds, or the next block and a state."""
+        """Encoding and decoding of whole sounds, and of the next block given a state; compiled when first used."""
 
         def encode_block(params: Params, samples: jax.Array, state: Any) -> tuple[jax.Array, Any]:
             mean, _, state = self._bind["coder"](params).encoder.step(samples, state)
@@ -243,10 +268,10 @@ class AutoencoderFamily(CodingFamily):
 
 
 def _rows_at_once(n: int) -> int:
-    """How many sounds a program takes: one alone, or as many as are wanted in groups; two programs to compile."""
+    """Sounds per program: one alone, or groups of ROWS, so that only two programs are compiled."""
     return 1 if n == 1 else ROWS
 
 
 def _power_of_two(frames: int) -> int:
-    """The smallest that is at least so many: few lengths, few programs to compile."""
+    """The smallest power of two that is at least `frames`: few lengths mean few programs to compile."""
     return 1 << max(frames - 1, 0).bit_length()

@@ -1,4 +1,4 @@
-"""A classifier: it makes no sounds, and tells of what label one is. Made sounds are judged by it."""
+"""A classifier: it generates nothing, but predicts the label of a sound, so that generated sounds can be judged."""
 
 from collections import Counter
 from dataclasses import replace
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from wavesynth.config import Config, DatasetInfo
-from wavesynth.data.batches import Batches
+from wavesynth.data.batches import Batches, mono
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.families.base import Family
@@ -19,14 +19,15 @@ from wavesynth.training.classification import Classification, ClassificationTrai
 from wavesynth.training.objective import Batch
 from wavesynth.training.state import Params
 
-ROWS = 64  # sounds heard at once
+ROWS = 64  # sounds classified at once
 
 
 class ClassifierFamily(Family):
+    """A convolutional classifier of labels."""
+
     name = "classifier"
     model_config = ClassifierConfig
     training_config = ClassificationTraining
-    makes_sounds = False
     presets: ClassVar = {"classifier": Config("classifier", ClassifierConfig(), ClassificationTraining())}
 
     @classmethod
@@ -34,7 +35,7 @@ class ClassifierFamily(Family):
         if len(dataset.labels) < 2:
             have = f"only {dataset.labels[0]!r}" if dataset.labels else "none"
             raise UserError(
-                f"a classifier tells at least 2 labels apart, and the sounds have {have}: put each kind into a folder of "
+                f"a classifier needs at least 2 labels, and the sounds have {have}: put each kind into a folder of "
                 "its own (or name labels in metadata.csv), and prepare them again"
             )
         return replace(model, labels=len(dataset.labels), sample_rate=dataset.sample_rate)
@@ -56,15 +57,15 @@ class ClassifierFamily(Family):
         return jax.eval_shape(lambda: initialize(self._make, jax.random.key(0)))
 
     def objective(self, training: ClassificationTraining) -> Classification:
-        return Classification(lambda params, sounds: self._bind(params)(sounds), training)
+        return Classification(lambda params, sounds: self._bind(params)(mono(sounds)), training)
 
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
-        """Bits for who knows nothing, and for who knows how many training clips have each label."""
+        """Cross-entropy in bits of a uniform guess, and of the labels' frequencies in the training clips."""
         labels = self.dataset.labels
         clips = Counter(training.shards.clips[clip].label for clip in training.clips)
         counts = np.array([clips[label] + 1.0 for label in labels])
-        held = np.concatenate([batch["label"] for batch in held_out.held_out()])
-        frequencies = -np.log2(counts / counts.sum())[held[held >= 0]].mean()
+        held = np.concatenate([batch["conditions"].labels for batch in held_out.held_out()])
+        frequencies = (held @ -np.log2(counts / counts.sum())).sum() / held.sum()
         return {"uniform": float(np.log2(len(labels))), "frequencies": float(frequencies)}
 
     def features(self, params: Params, sounds: np.ndarray) -> np.ndarray:
@@ -90,7 +91,7 @@ class ClassifierFamily(Family):
 
     @staticmethod
     def _in_rows(function, params: Params, sounds: np.ndarray) -> np.ndarray:
-        """A function of [ROWS, T] on all sounds [N, T]: it is compiled once, and its memory is bounded."""
+        """Applies a function of [ROWS, T] to sounds [N, T]: it compiles once, and its memory is bounded."""
         parts = []
         for first in range(0, len(sounds), ROWS):
             rows = np.asarray(sounds[first : first + ROWS], np.float32)

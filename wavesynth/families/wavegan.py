@@ -1,4 +1,4 @@
-"""WaveGAN: a generator that makes a whole sound at once, trained against discriminators."""
+"""WaveGAN (Donahue et al., 2019): a generator of whole sounds, trained against discriminators."""
 
 import math
 import warnings
@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from wavesynth.audio.spectral import multi_resolution_distance
+from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo
-from wavesynth.data.batches import Batches
+from wavesynth.data.batches import Batches, mono
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.evaluation.energy import energy_distance, spectra
-from wavesynth.families.base import PITCHES, Family, Request
+from wavesynth.families.base import PITCHES, Family
+from wavesynth.families.protocols import Request
 from wavesynth.models.discriminators import Discriminators, views
 from wavesynth.models.functional import initialize, pure
 from wavesynth.models.layers import one_hot
@@ -28,17 +30,22 @@ from wavesynth.training.adversarial import Adversarial, AdversarialTraining
 from wavesynth.training.objective import Batch
 from wavesynth.training.state import Params
 
-ROWS = 8  # sounds made at once
-SET_SIZE = 128  # sounds whose distance from as many others is measured
-ALONE = 1e-3  # weight of a sample_set of one sound among others, which weigh as much as they have sounds
-NOISE = 2**31  # in the place of a row, for the keys of noise: a latent and its noise are drawn apart
-MIDDLE = 256  # latents whose mean style is the middle that truncation draws to
+ROWS = 8  # sounds generated at once
+SET_SIZE = 128  # sounds on each side of the validation's energy distance
+ALONE = 1e-3  # weight of a validation set of one sound; others weigh as much as they have sounds
+NOISE = 2**31  # stands for a row in the keys of noise, so that a latent and its noise are drawn apart
+MIDDLE = 256  # latents whose mean style is the middle that truncation moves towards
 CANDIDATES, STARTS = 256, 4  # of a search for a sound's latent
 SEARCH_STEPS, SEARCH_RATE = 500, 0.05
-OFFSET_UNIT = 1.0  # of a style's numbers for a unit of the search; their standard deviation is about 1
+OFFSET_UNIT = 1.0  # step of a style's numbers per unit of the search; their standard deviation is about 1
 
 
 class WaveGANFamily(Family):
+    """A WaveGAN. A timbre is a latent: Gaussian values, label weights, and offsets of the generator's styles."""
+
+    autoregressive: ClassVar[bool] = False
+    reconstructs: ClassVar[bool] = False
+    frame_rate = glide_rate = None
     name = "wavegan"
     model_config = WaveGANConfig
     training_config = AdversarialTraining
@@ -66,18 +73,18 @@ class WaveGANFamily(Family):
                 noise_channels=0, discriminator_channels=64, phase_shuffle=2, spectral_windows=(),
             ),
             AdversarialTraining(
-                steps=200_000, batch_size=64, loss="wgan-gp", discriminator_steps=5, penalty=10.0, augment=1.0, learning_rate=1e-4,
-                beta1=0.5, beta2=0.9, schedule="constant", warmup=0,
+                steps=200_000, batch_size=64, loss="wgan-gp", discriminator_steps=5, penalty=10.0, augment=1.0,
+                learning_rate=1e-4, beta1=0.5, beta2=0.9, schedule="constant", warmup=0,
             ),
         ),
     }  # fmt: skip
 
     @classmethod
     def adapt(cls, model: WaveGANConfig, dataset: DatasetInfo) -> WaveGANConfig:
-        wanted = round(model.seconds * dataset.sample_rate)
+        length = round(model.seconds * dataset.sample_rate)
         return replace(
             model,
-            length=model.length or -(-wanted // model.hop) * model.hop,
+            length=model.length or -(-length // model.hop) * model.hop,
             labels=len(dataset.labels),
             pitches=PITCHES * dataset.pitched,
             sample_rate=dataset.sample_rate,
@@ -95,19 +102,19 @@ class WaveGANFamily(Family):
         cut = sum(shards.clips[clip].length > self.length for clip in learned.clips)
         if cut and self.one_shots:
             warnings.warn(
-                f"{cut} of {len(learned.clips)} clips last longer than the model's {self.length / shards.sample_rate:g} "
+                f"{cut} of {len(learned.clips)} clips are longer than the model's {self.length / shards.sample_rate:g} "
                 "seconds, and only their beginnings are learned: set --model.seconds for more",
                 stacklevel=2,
             )
         return learned
 
     def held_out(self, learned: Batches) -> Batches:
-        """As many at once as make a sample_set: the distance between sample_sets is the mean over pairs in a batch."""
+        """Batches large enough for the energy distance, which is a mean over pairs in a batch."""
         return replace(super().held_out(learned), batch_size=learned.batch_size * -(-SET_SIZE // learned.batch_size))
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
         if not np.any(windows["samples"]):
-            raise UserError("the sounds to learn are silence: prepare a folder with sounds that can be heard")
+            raise UserError("the training sounds are silent: prepare a folder with audible sounds")
         return {
             name: initialize(make, own)
             for (name, make), own in zip(self._makers.items(), jax.random.split(key), strict=True)
@@ -127,83 +134,93 @@ class WaveGANFamily(Family):
         )  # fmt: skip
 
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
-        """The energy distance of silence, and of training sounds, from held-out sounds."""
+        """The energy distance from held-out sounds of silence, and of training sounds."""
         learned = replace(training, batch_size=held_out.batch_size)
-        metrics, weights = [], []
+        values, weights = [], []
         for step, batch in enumerate(held_out.held_out()):
             real, others = jnp.asarray(batch["real"].any(axis=1)), learned.batch(step)["samples"]
-            sample_sets = [
-                spectra(jnp.asarray(s), self.dataset.sample_rate) for s in (batch["samples"], others * 0, others)
+            points = [
+                spectra(jnp.asarray(mono(sounds)), self.dataset.sample_rate)
+                for sounds in (batch["samples"], others * 0, others)
             ]
-            metrics.append(
-                [
-                    float(energy_distance(sample_sets[0], sample_set, real, jnp.ones_like(real)))
-                    for sample_set in sample_sets[1:]
-                ]
-            )
+            values.append([float(energy_distance(points[0], other, real, jnp.ones_like(real))) for other in points[1:]])
             weights.append(ALONE if real.sum() == 1 else float(real.sum()))
-        silence, sounds = np.average(metrics, axis=0, weights=weights)
+        silence, sounds = np.average(values, axis=0, weights=weights)
         return {"silence": float(silence), "training sounds": float(sounds)}
 
-    def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
-        """All sounds at once: one block [n, length]."""
-        self._check(request)
-        latents = request.latent
+    def generate(self, params: Params, conditions: Conditions, request: Request) -> Iterator[np.ndarray]:
+        """All sounds at once: one block [n, 1, length]."""
+        self._check(conditions, request)
+        latents = request.latents
         if latents is None:
-            latents = self.latents(params, request.n, request.seed, request.label)
-        yield self._made(params, latents, np.arange(request.n) * (not request.shared_noise), request)
+            latents = self.draw(params, request.seed, conditions.label_indices)
+        rows = np.arange(conditions.batch) * (not request.shared_noise)
+        yield self._sounds(params, latents, rows, conditions, request)[:, None]
 
-    def latent(self, params: Params, label: int) -> np.ndarray:
+    @property
+    def latent_channels(self) -> int:
+        return self.model.latent + self.model.labels + math.prod(self._offsets)
+
+    def latent_of(self, params: Params, label: int) -> np.ndarray:
         if not self.model.labels:
             self.unsupported("turn a label into a timbre", "it was trained without labels")
-        return self.latents(params, 1, 0, label)[0]
+        return self.draw(params, 0, np.array([label]))[0]
 
-    def latents(self, params: Params, n: int, seed: int, label: int) -> np.ndarray:
+    def draw(self, params: Params, seed: int, labels: np.ndarray) -> np.ndarray:
         """The Gaussian's values, a weight for each label, and zeros: float32 [n, latent + labels + offsets].
 
-        The offsets are added to the style at the generator's front and at each of its stages, [1 + stages, S]. What is
-        drawn by chance has none. A recorded sound is hardly ever one that the Gaussian makes: with a style of its own for
-        each stage a search comes much nearer (Abdal, Qin and Wonka, 2019).
+        The offsets are added to the style at the generator's front and at each of its stages, [1 + stages, S]; random
+        latents have none. The Gaussian hardly ever gives a recorded sound: with a style of its own for each stage a search
+        comes much nearer (Abdal, Qin and Wonka, 2019).
         """
-        key = jax.random.key(seed)
-        drawn = [self._draw(key, first + np.arange(ROWS), label) for first in range(0, n, ROWS)]
-        return np.concatenate(drawn)[:n]
+        key, n = jax.random.key(seed), len(labels)
+        padded = np.pad(labels, (0, -n % ROWS), constant_values=-1)
+        parts = [self._draw(key, first + np.arange(ROWS), padded[first : first + ROWS]) for first in range(0, n, ROWS)]
+        return np.concatenate(parts)[:n]
 
     def between(self, a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-        """An arc between the Gaussian's values, a straight line between the labels' weights and the offsets."""
+        """An arc between the Gaussian's values, a straight line between label weights and between offsets."""
         size = self.model.latent
         return np.concatenate([arc(a[:size], b[:size], t), straight(a[size:], b[size:], t)])
 
-    def encode(self, params: Params, samples: np.ndarray, request: Request, progress: bool) -> np.ndarray:
-        """Searches by gradients from the best of some random points (see `wavesynth.timbre.refine`)."""
-        self._check(request)
+    def encode(
+        self, params: Params, samples: np.ndarray, conditions: Conditions, seed: int, progress: bool
+    ) -> np.ndarray:
+        """Searches by gradients from the best of some random latents (see `wavesynth.timbre.refine`)."""
+        self.check_pitch(conditions)
         target = np.zeros((1, self.length), np.float32)
-        target[0, : min(len(samples), self.length)] = samples[: self.length]
-        candidates = self.latents(params, CANDIDATES, request.seed, request.label)
-        made = self._made(params, candidates, np.zeros(CANDIDATES, int), request)
-        distances = [multi_resolution_distance(made[i : i + ROWS], target) for i in range(0, CANDIDATES, ROWS)]
+        sound = mono(samples)[: self.length]
+        target[0, : len(sound)] = sound
+        label = conditions.label_indices[0]
+        candidates = self.draw(params, seed, np.full(CANDIDATES, label))
+        request, one = Request(seed=seed), np.zeros(CANDIDATES, int)
+        sounds = self._sounds(params, candidates, one, conditions.rows(one), request)
+        distances = [multi_resolution_distance(sounds[i : i + ROWS], target) for i in range(0, CANDIDATES, ROWS)]
         best = candidates[np.argsort(np.concatenate(distances))[:STARTS]]
         values, weights, offsets = np.split(best, [self.model.latent, self.model.latent + self.model.labels], axis=1)
         starts = {"values": values, "offsets": offsets}
-        if request.label < 0 and self.model.labels:
+        if label < 0 and self.model.labels:
             starts["labels"] = np.log(0.9 * weights + 0.1 / self.model.labels)
-        given = (params, target, weights, _pitch_of(request), jax.random.key(request.seed))
+        given = (params, target, weights, np.asarray(conditions.constant_pitch), jax.random.key(seed))
         found, _ = refine(
             self._unlikeness, starts, given=given, steps=SEARCH_STEPS, learning_rate=SEARCH_RATE, progress=progress,
-            what="encoding",
+            description="encoding",
         )  # fmt: skip
-        return np.asarray(_place(jax.tree.map(lambda leaf: leaf[None], found), weights[:1])[0])
+        return np.asarray(_latent_at(jax.tree.map(lambda leaf: leaf[None], found), weights[:1])[0])
 
     def _unlikeness(
         self, points: dict[str, jax.Array], params: Params, target: jax.Array, weights: jax.Array, pitch: jax.Array,
         key: jax.Array,
     ) -> jax.Array:  # fmt: skip
-        """How far what points of the search sound like is from target [1, length], decibels [S]."""
+        """The distance of the sounds at some points of the search from target [1, length], decibels [S]. pitch: [1]."""
         rows = jnp.zeros(len(weights), jnp.int32)  # all with the noise of the sound that the timbre will be decoded to
-        return multi_resolution_distance(self._play(params, _place(points, weights), rows, pitch, key, None), target)
+        pitches = jnp.broadcast_to(pitch, len(weights))
+        return multi_resolution_distance(
+            self._play(params, _latent_at(points, weights), rows, pitches, key, None), target
+        )
 
-    def _check(self, request: Request) -> None:
-        self.check_whole(request, "it makes whole sounds", "set truncation below 1")
+    def _check(self, conditions: Conditions, request: Request) -> None:
+        self.check_no_sampling(conditions, request, "it generates whole sounds", "set truncation below 1")
 
     @property
     def _makers(self) -> dict[str, Callable]:
@@ -219,51 +236,54 @@ class WaveGANFamily(Family):
         return {name: pure(make) for name, make in self._makers.items()}
 
     def _condition(self, weights: jax.Array, pitch: jax.Array) -> jax.Array:
-        """Weights of the labels [B, labels] and pitches [B] to what the networks are told, [B, condition_channels]."""
+        """Label weights [B, labels] and pitches [B] to the networks' conditioning, [B, condition_channels]."""
         return jnp.concatenate([weights, one_hot(pitch, PITCHES)], axis=1) if self.model.pitches else weights
 
-    def _condition_of(self, batch: Batch) -> jax.Array:
-        labels, known = self.model.labels, batch["label"][:, None] >= 0
-        weights = jnp.where(known, jax.nn.one_hot(batch["label"], labels), 1 / max(labels, 1))
-        return self._condition(weights, batch["pitch"])
+    def _condition_of(self, conditions: Conditions) -> jax.Array:
+        weights = jnp.asarray(conditions.labels)
+        none = 1 - weights.sum(axis=1, keepdims=True)
+        return self._condition(weights + none / max(self.model.labels, 1), conditions.constant_pitch)
 
     def _generate_for(self, params: Params, key: jax.Array, batch: Batch) -> jax.Array:
-        """Sounds of the labels and pitches of a batch."""
+        """Sounds [B, 1, T] under the conditions of a batch."""
         own, noise = jax.random.split(key)
-        values = jax.random.normal(own, (len(batch["label"]), self.model.latent))
+        conditions = batch["conditions"]
+        values = jax.random.normal(own, (conditions.batch, self.model.latent))
         generator = self._bind["generator"](params)
-        style = generator.style(values, self._condition_of(batch))
-        return generator(style, batch["pitch"], jax.random.split(noise, len(values)))
+        style = generator.style(values, self._condition_of(conditions))
+        return generator(style, conditions.constant_pitch, jax.random.split(noise, len(values)))[:, None]
 
     def _views(self, sounds: jax.Array) -> list[jax.Array]:
-        return views(self.model, sounds)
+        return views(self.model, mono(sounds))
 
     def _discriminate(self, params: Params, views: list[jax.Array], batch: Batch, key: jax.Array) -> jax.Array:
-        return self._bind["discriminators"](params)(views, self._condition_of(batch), key)
+        return self._bind["discriminators"](params)(views, self._condition_of(batch["conditions"]), key)
 
     def _distance(self, params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """Of sounds made of the same latents every time, for the labels and pitches of a batch that is held out.
+        """The energy distance of sounds of the same latents every time, under the conditions of a held-out batch.
 
-        A batch of one sound, which tells nothing of the spread of what is held out, weighs next to nothing beside others.
-        Where it is the only one, all rows are made like it: the metric is how far what is made lies from that sound.
+        A batch of one sound says nothing of the spread of the held-out sounds, so it weighs next to nothing beside others.
+        Where it is the only one, all rows take its conditions: the metric is the distance of their sounds from that one.
         """
         real = batch["real"].any(axis=1)
         alone = real.sum() == 1
         like = jnp.where(real, jnp.arange(len(real)), jnp.argmax(real))
-        made = self._generate_for(params, jax.random.key(0), {name: batch[name][like] for name in ("label", "pitch")})
-        sample_sets = [spectra(sounds, self.dataset.sample_rate) for sounds in (made, batch["samples"])]
-        distance = energy_distance(sample_sets[0], sample_sets[1], real | alone, real)
+        generated = self._generate_for(params, jax.random.key(0), {"conditions": batch["conditions"].rows(like)})
+        points = [spectra(mono(sounds), self.dataset.sample_rate) for sounds in (generated, batch["samples"])]
+        distance = energy_distance(points[0], points[1], real | alone, real)
         return distance, jnp.where(alone, ALONE, real.sum())
 
-    def _made(self, params: Params, latents: np.ndarray, rows: np.ndarray, request: Request) -> np.ndarray:
+    def _sounds(
+        self, params: Params, latents: np.ndarray, rows: np.ndarray, conditions: Conditions, request: Request
+    ) -> np.ndarray:
         """The sounds of latents [n, D], with the noise of some rows [n] of the request's seed: float32 [n, length]."""
-        key, pitch = jax.random.key(request.seed), _pitch_of(request)
+        key, pitches = jax.random.key(request.seed), np.asarray(conditions.constant_pitch)
         truncation = None if request.truncation == 1 else np.float32(request.truncation)
         blocks = []
         for first in range(0, len(latents), ROWS):
-            some = np.resize(latents[first : first + ROWS], (ROWS, latents.shape[1]))
-            own = np.resize(rows[first : first + ROWS], ROWS)
-            blocks.append(np.asarray(self._play(params, some, own, pitch, key, truncation)))
+            chosen = np.minimum(np.arange(first, first + ROWS), len(latents) - 1)
+            sounds = self._play(params, latents[chosen], rows[chosen], pitches[chosen], key, truncation)
+            blocks.append(np.asarray(sounds))
         return np.concatenate(blocks)[: len(latents)]
 
     @property
@@ -273,7 +293,7 @@ class WaveGANFamily(Family):
 
     @cached_property
     def _draw(self):
-        """(key, rows [B], label, below 0 for any) to latents [B, D]; always of one B: it compiles once."""
+        """(key, rows [B], label indices [B], below 0 for any) to latents [B, D]; B is always the same, so it compiles once."""
 
         def draw(key: jax.Array, row: jax.Array, label: jax.Array) -> jax.Array:
             own = jax.random.fold_in(key, row)
@@ -283,20 +303,19 @@ class WaveGANFamily(Family):
                 parts.append(jax.nn.one_hot(jnp.where(label < 0, drawn, label), self.model.labels))
             return jnp.concatenate([*parts, jnp.zeros(math.prod(self._offsets))])
 
-        return jax.jit(jax.vmap(draw, in_axes=(None, 0, None)))
+        return jax.jit(jax.vmap(draw, in_axes=(None, 0, 0)))
 
     @cached_property
     def _play(self):
-        """Latents [B, D] to sounds [B, length]. pitch: NaN for none. truncation: None for none, which costs less."""
+        """Latents [B, D] to sounds [B, length]. pitches: [B], NaN for none. truncation: None for none, which costs less."""
 
         def play(
-            params: Params, latents: jax.Array, rows: jax.Array, pitch: jax.Array, key: jax.Array,
+            params: Params, latents: jax.Array, rows: jax.Array, pitches: jax.Array, key: jax.Array,
             truncation: jax.Array | None,
         ) -> jax.Array:  # fmt: skip
             generator = self._bind["generator"](params["generator"])
             size = self.model.latent
             values, weights, offsets = jnp.split(latents, [size, size + self.model.labels], axis=1)
-            pitches = jnp.full(len(latents), pitch)
             condition = self._condition(weights, pitches)
             style = generator.style(values, condition)
             if truncation is not None:
@@ -313,12 +332,8 @@ class WaveGANFamily(Family):
         return jax.jit(play)
 
 
-def _pitch_of(request: Request) -> np.float32:
-    return np.float32(np.nan if request.pitch is None else request.pitch)
-
-
-def _place(points: dict[str, jax.Array], weights: jax.Array | np.ndarray) -> jax.Array:
-    """Points of a search to latents: on the Gaussian's shell, with weights that sum to 1, or those that are known."""
+def _latent_at(points: dict[str, jax.Array], weights: jax.Array | np.ndarray) -> jax.Array:
+    """Points of a search to latents: on the Gaussian's shell, with label weights that sum to 1, or those that are known."""
     values = points["values"]
     values *= jnp.sqrt(values.shape[1] / jnp.sum(jnp.square(values), axis=-1, keepdims=True))
     if "labels" in points:

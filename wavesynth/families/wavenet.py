@@ -1,4 +1,4 @@
-"""WaveNet: a network of causal convolutions, maximum likelihood, and the op that decodes it sample by sample."""
+"""WaveNet (van den Oord et al., 2016): causal convolutions, maximum likelihood, and the op that decodes sample by sample."""
 
 import math
 from collections.abc import Iterator
@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from wavesynth.audio.prediction import fit_lagged
+from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo, TrainingConfig
-from wavesynth.data.batches import Batches
+from wavesynth.data.batches import Batches, mono
 from wavesynth.evaluation.baselines import baselines
 from wavesynth.evaluation.descriptors import onset_time
-from wavesynth.families.base import ONE_SHOT_SECONDS, PITCHES, Family, Request
+from wavesynth.families.base import ONE_SHOT_SECONDS, PITCHES, Family
+from wavesynth.families.protocols import Request
 from wavesynth.kernels.wavenet_decode import DecodeSpec
 from wavesynth.models.functional import initialize, pure
 from wavesynth.models.layers import one_hot
@@ -24,23 +26,28 @@ from wavesynth.models.wavenet import WaveNet, WaveNetConfig
 from wavesynth.sampling.autoregressive import ConditioningSchedule, stream
 from wavesynth.sampling.devices import packed_weights
 from wavesynth.timbre.refine import refine
+from wavesynth.timbre.timbre import straight
 from wavesynth.training.likelihood import Likelihood
 from wavesynth.training.objective import Batch
 from wavesynth.training.state import Params
 
-LOWEST_HZ = 27.5  # of the pitches whose period is looked back at: the lowest key of a piano
-CLOCK = 17  # channels that tell how long a sound has been going on
-CLOCK_SECONDS = 0.01 * (2 ** ((CLOCK - 1) / 2) - 1)  # what it counts to: 2.55
-NOISE = 0.02  # 34 dB below the sounds: without it, what is sampled swells to full scale now and then
+LOWEST_HZ = 27.5  # the lowest pitch whose period the network looks back by: the lowest key of a piano
+CLOCK = 17  # channels that encode the time since a sound began
+CLOCK_SECONDS = 0.01 * (2 ** ((CLOCK - 1) / 2) - 1)  # where the clock stops: 2.55
+NOISE = 0.02  # 34 dB below the sounds: without it, samples swell to full scale now and then
 SCORED_AT_ONCE = 16_384  # samples; bounds the memory of scoring
-EXCERPT = 8_192  # samples of a sound, from its onset on, by which its timbre is looked for
+EXCERPT = 8_192  # samples of a sound, from its onset on, that a search for its timbre uses
 STARTS, SEARCH_STEPS, SEARCH_RATE = 4, 60, 0.05
 
 
 class WaveNetFamily(Family):
+    """A WaveNet. A timbre is a label's embedding; without labels there are none."""
+
     name = "wavenet"
     model_config = WaveNetConfig
-    autoregressive = True
+    autoregressive: ClassVar[bool] = True
+    reconstructs: ClassVar[bool] = False
+    frame_rate = None
     presets: ClassVar = {
         "wavenet-tiny": Config(
             "wavenet",
@@ -77,7 +84,7 @@ class WaveNetFamily(Family):
 
     @property
     def clocked(self) -> bool:
-        """Whether the network is told how long a sound has been going on: what a note does depends on it."""
+        """Whether the network is conditioned on the time since a sound began, on which the course of a note depends."""
         return self.model.frame_channels % PITCHES == CLOCK
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
@@ -88,7 +95,7 @@ class WaveNetFamily(Family):
             params["fixed_linear"] = jnp.asarray(white_coefficients, jnp.float32)
             params["fixed_whitening"] = jnp.asarray(predictor.whitening, jnp.float32)
             params["fixed_log_scale"] = jnp.asarray(np.log(predictor.scale), jnp.float32)
-            spread = jnp.linspace(-2.0, 0.0, self.model.mixtures)  # components of several widths, to tell them apart
+            spread = jnp.linspace(-2.0, 0.0, self.model.mixtures)  # components begin with different widths
             scales = slice(2 * self.model.mixtures, 3 * self.model.mixtures)
             params["out_bias"] = params["out_bias"].at[scales].set(spread)
             adaptive_coefficients = slice(3 * self.model.mixtures, None)  # begin as the least squares solution
@@ -96,11 +103,11 @@ class WaveNetFamily(Family):
         return params
 
     def _lagged(self, windows: Batch) -> Iterator[np.ndarray]:
-        """Each window's samples with what the first layer looks at before them, oldest first: [T - history, inputs + 1]."""
+        """Each window's samples behind the past that the first layer sees, oldest first: [T - history, inputs + 1]."""
         model = self.model
-        heard = np.asarray(quantize(jnp.asarray(windows["samples"]), model.likelihood.quantization))
-        periods = np.asarray(self._periods(jnp.asarray(windows["pitch"])))
-        for samples, period in zip(heard, periods, strict=True):
+        quantized = np.asarray(quantize(jnp.asarray(mono(windows["samples"])), model.likelihood.quantization))
+        periods = np.asarray(self._periods(jnp.asarray(windows["conditions"].constant_pitch)))
+        for samples, period in zip(quantized, periods, strict=True):
             rows = np.lib.stride_tricks.sliding_window_view(samples, model.history + 1)
             place = (model.history - period - model.taps_ago // 2) * (period > 0)
             ago = rows[:, place : place + model.taps_ago] * (period > 0)
@@ -115,22 +122,22 @@ class WaveNetFamily(Family):
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
         return baselines(training, held_out, self.model.likelihood.quantization)
 
-    def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
+    def generate(self, params: Params, conditions: Conditions, request: Request) -> Iterator[np.ndarray]:
         model = self.model
-        self.check_pitch(request)
+        self.check_pitch(conditions)
         self.check_truncation(request, "set temperature below 1")
         vector = frames = None
         if model.labels:
-            vector = _rows(params["label_table"], jnp.full(request.n, request.label))
-            vector = vector if request.latent is None else jnp.asarray(request.latent)
+            vector = _embeddings(params["label_table"], jnp.asarray(conditions.labels))
+            vector = vector if request.latents is None else jnp.asarray(request.latents)
         if model.frame_channels:
-            frames = self._frames(*pitch_and_start(request), self._frames_until_held)
+            frames = self._frames(*pitch_and_start(conditions, request), self._frames_until_held)
         if vector is not None and vector.ndim == 3:
             vector, frames = self._moving(vector, frames)
-        return self._decode(params, request, vector, frames)
+        return self._decode(params, conditions, request, vector, frames)
 
     def _moving(self, vector: jax.Array, frames: jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
-        """A vector that moves [B, F, D], and local conditions, as long as the longer of them; what they end with is held."""
+        """A moving vector [B, F, D] and local conditions, with the last frame of the shorter one held."""
         vector = jnp.pad(vector, ((0, 0), (self._frames_before, 0), (0, 0)), mode="edge")
         if frames is None or frames.shape[1] == 1:
             return vector, frames
@@ -141,64 +148,78 @@ class WaveNetFamily(Family):
         return vector, frames
 
     def _decode(
-        self, params: Params, request: Request, vector: jax.Array | None, frames: jax.Array | None
-    ) -> Iterator[np.ndarray]:
-        """Samples for ever by the decoder of these parameters, under conditions as its network takes them."""
+        self, params: Params, conditions: Conditions, request: Request, vector: jax.Array | None, frames: jax.Array | None
+    ) -> Iterator[np.ndarray]:  # fmt: skip
+        """Endless samples, given the global and local conditioning in the form that the network takes."""
         model, spec = self.model, DecodeSpec.of(self.model)
         schedule = ConditioningSchedule.of(params, vector, frames, spec, self._frames_before, model.hop_length)
-        return stream(
-            packed_weights(params, spec, request.dtype or model.dtype, request.implementation), request.n, request.seed,
-            shared_noise=request.shared_noise, strategy=request.strategy, schedule=schedule,
-            periods=self._periods(pitch_and_start(request)[0]) if model.taps_ago else None,
-            prime=None if request.prime is None else request.prime[-self.context :],
+        blocks = stream(
+            packed_weights(params, spec, request.dtype or model.dtype, request.implementation), conditions.batch,
+            request.seed, shared_noise=request.shared_noise, strategy=request.strategy, schedule=schedule,
+            periods=self._periods(jnp.asarray(conditions.constant_pitch)) if model.taps_ago else None,
+            prime=None if request.prime is None else mono(request.prime)[-self.context :],
         )  # fmt: skip
+        return (block[:, None] for block in blocks)
 
-    def log_prob(self, params: Params, samples: np.ndarray, request: Request, quantization: str | None) -> np.ndarray:
+    def log_prob(
+        self, params: Params, samples: np.ndarray, conditions: Conditions, quantization: str | None
+    ) -> np.ndarray:
         likelihood = self._likelihood(quantization)
-        self.check_pitch(request)
-        nats = [self._score(likelihood, params, batch)[0] for batch in self._pieces(params, samples, request)]
-        return np.concatenate(nats)[: len(samples)]
+        self.check_pitch(conditions)
+        pieces = self._pieces(params, samples, conditions)
+        log_probs = [self._score(likelihood, params, batch)[0] for batch in pieces]
+        return np.concatenate(log_probs)[: samples.shape[-1]]
 
-    def _pieces(self, params: Params, samples: np.ndarray, request: Request) -> Iterator[Batch]:
-        """A whole sound [T] as batches of one window, one after the other, silence before the first and behind the last."""
+    def _pieces(self, params: Params, samples: np.ndarray, conditions: Conditions) -> Iterator[Batch]:
+        """A whole sound [C, T] as consecutive batches of one window; silence precedes the first and follows the last."""
         step = SCORED_AT_ONCE - SCORED_AT_ONCE % self.align
-        padded = np.pad(np.asarray(samples, np.float32), (self.context, -len(samples) % step))
-        for start in range(0, len(samples), step):
+        length = samples.shape[-1]
+        padded = np.pad(np.asarray(samples, np.float32), ((0, 0), (self.context, -length % step)))
+        for start in range(0, length, step):
             yield {
-                "samples": padded[None, start : start + self.context + step],
-                "label": np.array([request.label], np.int32),
-                "pitch": np.array([np.nan if request.pitch is None else request.pitch], np.float32),
+                "samples": padded[None, :, start : start + self.context + step],
                 "start": np.array([start], np.int32),
+                "conditions": conditions,
             }
 
-    def latent(self, params: Params, label: int) -> np.ndarray:
+    @property
+    def latent_channels(self) -> int:
+        return self.model.vector_channels
+
+    def latent_of(self, params: Params, label: int) -> np.ndarray:
         if not self.model.labels:
             self.unsupported("turn a label into a timbre", "it was trained without labels")
         return np.asarray(params["label_table"][label])
+
+    def draw(self, params: Params, seed: int, labels: np.ndarray) -> np.ndarray:
+        self.unsupported("draw random timbres", "its latent space holds the labels alone")
+
+    def between(self, a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
+        return straight(a, b, t)
 
     @property
     def glide_rate(self) -> float | None:
         return self.dataset.sample_rate / self.model.hop_length if self.model.labels else None
 
-    def encode(self, params: Params, samples: np.ndarray, request: Request, progress: bool) -> np.ndarray:
+    def encode(
+        self, params: Params, samples: np.ndarray, conditions: Conditions, seed: int, progress: bool
+    ) -> np.ndarray:
         """The embedding under which the sound is likeliest, searched by gradients from those of the likeliest labels."""
         if not self.model.labels:
             self.unsupported("turn a sound into a timbre", "it was trained without labels, and has no timbres")
-        self.check_pitch(request)
-        table = np.asarray(params["label_table"])
-        onset = int(float(onset_time(samples, self.dataset.sample_rate)) * self.dataset.sample_rate)
+        self.check_pitch(conditions)
+        table, known = np.asarray(params["label_table"]), np.asarray(conditions.labels)[0]
+        sound = mono(samples)
+        onset = int(float(onset_time(sound, self.dataset.sample_rate)) * self.dataset.sample_rate)
         start = onset - onset % self.align
-        heard = np.pad(samples, (self.context, EXCERPT))[start : start + self.context + EXCERPT]
-        batch = {
-            "samples": heard[None], "start": np.array([start], np.int32), "label": np.array([-1], np.int32),
-            "pitch": np.array([np.nan if request.pitch is None else request.pitch], np.float32),
-        }  # fmt: skip
-        starts = table[[request.label]] if request.label >= 0 else table
+        excerpt = np.pad(sound, (self.context, EXCERPT))[start : start + self.context + EXCERPT]
+        batch = {"samples": excerpt[None, None], "start": np.array([start], np.int32), "conditions": conditions}
+        starts = (known @ table)[None] if known.any() else table
         bits = [float(self._unlikeliness(jnp.asarray(row[None]), params, batch)[0]) for row in starts]
         best = starts[np.argsort(bits)[:STARTS]]
         found, _ = refine(
             self._unlikeliness, best, given=(params, batch), steps=SEARCH_STEPS, learning_rate=SEARCH_RATE,
-            progress=progress, what="encoding",
+            progress=progress, description="encoding",
         )  # fmt: skip
         return found
 
@@ -207,9 +228,9 @@ class WaveNetFamily(Family):
         """Embeddings [S, D] to bits per sample [S] of a batch of one sound."""
 
         def unlikeliness(vectors: jax.Array, params: Params, batch: Batch) -> jax.Array:
-            each = {name: jnp.repeat(leaf, len(vectors), axis=0) for name, leaf in batch.items()}
-            nats = self._batch_log_prob(self.model.likelihood, params, each | {"vector": vectors})
-            return -nats.mean(axis=1) / math.log(2)
+            each = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(vectors), axis=0), batch)
+            log_probs = self._batch_log_prob(self.model.likelihood, params, each | {"vector": vectors})
+            return -log_probs.mean(axis=1) / math.log(2)
 
         return jax.jit(unlikeliness)
 
@@ -225,18 +246,20 @@ class WaveNetFamily(Family):
         return jax.jit(self._batch_log_prob, static_argnums=0)
 
     def _batch_log_prob(self, likelihood: LogisticMixture | MulawSoftmax, params: Params, batch: Batch) -> jax.Array:
+        """Log-probabilities [B, crop] of a batch; its "vector" [B, D], if any, stands in for the labels' embeddings."""
+        samples, conditions = mono(batch["samples"]), batch["conditions"]
         vector = frames = None
         if self.model.labels:
-            vector = batch["vector"] if "vector" in batch else _rows(params["label_table"], batch["label"])
+            vector = batch["vector"] if "vector" in batch else _embeddings(params["label_table"], conditions.labels)
         if self.model.frame_channels:
-            targets = batch["samples"].shape[1] - self.context
-            frames = self._frames(batch["pitch"], batch["start"], -(-targets // self.model.hop_length))
-        periods = self._periods(batch["pitch"]) if self.model.taps_ago else None
-        outputs = self._bind(params)(batch["samples"], vector, frames, periods)
-        return likelihood.log_prob(outputs, batch["samples"][:, self.context :])
+            targets = samples.shape[1] - self.context
+            frames = self._frames(conditions.constant_pitch, batch["start"], -(-targets // self.model.hop_length))
+        periods = self._periods(conditions.constant_pitch) if self.model.taps_ago else None
+        outputs = self._bind(params)(samples, vector, frames, periods)
+        return likelihood.log_prob(outputs, samples[:, self.context :])
 
     def _periods(self, pitch: jax.Array) -> jax.Array:
-        """How many samples one period of these pitches [B] lasts, int32 [B]; 0 for NaN and where none can be looked back at."""
+        """The period of these pitches [B] in samples, int32 [B]; 0 for NaN and where it exceeds what the network can see."""
         period = jnp.round(self.dataset.sample_rate / (440.0 * 2.0 ** ((pitch - 69) / 12)))
         seen = (period > self.model.taps_ago // 2) & (period <= self.model.longest_period)
         return jnp.where(seen, period, 0).astype(jnp.int32)
@@ -244,7 +267,7 @@ class WaveNetFamily(Family):
     def _frames(self, pitch: jax.Array, start: jax.Array, num_frames: int) -> jax.Array:
         """Local conditioning [B, F, frame_channels] of windows of `num_frames` frames that begin at sample `start` [B].
 
-        F counts the frames of the left context too; it is 1 where nothing changes in time.
+        F includes the frames of the left context; it is 1 where the conditions are constant.
         """
         model = self.model
         parts = []
@@ -259,12 +282,12 @@ class WaveNetFamily(Family):
 
     @property
     def _frames_before(self) -> int:
-        """How many frames of local conditioning the left context takes; 0 where nothing changes in time."""
+        """Frames of local conditioning in the left context; 0 where the conditions are constant."""
         return self.model.context_frames if self.clocked else 0
 
     @property
     def _frames_until_held(self) -> int:
-        """After how many frames the clock of a sound stands still."""
+        """Frames after which the clock of a sound has stopped."""
         return -(-int(CLOCK_SECONDS * self.dataset.sample_rate) // self.model.hop_length) + 1
 
     def _likelihood(self, quantization: str | None) -> LogisticMixture | MulawSoftmax:
@@ -276,21 +299,22 @@ class WaveNetFamily(Family):
         return replace(own, quantization=quantization)
 
 
-def _rows(table: jax.Array, labels: jax.Array) -> jax.Array:
-    """Rows of a table of label embeddings; the mean of all for the label -1, "any"."""
-    return jnp.where(labels[:, None] < 0, table.mean(axis=0, keepdims=True), table[labels])
+def _embeddings(table: jax.Array, weights: jax.Array) -> jax.Array:
+    """The embeddings [B, D] of label weights [B, labels]: weighted means of the table's rows; of no label, the mean of all."""
+    none = 1 - weights.sum(axis=1, keepdims=True)
+    return weights @ table + none * table.mean(axis=0, keepdims=True)
 
 
-def pitch_and_start(request: Request) -> tuple[jax.Array, jax.Array]:
-    """The pitch of each sound, NaN for none, and how many samples of it there are already, both [n]."""
-    pitch = jnp.full(request.n, jnp.nan if request.pitch is None else request.pitch)
-    return pitch, jnp.full(request.n, 0 if request.prime is None else len(request.prime))
+def pitch_and_start(conditions: Conditions, request: Request) -> tuple[jax.Array, jax.Array]:
+    """The pitch of each sound, NaN for none, and how many samples of it exist already, both [n]."""
+    existing = 0 if request.prime is None else request.prime.shape[-1]
+    return jnp.asarray(conditions.constant_pitch), jnp.full(conditions.batch, existing)
 
 
 def clock(seconds: jax.Array) -> jax.Array:
-    """Time since a sound began [...] to channels [..., CLOCK], on a scale that doubles: two for each octave over 10 ms.
+    """Time since a sound began [...] to channels [..., CLOCK], on a logarithmic scale: two channels an octave above 10 ms.
 
-    Before the beginning it stands at 0, after CLOCK_SECONDS at its end.
+    It stands at 0 before the beginning, and at its end after CLOCK_SECONDS.
     """
     octaves = jnp.log2(1 + jnp.maximum(seconds, 0.0) / 0.01)
     return one_hot(jnp.minimum(2 * octaves, CLOCK - 1), CLOCK)

@@ -1,5 +1,5 @@
-"""The WaveNet autoencoder (NSynth; Engel et al., 2017): a timbre is the path that an encoder hears in a sound, and a WaveNet
-that is told it, and the pitch, makes the sound again."""
+"""The WaveNet autoencoder (NSynth; Engel et al., 2017): an encoder turns a sound into a path of codes, a WaveNet conditioned on
+the path and the pitch reproduces the sound."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo, TrainingConfig
-from wavesynth.families.base import Request
+from wavesynth.data.batches import mono
 from wavesynth.families.coding import CodingFamily
+from wavesynth.families.protocols import Request
 from wavesynth.families.wavenet import WaveNetFamily, pitch_and_start
 from wavesynth.models.functional import initialize, pure
 from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax
@@ -22,19 +24,19 @@ from wavesynth.training.likelihood import Likelihood
 from wavesynth.training.objective import Batch, Metrics
 from wavesynth.training.state import Params, TrainState
 
-PIECE = 16  # codes of a long sound that are made in one go: what they cost in memory does not grow with it
-ROWS = 8  # pieces side by side; fewer are filled up, so that one program serves all
+PIECE = 16  # codes of a long sound that are computed at once, so that memory does not grow with its length
+ROWS = 8  # pieces computed side by side; fewer are padded, so that one program serves all
 
 
 class NoisyLikelihood(Likelihood):
-    """Maximum likelihood, with a key for the noise of each step; none where sounds are only scored."""
+    """Maximum likelihood with a random key for each training step; scoring gets none."""
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         return super().step(state, batch | {"key": jax.random.fold_in(jax.random.key(self.training.seed), state.step)})
 
 
 def beside(preset: str, **encoder: Any) -> Config:
-    """The decoder and the training of a plain WaveNet's preset, which it can be compared with, and an encoder."""
+    """The decoder and the training of a plain WaveNet's preset, so that both can be compared, and an encoder."""
     plain = WaveNetFamily.presets[preset]
     return Config("wavenet-autoencoder", WaveNetAutoencoderConfig(**asdict(plain.model) | encoder), plain.training)
 
@@ -42,11 +44,13 @@ def beside(preset: str, **encoder: Any) -> Config:
 class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
     """A timbre is a path of codes, repeated to the decoder's frames. Before a sound begins, its codes are 0.
 
-    No label is told: what labels differ in is in the codes. Parameters are those of a WaveNet, "decoder", and "encoder".
+    Labels are no condition, as the codes hold what they stand for. The parameters are "decoder", those of a WaveNet, and
+    "encoder".
     """
 
     name = "wavenet-autoencoder"
     model_config = WaveNetAutoencoderConfig
+    reconstructs: ClassVar[bool] = True
     presets: ClassVar = {
         "wavenet-autoencoder-tiny": beside("wavenet-tiny", encoder_channels=32),
         "wavenet-autoencoder-small": beside("wavenet-small"),
@@ -55,10 +59,10 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
 
     @classmethod
     def adapt(cls, model: WaveNetAutoencoderConfig, dataset: DatasetInfo) -> WaveNetAutoencoderConfig:
-        told = super().adapt(model, dataset)
-        frame_channels = told.frame_channels + model.code_channels
+        adapted = super().adapt(model, dataset)
+        frame_channels = adapted.frame_channels + model.code_channels
         return replace(
-            model, labels=0, vector_channels=0, frame_channels=frame_channels, longest_period=told.longest_period
+            model, labels=0, vector_channels=0, frame_channels=frame_channels, longest_period=adapted.longest_period
         )
 
     @property
@@ -83,52 +87,50 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
 
     def codes(self, params: Params, sounds: np.ndarray) -> np.ndarray:
         reach, step = self.model.encoder_reach, PIECE * self.code_hop
-        rows, length = sounds.shape
-        padded = np.pad(sounds, ((0, 0), (reach, reach + -length % step)))
+        rows, length = len(sounds), sounds.shape[-1]
+        padded = np.pad(mono(sounds), ((0, 0), (reach, reach + -length % step)))
         pieces = np.lib.stride_tricks.sliding_window_view(padded, reach + step + reach, axis=1)[:, ::step]
         pieces = pieces.reshape(-1, pieces.shape[-1])
         pieces = np.pad(pieces, ((0, -len(pieces) % ROWS), (0, 0)))
-        made = [self._encode(params["encoder"], pieces[first : first + ROWS]) for first in range(0, len(pieces), ROWS)]
-        joined = np.concatenate(made).reshape(-1, self.code_channels)
+        parts = [self._encode(params["encoder"], pieces[first : first + ROWS]) for first in range(0, len(pieces), ROWS)]
+        joined = np.concatenate(parts).reshape(-1, self.code_channels)
         each = -(-length // step) * PIECE
         return joined[: rows * each].reshape(rows, each, -1)[:, : length // self.code_hop]
 
-    def stream(self, params: Params, request: Request) -> Iterator[np.ndarray]:
-        self.check_pitch(request)
+    def generate(self, params: Params, conditions: Conditions, request: Request) -> Iterator[np.ndarray]:
+        self.check_pitch(conditions)
         self.check_truncation(request, "set temperature below 1")
-        paths = request.latent
-        if paths is None:
-            paths = self.latents(params, request.n, request.seed, request.label)
+        paths = self.paths(params, conditions, request)
         ends = paths.shape[1] * self.code_hop
-        if request.endless:  # the clock goes on to its end
+        if request.endless:  # the clock runs until it stops
             until_held = -(-self._frames_until_held * self.model.hop_length // self.code_hop)
             paths = np.pad(paths, ((0, 0), (0, max(0, until_held - paths.shape[1])), (0, 0)), mode="edge")
-        before = np.broadcast_to(self._codes_of_prime(params, request.prime), (request.n, *self._codes_before))
-        frames = self._told(jnp.concatenate([before, paths], axis=1), *pitch_and_start(request))
-        made = self._decode(params["decoder"], request, None, frames)
-        return made if request.endless else until(made, ends)
+        before = np.broadcast_to(self._codes_of_prime(params, request.prime), (conditions.batch, *self._codes_before))
+        frames = self._local(jnp.concatenate([before, paths], axis=1), *pitch_and_start(conditions, request))
+        blocks = self._decode(params["decoder"], conditions, request, None, frames)
+        return blocks if request.endless else until(blocks, ends)
 
     def _codes_of_prime(self, params: Params, prime: np.ndarray | None) -> np.ndarray:
-        """The codes [K, D] that the left context has where a sound goes on from `prime`; it ends where a code does."""
+        """The codes [K, D] of the left context of a sound that continues `prime`, whose last code ends with it."""
         if prime is None:
             return np.zeros(self._codes_before, np.float32)
-        heard = prime[-self.context :]
-        return self.codes(params, np.pad(heard, (self.context - len(heard), 0))[None])[0]
+        past = prime[:, -self.context :]
+        return self.codes(params, np.pad(past, ((0, 0), (self.context - past.shape[-1], 0)))[None])[0]
 
-    def _pieces(self, params: Params, samples: np.ndarray, request: Request) -> Iterator[Batch]:
-        """As those of a WaveNet, each with its codes, which are made of the whole sound."""
-        path = self.encode(params, np.asarray(samples, np.float32), request, progress=False)
+    def _pieces(self, params: Params, samples: np.ndarray, conditions: Conditions) -> Iterator[Batch]:
+        """As those of a WaveNet, each with its codes, which come from the whole sound."""
+        path = self.encode(params, np.asarray(samples, np.float32), conditions, seed=0, progress=False)
         before = self._codes_before[0]
-        for piece in super()._pieces(params, samples, request):
-            count = piece["samples"].shape[1] // self.code_hop
+        for piece in super()._pieces(params, samples, conditions):
+            count = piece["samples"].shape[-1] // self.code_hop
             first = int(piece["start"][0]) // self.code_hop
             codes = np.pad(path, ((before, count), (0, 0)))[first : first + count]
             yield piece | {"codes": codes[None]}
 
     def _batch_log_prob(self, likelihood: LogisticMixture | MulawSoftmax, params: Params, batch: Batch) -> jax.Array:
-        """As that of a WaveNet. A batch may hold the codes [B, K, D] of its windows, else they are made of what is seen
-        of the sounds; and a key, for the noise of training."""
-        samples, model = batch["samples"], self.model
+        """As that of a WaveNet. A batch may hold the "codes" [B, K, D] of its windows, else they are computed from its samples;
+        and a "key" for the noise of training."""
+        samples, conditions, model = mono(batch["samples"]), batch["conditions"], self.model
         codes = batch.get("codes")
         if codes is None:
             around = model.encoder_reach, model.encoder_reach + -samples.shape[1] % self.code_hop
@@ -136,15 +138,15 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
         if "key" in batch:
             codes += model.code_noise * jax.random.normal(batch["key"], codes.shape)
         targets = samples.shape[1] - self.context
-        frames = self._told(codes, batch["pitch"], batch["start"])
+        frames = self._local(codes, conditions.constant_pitch, batch["start"])
         frames = frames[:, : self._frames_before + -(-targets // model.hop_length)]
-        periods = self._periods(batch["pitch"]) if model.taps_ago else None
+        periods = self._periods(conditions.constant_pitch) if model.taps_ago else None
         seen = samples[:, self.context - model.receptive_field :]
         outputs = self._bind(params["decoder"])(seen, None, frames, periods)
         return likelihood.log_prob(outputs, samples[:, self.context :])
 
-    def _told(self, codes: jax.Array, pitch: jax.Array, start: jax.Array) -> jax.Array:
-        """Local conditioning [B, F, frame_channels] by codes [B, K, D], those of the left context of sample `start` first."""
+    def _local(self, codes: jax.Array, pitch: jax.Array, start: jax.Array) -> jax.Array:
+        """Local conditioning [B, F, frame_channels] of codes [B, K, D], which begin with the left context of `start` [B]."""
         place = start[:, None] + (jnp.arange(codes.shape[1]) - self._codes_before[0])[None] * self.code_hop
         codes = jnp.where((place > -self.code_hop)[..., None], codes, 0.0)
         frames = jnp.repeat(codes, self.code_hop // self.model.hop_length, axis=1)

@@ -1,14 +1,16 @@
-"""Ways between sounds, as they are heard: steps that are alike to the ear, at levels that go straight from end to end."""
+"""Paths between sounds: perceptually even steps, at levels that change in a straight line."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from wavesynth.evaluation.descriptors import SILENCE, level
-from wavesynth.evaluation.morphing import step_sizes
+from wavesynth.evaluation.analysis import Analysis
+from wavesynth.evaluation.descriptors import SILENCE_DB
 
-ROUNDS = 4  # of spacing anew; each closes most of what is left
-MOST_GAIN = 20.0  # decibels: what is quieter is near silence, and stays quiet
+ROUNDS = 4  # of spacing; each removes most of the unevenness that is left
+EVEN_ENOUGH = 1.005  # largest over mean step at which spacing ends
+ROUNDING = 1e-6  # keeps float32 products below 1
+LARGEST_GAIN = 20.0  # decibels; a sound that would need more is nearly silent, and stays quiet
 
 
 def morph(
@@ -18,43 +20,62 @@ def morph(
     *,
     even: bool = True,
     match_loudness: bool = True,
-) -> np.ndarray:
-    """Sounds from one end to the other, float32 [steps, T].
+) -> Analysis:
+    """Sounds along a path, with what was measured of them.
 
-    render: shares of the way [n], 0 to 1 and both ends among them, to sounds [n, T]. even: the shares are spaced so that
-    neighbours differ by the same to the ear (`step_sizes`), as far as the way allows: a latent space is no map of hearing.
-    match_loudness: what lies between is brought to levels (root mean square) that go straight from one end's to the other's.
+    Equal steps in a latent space are not equally audible. With `even`, the positions are moved until neighbours differ
+    by the same amount (`Analysis.step_sizes`), as far as the path allows.
+
+    Args:
+        render: takes positions on the path, float [n] from 0 to 1, and returns their sounds, float32 [n, num_samples].
+            The sound of a position may not depend on the other positions.
+        steps: number of sounds, at least 2, both ends included.
+        sample_rate: samples per second.
+        even: whether to make the steps perceptually even.
+        match_loudness: whether to bring the sounds between the ends to root mean squares (in decibels) on the straight
+            line from the first to the last.
+
+    Returns:
+        The sounds [steps, num_samples] as an `Analysis`.
+
+    >>> morph(lambda t: np.sin(np.outer(0.1 + 0.2 * t, np.arange(800))), 5, 16_000).sounds.shape
+    (5, 800)
     """
-    shares = np.linspace(0, 1, steps)
-    sounds = render(shares)
+    positions = np.linspace(0, 1, steps)
+    best = Analysis(render(positions), sample_rate)
     if even and steps > 2:
-        best = _unevenness(sounds, sample_rate)
-        trial, heard = shares, sounds
+        latest = best
         for _ in range(ROUNDS):
-            trial = evenly_heard(trial, step_sizes(heard, sample_rate))
-            heard = render(trial)
-            found = _unevenness(heard, sample_rate)
-            if found < best:
-                best, sounds = found, heard
-    return leveled(sounds) if match_loudness else sounds
+            if _unevenness(best) <= EVEN_ENOUGH:
+                break
+            positions = respaced(positions, latest.step_sizes)
+            inner = render(positions[1:-1])
+            latest = Analysis(np.concatenate([best.sounds[:1], inner, best.sounds[-1:]]), sample_rate)
+            best = min(best, latest, key=_unevenness)
+    return level_matched(best) if match_loudness else best
 
 
-def evenly_heard(shares: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Shares [K + 1] of a way, moved so that its steps, now of these sizes [K], would be alike if they were straight."""
-    way = np.concatenate([[0.0], np.cumsum(np.maximum(sizes, 1e-9))])
-    return np.interp(np.linspace(0, way[-1], len(shares)), way, shares)
+def respaced(positions: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Positions [K + 1] moved so that the steps between them, now of these sizes [K], would be equal on a straight path.
+
+    >>> respaced(np.array([0.0, 0.5, 1.0]), np.array([1.0, 3.0])).round(3).tolist()
+    [0.0, 0.667, 1.0]
+    """
+    travelled = np.concatenate([[0.0], np.cumsum(np.maximum(sizes, 1e-9))])
+    return np.interp(np.linspace(0, travelled[-1], len(positions)), travelled, positions)
 
 
-def leveled(sounds: np.ndarray) -> np.ndarray:
-    """Sounds [K + 1, T] with levels straight from the first's to the last's; all softer alike where one would clip."""
-    have = np.asarray(level(sounds), np.float64)
-    gains = np.clip(np.linspace(have[0], have[-1], len(have)) - have, -MOST_GAIN, MOST_GAIN)
-    gains[have <= 20 * np.log10(SILENCE)] = 0.0
-    louder = sounds * (10 ** (gains / 20)).astype(np.float32)[:, None]
-    peak = float(np.abs(louder).max())
-    return louder / np.float32(peak) if peak > 1 else louder
+def level_matched(sounds: Analysis) -> Analysis:
+    """Sounds whose levels lie on the straight line from the first's to the last's.
+
+    If a sound would clip, all of them are attenuated by the same factor.
+    """
+    levels = sounds.levels
+    gains = np.clip(np.linspace(levels[0], levels[-1], len(levels)) - levels, -LARGEST_GAIN, LARGEST_GAIN)
+    factors = np.where(levels <= SILENCE_DB, 1.0, 10 ** (gains / 20))
+    peak = float((np.abs(sounds.sounds).reshape(len(sounds), -1).max(axis=1) * factors).max())
+    return sounds.scaled(factors / (peak * (1 + ROUNDING)) if peak > 1 else factors)
 
 
-def _unevenness(sounds: np.ndarray, sample_rate: int) -> float:
-    sizes = step_sizes(sounds, sample_rate)
-    return float(sizes.max() / max(sizes.mean(), 1e-9))
+def _unevenness(sounds: Analysis) -> float:
+    return float(sounds.step_sizes.max() / max(sounds.step_sizes.mean(), 1e-9))

@@ -1,8 +1,7 @@
-"""Search in a latent space for what is wanted, by gradients.
+"""Gradient search in a latent space.
 
-To hear what a model can be moved to make is an old idea: "creation by refinement" (Lewis, 1988) learns a discriminator and then
-changes a work by gradient descent until the discriminator is pleased. Here the discriminator may be any differentiable metric: the
-distance from a given sound, or minus the brightness.
+"Creation by refinement" (Lewis, 1988) learns a critic and changes a work by gradient descent until the critic approves of it.
+Here the critic is any differentiable objective: the distance from a given sound, or minus the brightness.
 """
 
 from collections.abc import Callable
@@ -18,38 +17,48 @@ KEPT = 8  # compiled searches
 
 
 def refine(
-    metric: Callable[..., jax.Array], starts: Any, *, given: tuple = (), steps: int = 200, learning_rate: float = 0.05,
-    progress: bool = False, what: str = "searching",
+    objective: Callable[..., jax.Array], starts: Any, *, given: tuple = (), steps: int = 200, learning_rate: float = 0.05,
+    progress: bool = False, description: str = "searching",
 ) -> tuple[Any, float]:  # fmt: skip
-    """The point at which `metric` is least, of all that Adam comes by from several starts at once.
+    """Minimises an objective by Adam from several starts at once, and returns the best point on the way.
 
-    metric: points, a tree of float arrays [S, ...], and all that is `given`, to float [S]; lower is better. Pure and
-    differentiable; a point's metric must not depend on the other points. starts: such points. given: trees of arrays that
-    stay as they are, such as the sound to come near: a later search by the same function, with others of their shapes,
-    compiles nothing. learning_rate: falls to 0 along a cosine.
+    Args:
+        objective: from points, a tree of float arrays [S, ...], and everything in `given` to float [S]; lower is better. Pure
+            and differentiable; the value of a point must not depend on the other points.
+        starts: such points.
+        given: trees of arrays that stay as they are, such as the target sound. A later search with the same function and
+            arrays of the same shapes compiles nothing.
+        steps: of Adam (Kingma and Ba, 2015).
+        learning_rate: at the start; it falls to 0 along a cosine.
+        progress: whether to show a bar.
+        description: of the bar.
 
-    Returns the best point (the tree without S) and its metric. Deterministic.
+    Returns:
+        The best point (the tree without S) and its value. Deterministic.
 
-    >>> brightest, _ = refine(lambda z: -spectral_centroid(generate(z), rate), starts)
+    >>> point, value = refine(lambda z: ((z - 3.0) ** 2).sum(axis=1), np.zeros((1, 2), np.float32), learning_rate=0.5)
+    >>> bool(value < 0.01)
+    True
     """
     from tqdm import tqdm
 
-    begin, advance = _programs(metric, steps, learning_rate)
+    begin, advance = _programs(objective, steps, learning_rate)
     state, given = begin(starts), jax.device_put(given)
-    # A step judges the points that it starts from, so one more than `steps` judges where the last of them has led.
-    with tqdm(total=steps, desc=what, unit="step", disable=not progress) as bar:
+    # A step evaluates the points that it starts from, so one more than `steps` evaluates the points after the last.
+    with tqdm(total=steps, desc=description, unit="step", disable=not progress) as bar:
         for step in range(steps + 1):
             state = advance(state, *given)
             bar.update(min(1, step))
-            bar.set_postfix_str(f"best {np.min(state[3]):.3f}")
-    _, _, points, metrics = state
-    best = int(np.argmin(metrics))
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[best], points), float(metrics[best])
+            if progress:
+                bar.set_postfix_str(f"best {np.min(state[3]):.3f}")
+    _, _, points, values = state
+    best = int(np.argmin(values))
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[best], points), float(values[best])
 
 
 @lru_cache(maxsize=KEPT)
-def _programs(metric: Callable[..., jax.Array], steps: int, learning_rate: float) -> tuple[Callable, Callable]:
-    """The state before the first step, and one step: (points, the optimiser's state, the best points, their metrics)."""
+def _programs(objective: Callable[..., jax.Array], steps: int, learning_rate: float) -> tuple[Callable, Callable]:
+    """The state before the first step, and one step: (points, the optimiser's state, the best points, their values)."""
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, max(steps, 1)))
 
     def begin(starts: Any) -> tuple:
@@ -58,18 +67,18 @@ def _programs(metric: Callable[..., jax.Array], steps: int, learning_rate: float
 
     def advance(state: tuple, *given: Any) -> tuple:
         points, moments, *best = state
-        metrics, pull = jax.vjp(lambda some: metric(some, *given), points)
-        (gradients,) = pull(jnp.ones_like(metrics))
+        values, pullback = jax.vjp(lambda some: objective(some, *given), points)
+        (gradients,) = pullback(jnp.ones_like(values))
         updates, moments = optimizer.update(gradients, moments)
-        return optax.apply_updates(points, updates), moments, *_better(metrics, points, best)
+        return optax.apply_updates(points, updates), moments, *_better(values, points, best)
 
     return jax.jit(begin), jax.jit(advance)  # a loop over all steps in one program would run slower on a CPU
 
 
-def _better(metrics: jax.Array, points: Any, best: Any) -> tuple[Any, jax.Array]:
-    """The better of points and the best so far, and their metrics; what is no number is the worst."""
-    better = metrics < best[1]  # of no number, never
+def _better(values: jax.Array, points: Any, best: Any) -> tuple[Any, jax.Array]:
+    """Elementwise the better of some points and the best so far, and their values; NaN is never better."""
+    better = values < best[1]
     chosen = jax.tree.map(
         lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), points, best[0]
     )
-    return chosen, jnp.where(better, metrics, best[1])
+    return chosen, jnp.where(better, values, best[1])

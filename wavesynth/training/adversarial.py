@@ -83,7 +83,7 @@ class AdversarialTraining(TrainingConfig):
 class Adversarial:
     """Alternating steps of discriminators and generator, as pure functions (see `wavesynth.training.objective.Objective`).
 
-    generate: (generator's parameters, key, batch) to sounds [B, T]. views: sounds to what each discriminator sees. discriminate:
+    generate: (generator's parameters, key, batch) to sounds [B, C, T]. views: sounds to what each discriminator sees. discriminate:
     (discriminators' parameters, views, batch, key) to a metric of each discriminator [B, discriminators]; real is more. distance: (generator's
     parameters, batch) to the metric by which validation judges, and its weight.
     """
@@ -115,8 +115,8 @@ class Adversarial:
         """`discriminator_steps` steps of the discriminators, each on rows of its own, and one of the generator."""
         steps = self.training.discriminator_steps
         key = jax.random.fold_in(jax.random.key(self.training.seed), state.step)
-        rows = {name: leaf.reshape(-1, steps, *leaf.shape[1:]) for name, leaf in batch.items()}
-        stepped, metrics, parts = state, {}, [{name: leaf[:, i] for name, leaf in rows.items()} for i in range(steps)]
+        rows = jax.tree.map(lambda leaf: leaf.reshape(len(leaf) // steps, steps, *leaf.shape[1:]), batch)
+        stepped, metrics, parts = state, {}, [jax.tree.map(lambda leaf, i=i: leaf[:, i], rows) for i in range(steps)]
         largest = jnp.zeros(())
         for index, part in enumerate(parts):
             stepped, metrics = self.discriminator_step(stepped, part, jax.random.fold_in(key, index + 1))
@@ -133,7 +133,7 @@ class Adversarial:
             state.params["discriminators"], state.params["generator"], batch, key, probability
         )
         if self.training.augment < 1:
-            change = jnp.sign(metrics["accuracy"] - self.training.augment) * len(batch["label"]) / AUGMENT_EXAMPLES
+            change = jnp.sign(metrics["accuracy"] - self.training.augment) * len(batch["samples"]) / AUGMENT_EXAMPLES
             probability = jnp.clip(probability + change, 0.0, MOST_AUGMENTED)
         stepped = update_part(state, "discriminators", gradients, self._optimizers)
         stepped = replace(stepped, optimizer=stepped.optimizer | {"augment": probability})
@@ -177,9 +177,9 @@ class Adversarial:
 
     def _penalty(self, discriminators: Params, both: list[list[jax.Array]], batch: Batch, key: jax.Array) -> jax.Array:
         """On the input_gradients of the discriminators' metrics by what they see, of the first examples of real and made views."""
-        rows = math.ceil(len(batch["label"]) * self.training.penalty_share)
-        some = {name: leaf[:rows] for name, leaf in batch.items()}
-        places = [[view[: len(view) * rows // len(batch["label"])] for view in views] for views in both]
+        rows = math.ceil(len(batch["samples"]) * self.training.penalty_share)
+        some = jax.tree.map(lambda leaf: leaf[:rows], batch)
+        places = [[view[: len(view) * rows // len(batch["samples"])] for view in views] for views in both]
         if self.training.loss == "wgan-gp":
             share = jax.random.uniform(jax.random.fold_in(key, 0), (rows,))
             places = [

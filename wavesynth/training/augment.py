@@ -15,12 +15,13 @@ CUT = 1 / 4  # of the length, silenced
 
 
 def augment(key: jax.Array, sounds: jax.Array, probability: jax.Array) -> jax.Array:
-    """Sounds [B, T], each turned upside down, shifted, played louder, faster, brighter, or cut, by that probability.
+    """Sounds [B, C, T], each turned upside down, shifted, played louder, faster, brighter, or cut, by that probability.
 
     Linear in the sounds and differentiable as often as is wanted. What is random depends on the key and the row alone.
     """
     keys = jax.random.split(key, len(sounds))
-    return jax.vmap(_augment_one, in_axes=(0, 0, None))(keys, sounds, probability)
+    channels = jax.vmap(_augment_one, in_axes=(None, 0, None))  # all channels of a sound change together
+    return jax.vmap(channels, in_axes=(0, 0, None))(keys, sounds, probability)
 
 
 def _augment_one(key: jax.Array, sound: jax.Array, probability: jax.Array) -> jax.Array:

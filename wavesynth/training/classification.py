@@ -43,7 +43,7 @@ class ClassificationTraining(TrainingConfig):
 class Classification:
     """Cross-entropy, as pure steps (see `wavesynth.training.objective.Objective`).
 
-    logits: (params, sounds [B, T]) to [B, labels]. Sounds without a label (-1) do not count.
+    logits: (params, sounds [B, C, T]) to [B, labels]. Sounds without a label do not count.
     """
 
     logits: Callable[[Params, jax.Array], jax.Array]
@@ -66,7 +66,7 @@ class Classification:
         sounds = augment(key, batch["samples"], jnp.float32(self.training.augment))
 
         def loss(params: Params) -> tuple[jax.Array, Metrics]:
-            metrics = _metrics(self.logits(params, sounds), batch["label"])
+            metrics = _metrics(self.logits(params, sounds), batch["conditions"].labels)
             return metrics["bits"], metrics
 
         (bits, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -76,14 +76,17 @@ class Classification:
         return state, metrics | {"gradient_norm": norm, "healthy": healthy}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
-        return _metrics(self.logits(params, batch["samples"]), batch["label"]), (batch["label"] >= 0).sum()
+        labels = batch["conditions"].labels
+        return _metrics(self.logits(params, batch["samples"]), labels), labels.sum()
 
 
 def _metrics(logits: jax.Array, labels: jax.Array) -> Metrics:
-    """Bits of the right labels and the share of wrong guesses, the means over all sounds that have a label."""
-    known = labels >= 0
-    chances = jax.nn.log_softmax(logits, axis=-1)
-    bits = -jnp.take_along_axis(chances, jnp.maximum(labels, 0)[:, None], axis=1)[:, 0] / math.log(2)
-    wrong = logits.argmax(axis=-1) != labels
+    """Cross-entropy in bits and error rate of logits [B, labels], averaged over the sounds that have a label.
+
+    labels: [B, labels], one-hot; zeros for no label.
+    """
+    known = labels.any(axis=-1)
+    bits = -jnp.sum(labels * jax.nn.log_softmax(logits, axis=-1), axis=-1) / math.log(2)
+    wrong = logits.argmax(axis=-1) != labels.argmax(axis=-1)
     count = jnp.maximum(known.sum(), 1)
-    return {"bits": jnp.where(known, bits, 0.0).sum() / count, "error": (wrong & known).sum() / count}
+    return {"bits": bits.sum() / count, "error": (wrong & known).sum() / count}

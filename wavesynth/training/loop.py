@@ -145,9 +145,7 @@ def placement(batch_size: int) -> Callable[..., Any]:
 
     def place(tree: Any, batched: bool = False) -> Any:
         if batched:
-            return {
-                name: jax.make_array_from_process_local_data(split, np.asarray(leaf)) for name, leaf in tree.items()
-            }
+            return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(split, np.asarray(leaf)), tree)
         return jax.device_put(tree, whole)
 
     return place

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from wavesynth.audio.spectral import DEFAULT_MEL, log_mel, multi_resolution_distance, num_frames
+from wavesynth.conditions import Conditions
 from wavesynth.config import TrainingConfig, check_choice
 from wavesynth.errors import UserError
 from wavesynth.models.layers import one_hot
@@ -75,8 +76,8 @@ class ReconstructionTraining(TrainingConfig):
 class Reconstruction:
     """Spectral losses, and discriminators in a second phase, as pure steps (see `wavesynth.training.objective.Phased`).
 
-    encode: (coder's parameters, sounds [B, T]) to mean and log variance of codes [B, F, D]. decode: (its parameters, codes,
-    pitch [B], keys [B]) to sounds. views: sounds to what each discriminator sees. discriminate: (discriminators' parameters, views, key) to a
+    encode: (coder's parameters, sounds [B, C, T]) to mean and log variance of codes [B, F, D]. decode: (its parameters, codes,
+    `Conditions`, keys [B]) to sounds [B, C, T]. views: sounds to what each discriminator sees. discriminate: (discriminators' parameters, views, key) to a
     metric of each discriminator [B, discriminators], real is more, and its activations. probe_logits: (probe's parameters, codes) to logits of
     pitches [B, F, P], None where sounds have none.
 
@@ -84,7 +85,7 @@ class Reconstruction:
     """
 
     encode: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
-    decode: Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array]
+    decode: Callable[[Params, jax.Array, Conditions, jax.Array], jax.Array]
     views: Callable[[jax.Array], list[jax.Array]]
     discriminate: Callable[[Params, list[jax.Array], jax.Array], tuple[jax.Array, list[list[jax.Array]]]]
     probe_logits: Callable[[Params, jax.Array], jax.Array] | None
@@ -143,7 +144,7 @@ class Reconstruction:
         """Of sounds decoded from the means of their codes, with the same noise every time."""
         sounds = batch["samples"]
         codes, _ = self.encode(params["coder"], sounds)
-        made = self.decode(params["coder"], codes, batch["pitch"], self._keys(jax.random.key(0), len(sounds)))
+        made = self.decode(params["coder"], codes, batch["conditions"], self._keys(jax.random.key(0), len(sounds)))
         metric, weight = distance(made, batch, self.sample_rate)
         return {"distance": metric}, weight
 
@@ -154,7 +155,7 @@ class Reconstruction:
         own, noise, chance = jax.random.split(key, 3)
         mean, log_variance = self.encode(coder, sounds)
         codes = mean + jnp.exp(log_variance / 2) * jax.random.normal(own, mean.shape)
-        made = self.decode(coder, codes, batch["pitch"], self._keys(noise, len(sounds)))
+        made = self.decode(coder, codes, batch["conditions"], self._keys(noise, len(sounds)))
         metrics = {"distance": distance(made, batch, self.sample_rate)[0]}
         metrics["spectral"] = self._spectral(made, sounds)
         metrics["kl"] = kl_divergence(mean, log_variance).mean()
@@ -191,10 +192,11 @@ class Reconstruction:
         """
         assert self.probe_logits is not None
         chances = jax.nn.log_softmax(self.probe_logits(probe, mean), axis=-1)
-        cost = -jnp.sum(one_hot(batch["pitch"], chances.shape[-1])[:, None] * chances, axis=-1)
+        pitch = batch["conditions"].constant_pitch
+        cost = -jnp.sum(one_hot(pitch, chances.shape[-1])[:, None] * chances, axis=-1)
         if hiding:
             cost = jnp.minimum(cost, math.log(chances.shape[-1]))
-        counted = batch["real"][:, :: batch["real"].shape[1] // mean.shape[1]] & ~jnp.isnan(batch["pitch"])[:, None]
+        counted = batch["real"][:, :: batch["real"].shape[1] // mean.shape[1]] & ~jnp.isnan(pitch)[:, None]
         return jnp.sum(jnp.where(counted, cost, 0.0)) / jnp.maximum(counted.sum(), 1)
 
     def _spectral(self, made: jax.Array, sounds: jax.Array) -> jax.Array:
@@ -214,7 +216,7 @@ def kl_divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
 
 def distance(made: jax.Array, batch: Batch, sample_rate: int) -> tuple[jax.Array, jax.Array]:
     """Mean absolute difference of log-mel spectra over the frames of real sound, dB, and how many those are."""
-    apart = jnp.abs(log_mel(made, sample_rate) - log_mel(batch["samples"], sample_rate)).mean(axis=-1)
+    apart = jnp.abs(log_mel(made, sample_rate) - log_mel(batch["samples"], sample_rate)).mean(axis=(1, -1))
     counted = real_frames(batch["real"])
     return jnp.sum(jnp.where(counted, apart, 0.0)) / jnp.maximum(counted.sum(), 1), counted.sum()
 

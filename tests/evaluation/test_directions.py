@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wavesynth.timbre.directions import following, principal
+from wavesynth.evaluation.directions import following, principal
 
 RANDOM = np.random.default_rng(0)
 SPREAD = np.array([5.0, 2.0, 0.1])

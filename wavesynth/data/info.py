@@ -1,0 +1,36 @@
+"""What a model must know of the sounds it is trained on, read from shards."""
+
+import statistics
+
+from wavesynth.config import DatasetInfo
+from wavesynth.data.shards import ClipRecord, Shards
+
+TYPICAL = 256  # clips whose labels and pitches stand for those of all
+
+
+def dataset_info(shards: Shards) -> DatasetInfo:
+    """The sample rate, channels, labels, pitches and lengths of the clips in some shards."""
+    pitches = [clip.pitch for clip in shards.clips if clip.pitch is not None]
+    return DatasetInfo(
+        shards.sample_rate,
+        shards.labels,
+        pitched=bool(pitches),
+        pitches=(min(pitches), max(pitches)) if pitches else (),
+        clip_seconds=statistics.median(clip.length for clip in shards.clips) / shards.sample_rate,
+        channels=1,
+        typical=_typical(shards),
+    )
+
+
+def _typical(shards: Shards) -> tuple[tuple[float, float], ...]:
+    """Label index and pitch of up to `TYPICAL` training clips, spread evenly over all of them sorted by both."""
+
+    def pair(clip: ClipRecord) -> tuple[float, float]:
+        label = -1 if clip.label is None else shards.labels.index(clip.label)
+        return float(label), -1.0 if clip.pitch is None else clip.pitch
+
+    pairs = sorted(pair(shards.clips[clip]) for clip in shards.split("train"))
+    if all(found == (-1.0, -1.0) for found in pairs):
+        return ()
+    count = min(TYPICAL, len(pairs))
+    return tuple(pairs[(2 * index + 1) * len(pairs) // (2 * count)] for index in range(count))

@@ -1,0 +1,191 @@
+"""From what a user asks of a synth to what its family takes: options become conditions, latents and a request."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Any, get_args
+
+import numpy as np
+
+from wavesynth.audio.sounds import Sound, samples_of
+from wavesynth.conditions import Conditions, CurveLike
+from wavesynth.config import check_seed
+from wavesynth.errors import UserError
+from wavesynth.families import Generative, Request, Timbral, require
+from wavesynth.families.protocols import Dtype
+from wavesynth.options import MOST_SOUNDS, check_count, check_memory, check_pitch, num_samples
+from wavesynth.sampling.blocks import until
+from wavesynth.sampling.devices import check_process
+from wavesynth.sampling.strategies import Strategy
+from wavesynth.timbre.timbre import FILLS, Fill, Timbre, lerp, same_length
+
+
+@dataclass(frozen=True, eq=False)
+class Renderer:
+    """Renders sounds for a `Synth`.
+
+    Attributes:
+        family: the model's family.
+        weights: its parameters, on the device.
+        fingerprint: the synth's, which its timbres carry.
+    """
+
+    family: Any
+    weights: dict[str, Any]
+    fingerprint: str
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.family.dataset.sample_rate
+
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest sound that the family generates; inf where there is no limit."""
+        return (require(self.family, Generative).length or math.inf) / self.sample_rate
+
+    def blocks(
+        self, n: int = 1, seconds: float = math.inf, *, seed: int = 0, label: str | None = None,
+        timbre: Timbre | Sequence[Timbre] | None = None, fill: Fill = "hold", pitch: CurveLike | None = None,
+        prime: Sound | None = None, sample_rate: float | None = None, temperature: float = 1.0, top_k: int | None = None,
+        top_p: float | None = None, truncation: float = 1.0, implementation: str | None = None,
+        dtype: Dtype | None = None,
+    ) -> Iterator[np.ndarray]:  # fmt: skip
+        """Blocks float32 [n, C, t]: the one place where options become conditions and a request."""
+        check_process()
+        family = require(self.family, Generative)
+        check_count("n", n, 1, MOST_SOUNDS, "sounds")
+        if label is not None and timbre is not None:
+            raise UserError(f"label is {label!r} and a timbre is given too: give one of them")
+        fill = checked_fill(fill)
+        check_seed(seed)
+        timbres = [timbre] * n if isinstance(timbre, Timbre) else listed(timbre)
+        if timbre is not None and len(timbres) != n:
+            raise UserError(f"timbre has {len(timbres)} members for n = {n} sounds: give one, or one for each")
+        left = num_samples(seconds, self.sample_rate, self.longest)
+        conditions = self.conditions(n, seed, label, timbres, pitch)
+        request = Request(
+            seed=seed, latents=self.latents(timbres, conditions, seed, seconds, fill),
+            prime=None if prime is None else np.atleast_2d(samples_of(prime, "prime", self.sample_rate, sample_rate)),
+            strategy=Strategy(temperature, top_k, top_p), truncation=truncation,
+            shared_noise=timbre is not None and not isinstance(timbre, Timbre), endless=seconds == math.inf,
+            implementation=implementation, dtype=dtype,
+        )  # fmt: skip
+        return until(family.generate(self.weights, conditions, request), left)
+
+    def conditions(
+        self, n: int, seed: int, label: str | None, timbres: Sequence[Timbre], pitch: CurveLike | None
+    ) -> Conditions:
+        """The conditions of n sounds. Labels and pitches that are not given are drawn as the training sounds have them."""
+        dataset = self.family.dataset
+        index, given = dataset.label_index(label), check_pitch(pitch, dataset)
+        if timbres:
+            learned_without = any(pitch < 0 for _, pitch in dataset.typical)
+            default = None if learned_without else dataset.median_pitch()
+            drawn = [(-1, default if timbre.pitch is None else timbre.pitch) for timbre in timbres]
+        else:
+            drawn = [dataset.draw_typical(seed, row, index) for row in range(n)]
+        labels, pitches = zip(*drawn, strict=True)
+        if given is not None:
+            pitches = [given] * n
+        elif not dataset.pitched:
+            pitches = [None] * n
+        return Conditions.constant(labels, len(dataset.labels), pitches)
+
+    def conditions_of_sound(self, label: str | None, pitch: CurveLike | None) -> Conditions:
+        """The conditions of one sound that exists: what is not given is not known."""
+        dataset = self.family.dataset
+        return Conditions.constant([dataset.label_index(label)], len(dataset.labels), [check_pitch(pitch, dataset)])
+
+    def latents(
+        self, timbres: Sequence[Timbre], conditions: Conditions, seed: int, seconds: float, fill: Fill
+    ) -> np.ndarray | None:
+        """A latent for each sound, [n, D], or [n, F, D] with as many frames as `seconds` take; None for random ones."""
+        rate = timbres[0].frame_rate if timbres else getattr(self.family, "frame_rate", None)
+        if not timbres and rate is None:
+            return None
+        latents = [self.latent_of(timbre) for timbre in timbres]
+        if not timbres:
+            latents = list(require(self.family, Timbral).draw(self.weights, seed, conditions.label_indices))
+        if len({(latent.ndim, latent.shape[-1]) for latent in latents}) > 1:
+            raise UserError("timbre has members of several kinds, points and paths: give all of one kind")
+        if rate is None:
+            return np.stack(latents)
+        if seconds == math.inf:
+            if fill != "hold":
+                raise UserError(f"fill is {fill!r}, and the sound endless: only hold goes on without end")
+            return np.stack(same_length(*latents))
+        frames = max(1, math.ceil(seconds * rate - 1e-6))
+        check_memory(len(latents), frames, latents[0].shape[-1])
+        return np.stack([FILLS[fill](latent, frames) for latent in latents])
+
+    def path(self, timbre: Timbre, frames: int, fill: Fill) -> np.ndarray:
+        """A timbre as a path of so many frames, [F, D]."""
+        latent = self.latent_of(timbre)
+        return np.tile(latent, (frames, 1)) if latent.ndim == 1 else FILLS[fill](latent, frames)
+
+    def between(self, a: Timbre, b: Timbre, t: float) -> Timbre:
+        first, last = same_length(self.latent_of(a), self.latent_of(b))
+        between = lerp(a, b, float(t), extrapolate=True)  # pitch, length and onset; the latent takes the family's path
+        if t in (0, 1):  # a pitch that only the other end has is none of this end's
+            between = replace(between, pitch=(a, b)[int(t)].pitch)
+        return replace(between, latent=require(self.family, Timbral).between(first, last, float(t)))
+
+    def latent_of(self, timbre: Timbre) -> np.ndarray:
+        """The latent of a timbre, if it belongs to this synth and has the form of its timbres."""
+        if timbre.synth != self.fingerprint:
+            raise UserError(
+                f"the timbre belongs to synth {timbre.synth}, this is {self.fingerprint}: encode it with this one"
+            )
+        width = require(self.family, Timbral).latent_channels
+        if timbre.latent.shape[-1] != width:
+            raise UserError(
+                f"the timbre's latent has width {timbre.latent.shape[-1]}, this synth's {width}: encode it again"
+            )
+        rates = self.family.frame_rate, self.family.glide_rate
+        if timbre.latent.ndim == 1 and self.family.frame_rate is not None:
+            raise UserError("the timbre is a point, and this synth's timbres are paths: encode it again")
+        if timbre.latent.ndim == 2 and rates == (None, None):
+            raise UserError("the timbre is a path, and this synth's timbres are points: encode it again")
+        if timbre.latent.ndim == 2 and timbre.frame_rate not in rates:
+            known = next(rate for rate in rates if rate is not None)
+            raise UserError(
+                f"the timbre has {timbre.frame_rate or 0:g} frames per second, this synth's {known:g}: encode it again"
+            )
+        return timbre.latent
+
+    def length(self, seconds: float | None, timbre: Timbre | Sequence[Timbre] | None) -> float:
+        """Seconds as given; else the model's own, those of the longest timbre, or of a typical clip."""
+        if seconds is not None:
+            return seconds
+        if require(self.family, Generative).length:
+            return self.longest
+        known: list[float] = []
+        for each in listed(timbre):
+            if each.seconds or each.frame_rate:
+                known.append(each.seconds or len(each.latent) / (each.frame_rate or 1.0))
+        if known:
+            return max(known)
+        typical = getattr(self.family, "frame_rate", None) and self.family.one_shots
+        return min(self.family.dataset.clip_seconds, 2.0) if typical else 1.0
+
+
+def listed(timbre: Any) -> list[Timbre]:
+    """The members of the option `timbre`: none, one, or one per sound."""
+    if timbre is None or isinstance(timbre, Timbre):
+        return [] if timbre is None else [timbre]
+    if isinstance(timbre, str | PathLike) or not isinstance(timbre, Iterable):
+        raise UserError(f"timbre is {timbre!r}: give a Timbre, or one per sound; `encode` makes them of sounds")
+    members = list(timbre)
+    for member in members:
+        if not isinstance(member, Timbre):
+            kind = type(member).__name__
+            raise UserError(f"timbre has a member of the type {kind}: give a Timbre, or one per sound")
+    return members
+
+
+def checked_fill(fill: Any) -> Fill:
+    if fill not in FILLS:
+        raise UserError(f"fill is {fill!r}: choose one of {', '.join(get_args(Fill))}")
+    return fill

@@ -1,0 +1,59 @@
+"""Where timbres come from: labels, files of timbres, and sounds with their pitch."""
+
+import unicodedata
+import warnings
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wavesynth.audio import pitch as pitches
+from wavesynth.audio.names import display
+from wavesynth.audio.sounds import Sound
+from wavesynth.data.corpus import EXTENSIONS, pitch_of
+from wavesynth.errors import UserError
+from wavesynth.timbre.timbre import Timbre
+
+Point = Timbre | Sound
+"""What stands for a timbre: a `Timbre`, the file of one (`.json`), a label, or a sound."""
+
+
+def as_point(
+    point: Point, labels: tuple[str, ...], of_label: Callable[[str], Timbre], encode: Callable[[Sound], Timbre]
+) -> Timbre:
+    """The timbre that a timbre, a timbre's file, a label or a sound stands for.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if isinstance(point, Timbre):
+        return point
+    if isinstance(point, str | PathLike):
+        path = Path(point).expanduser()
+        if path.suffix == ".json":
+            return Timbre.load(path)
+        if isinstance(point, str) and unicodedata.normalize("NFC", point) in labels:
+            return of_label(point)
+        if not path.exists():
+            if isinstance(point, str) and path.suffix[1:].lower() not in EXTENSIONS and path.name == point:
+                return of_label(point)  # which lists the labels
+            raise UserError(f"no such file: {display(point)}; give a sound, a timbre (.json) or a label")
+        return encode(path)
+    return encode(point)
+
+
+def detected_pitch(sound: Any, samples: np.ndarray, sample_rate: int) -> float | None:
+    """The pitch that a file's name says, else the tracked one of samples [T]; None where there is none."""
+    named = pitch_of(Path(sound).name) if isinstance(sound, str | PathLike) else None
+    if named is not None:
+        return named
+    if not pitches.available():
+        warnings.warn(
+            "the pitch of the sound is not known, and it is encoded without one: give pitch, or install the extra pitch, "
+            "which tracks it: pip install 'wavesynth-jax[pitch]'",
+            stacklevel=4,
+        )
+        return None
+    return pitches.median_pitch(samples, sample_rate)

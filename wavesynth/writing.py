@@ -1,0 +1,69 @@
+"""Sounds to wavs in a folder, as they are generated."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import chain
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from wavesynth.audio import files
+from wavesynth.audio.names import display
+from wavesynth.errors import UserError
+
+
+def numbered(folder: str | PathLike[str], n: int, force: bool) -> list[Path]:
+    """FOLDER/000.wav, 001.wav ...; a UserError where one of them exists, unless `force`."""
+    folder = Path(folder)
+    paths = [folder / f"{index:03d}.wav" for index in range(n)]
+    files.check_free(paths, force)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{display(folder)} is a file: name a folder to write")
+    return paths
+
+
+def write_blocks(
+    blocks: Iterator[np.ndarray],
+    folder: str | PathLike[str],
+    n: int,
+    num_samples: float,
+    sample_rate: int,
+    *,
+    force: bool,
+    progress: bool,
+) -> list[Path]:
+    """Writes blocks of `n` sounds to FOLDER/000.wav ..., and returns the paths.
+
+    Args:
+        blocks: float32 [n, t], or [n, C, t].
+        folder: where to write; it is created once the first block is there.
+        n: how many sounds.
+        num_samples: of each, for the bar; inf for no end.
+        sample_rate: Hz.
+        force: overwrite wavs that exist.
+        progress: whether to show a bar.
+
+    Raises:
+        UserError: a file exists and `force` is not set, or cannot be written.
+    """
+    from tqdm import tqdm
+
+    paths = numbered(folder, n, force)
+    blocks = chain([next(blocks)], blocks)  # what cannot be sampled fails before anything is written
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        writers = [stack.enter_context(files.WavWriter(path, sample_rate, force=force)) for path in paths]
+        scale = n / sample_rate
+        bar = stack.enter_context(
+            tqdm(total=round(num_samples * scale, 1), unit="s", unit_scale=False, disable=not progress)
+        )
+        written = 0
+        for block in blocks:
+            for writer, row in zip(writers, block, strict=True):
+                writer.append(row)
+            written += block.shape[-1]
+            bar.update(round(written * scale, 1) - bar.n)
+            if progress:
+                bar.set_postfix_str(f"{written * n / max(bar.format_dict['elapsed'], 1e-9):,.0f} samples/s")
+    return paths
