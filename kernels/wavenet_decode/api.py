@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from wavesynth.errors import UserError
 from wavesynth.kernels.wavenet_decode import buffers, native, pallas, reference
@@ -73,7 +74,7 @@ def choose(implementation: str | None, weights: DecodeWeights, platform: str | N
 
 def platform_of(weights: DecodeWeights) -> str | None:
     """The platform that the weights are on; None inside of a transformation, where it is not known."""
-    if isinstance(weights.out_bias, jax.core.Tracer):
+    if isinstance(weights.out_bias, Tracer):
         return None
     if isinstance(weights.out_bias, jax.Array):
         return next(iter(weights.out_bias.devices())).platform

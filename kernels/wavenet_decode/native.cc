@@ -58,7 +58,7 @@ class Zeros {
   float* get() { return memory_.data() + offset_; }
 
  private:
-  std::vector<float> memory_;  // its data stay where they are when it is moved
+  std::vector<float> memory_;  // moving it does not move its data
   size_t offset_;
 };
 
@@ -96,9 +96,8 @@ void run_apart(const Loop& loop, const Call& call, int threads) {
     for (int thread = 0; thread < threads; ++thread) part(thread);
 }
 
-// Whether threads may share a stream now. They wait for each other some thousand times a second; where another process wants
-// their processors, one thread alone is faster. So where they had to wait long they leave each other alone for a while, twice
-// as long each time this happens again.
+// Whether threads may share a stream now. They meet a million times a second, so where another process wants a processor, one
+// thread alone is faster. After a long wait, streams are left to one thread for a while: each time for twice as long as before.
 class Sharing {
  public:
   bool allowed() const { return now() >= again_.load(std::memory_order_relaxed); }
@@ -117,7 +116,7 @@ class Sharing {
 
 Sharing sharing;
 
-// Several threads run one stream together, and one of them alone what is left.
+// Several threads run one stream together. Where they give up, the first finishes it alone.
 void run_together(const Loop& loop, const Call& call, int threads) {
   Zeros shared(loop.shared_floats(call)), alone(loop.scratch_floats(call, 1));
   std::unique_ptr<Progress[]> progress(new Progress[3 * threads + 1]());
@@ -128,7 +127,7 @@ void run_together(const Loop& loop, const Call& call, int threads) {
     if (thread > 0) return;
     if (done == call.steps) return sharing.worked();
     sharing.failed();
-    loop.streams(call.after(done), 0, 1, alone.get());  // not after the others have ended: they may be without a processor
+    loop.streams(call.after(done), 0, 1, alone.get());  // without waiting for the others, which may have no processor
   };
   if (!in_threads(threads, part)) loop.streams(call, 0, 1, alone.get());
 }
@@ -138,7 +137,7 @@ Type type_of(ffi::DataType type) {
     case ffi::F32: return kFloat;
     case ffi::S32: return kInt;
     case ffi::BF16: return kBfloat16;
-    default: return kMatrix;  // of no buffer that is given
+    default: return kMatrix;  // the type of no buffer, so it is refused
   }
 }
 

@@ -1,7 +1,7 @@
 // The loop over samples, compiled once for every instruction set (WAVESYNTH_ISA, of WAVESYNTH_LANES floats a register).
 //
-// Everything here has internal linkage and nothing here instantiates a template of the standard library: the linker would
-// keep one copy of it for the whole library, and that copy could be the one for a processor that this machine is not.
+// Everything here has internal linkage, and nothing here instantiates a template of the standard library: the linker keeps one
+// copy of those for the whole library, which could be the copy for a processor that this machine does not have.
 #include <cstdint>
 #include <cstring>
 #ifdef __AVX512BF16__
@@ -29,7 +29,7 @@ inline Floats clamped(Floats x, float low, float high) {
 
 // ---- functions -----------------------------------------------------------------------------------------------------
 
-// Relative error below 2e-7 (Cephes' polynomial). Arguments are held in [-87, 88].
+// Relative error below 2e-7 (Cephes' polynomial). Arguments are clamped to [-87, 88].
 inline Floats exp(Floats x) {
   x = clamped(x, -87.0f, 88.0f);
   const Floats magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, which its low bits then hold
@@ -70,14 +70,14 @@ void copy(const float* from, int size, float* to) { std::memcpy(to, from, size *
 // ---- products ------------------------------------------------------------------------------------------------------
 
 constexpr int kPanel = kPanelColumns, kPanelRegisters = kPanel / kLanes;
-// The tile of sums that many streams are worked on by: as large as the registers allow.
+// The tile of sums for several streams: as large as the registers allow.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kTileRegisters = kLanes == 16 ? 2 : 4, kTileStreams = kLanes == 16 ? 8 : 4;
 #else
 constexpr int kTileRegisters = 2, kTileStreams = 6;
 #endif
 
-// Keeps the compiler from reading memory once more for every use of a value: reads are what products are short of.
+// Keeps the compiler from reading a value from memory again for every use: reads are what limits products.
 inline void keep_in_register(Ints& value) {
 #if defined(__x86_64__)
   __asm__("" : "+v"(value));
@@ -92,7 +92,7 @@ constexpr int kAbreast = 1;
 template <>
 constexpr int kAbreast<Half> = 2;
 
-// The inputs of a product, [streams][stride], in the form that its weights want them in.
+// The inputs of a product, [streams][stride], in the form that its weights need.
 template <class Weight>
 struct Inputs {
   const float* x;
@@ -111,8 +111,8 @@ inline void add_rows(const float* m, Inputs<float> in, Floats (&sums)[S][V]) {
 }
 
 #ifdef __AVX512BF16__
-// Inputs rounded to bfloat16, in pairs: a processor that multiplies pairs and adds them up in float32 does two multiply-adds in
-// one, and need not make float32 of the weights.
+// Inputs rounded to bfloat16, in pairs. A processor that multiplies pairs and adds them up in float32 does two multiply-adds in
+// one instruction, and need not convert the weights.
 template <>
 struct Inputs<Half> {
   const int32_t* pairs;
@@ -195,8 +195,8 @@ inline void add_tiles(const Weight* m, int64_t apart, int rows, Inputs<Weight> i
   for (; s < streams; ++s) add_tile<1, V, P>(m, apart, rows, in.from(s, 0), y + s * y_stride, y_stride);
 }
 
-// y += x @ m for one stream and one panel: in the order of memory, and in several sums side by side, since a multiply-add
-// takes as long as eight of them take to begin.
+// y += x @ m for one stream and one panel, in the order of memory. Several sums run side by side: the result of one multiply-add
+// is ready only after seven others have been issued.
 template <class Weight>
 inline void add_panel(const Weight* m, int rows, Inputs<Weight> in, float* y) {
   constexpr int V = kPanelRegisters, R = V >= 8 ? 1 : 8 / V, N = kAbreast<Weight>;
@@ -239,8 +239,8 @@ void add_product_of(const void* data, int index, int rows, int columns, int firs
   }
 }
 
-// y[s] += x[s] @ m for each stream, in whole panels of columns [first, last) of matrix number `index` of a stack of `rows` by
-// `columns`, of either type. `pairs` is room for [streams][half the next multiple of 32 rows].
+// y[s] += x[s] @ m for each stream, for columns [first, last), in whole panels. m is matrix `index` of a stack [rows, columns]
+// of either type. `pairs` is room for [streams][half the next multiple of 32 rows].
 void add_product(const Matrix& m, int index, int rows, int columns, int first, int last, const float* x, int x_stride, float* y,
                  int y_stride, int streams, int32_t* pairs) {
   const auto add = m.bf16 ? add_product_of<Half> : add_product_of<float>;
@@ -249,7 +249,7 @@ void add_product(const Matrix& m, int index, int rows, int columns, int first, i
 
 // ---- one sample ----------------------------------------------------------------------------------------------------
 
-int padded(int size) { return (size + kPanel + 15) / 16 * 16; }  // whole panels may be read and written behind the end
+int padded(int size) { return (size + kPanel + 15) / 16 * 16; }  // room for whole panels behind the end
 
 // The scratch of some streams, each [streams][stride].
 struct Scratch {
@@ -273,7 +273,7 @@ struct Scratch {
     history = place(call.history + call.steps, history_stride);
     past = place(call.inputs, past_stride);
     white = place(call.inputs, white_stride);
-    x = place(call.width * call.channels, x_stride);  // a layer's input: older taps, and last the newest, the residual path
+    x = place(call.width * call.channels, x_stride);  // a layer's taps, oldest first; the newest is the residual path
     z = place(2 * call.channels, z_stride);
     gated = place(call.channels, gated_stride);
     skip = place(call.skip_channels, skip_stride);
@@ -299,7 +299,7 @@ void write_history(const Call& call, int first, int streams, int steps, const Sc
       call.recent[t * call.batch + first + s] = w.history[s * w.history_stride + steps + t];
 }
 
-// The last samples of each stream to the first layer's input, at x; see `read_past` in cache.py.
+// From the last samples of each stream, the first layer's input at x; see `read_past` in cache.py.
 void read_past(const Call& call, int step, int first, int streams, const Scratch& w, float* x) {
   const int channels = call.channels, taps = call.taps, inputs = call.inputs;
   for (int s = 0; s < streams; ++s) {
@@ -314,7 +314,7 @@ void read_past(const Call& call, int step, int first, int streams, const Scratch
     }
     float *past = w.past + s * w.past_stride, *white = w.white + s * w.white_stride;
     const int period = call.periods ? call.periods[first + s] : 0;
-    if (period > 0) copy(now - period - call.taps_ago / 2, call.taps_ago, past);  // else it stays zero
+    if (period > 0) copy(now - period - call.taps_ago / 2, call.taps_ago, past);  // else they stay zero
     copy(now - taps, taps, past + call.taps_ago);
     std::memset(white, 0, inputs * sizeof(float));
   }
@@ -325,13 +325,13 @@ void read_past(const Call& call, int step, int first, int streams, const Scratch
               w.pairs);
 }
 
-// What the network says of one stream to the parameters of its mixture, in place; see `mixture_outputs` in wavenet.py.
+// From the network's outputs of one stream, the parameters of its mixture, in place; see `mixture_outputs` in wavenet.py.
 void finish_mixture(const Call& call, const float* white, float* out) {
   const int components = (call.outputs - call.inputs) / 3;
   const float* adaptive_coefficients = out + 3 * components;
-  float fixed = 0, bent = 0;
-  for (int i = 0; i < call.inputs; ++i) fixed += call.linear[i] * white[i], bent += adaptive_coefficients[i] * white[i];
-  const float prediction = fixed + exp(splat(call.log_scale))[0] * bent;
+  float fixed = 0, adapted = 0;
+  for (int i = 0; i < call.inputs; ++i) fixed += call.linear[i] * white[i], adapted += adaptive_coefficients[i] * white[i];
+  const float prediction = fixed + exp(splat(call.log_scale))[0] * adapted;
   float* log_scales = out + 2 * components;
   for (int k = 0; k < components; ++k) {
     float& log_scale = log_scales[k];
@@ -341,7 +341,7 @@ void finish_mixture(const Call& call, const float* white, float* out) {
   }
 }
 
-// Draws the sample of one stream, or takes the forced one; scores it if asked. `work` holds the outputs' size.
+// Draws the sample of one stream, or takes the forced one, and scores it if asked. `work` has room for the codes.
 float choose(const Call& call, int step, int stream, float* out, const float* white, float* work) {
   const int64_t place = static_cast<int64_t>(step) * call.batch + stream;
   const float* uniform = call.uniforms + 2 * static_cast<int64_t>(step) * call.batch + stream;
@@ -360,7 +360,7 @@ float choose(const Call& call, int step, int stream, float* out, const float* wh
     if (call.top_k || call.top_p >= 0) restrict_logits(work, kCodes, call.top_k, call.top_p);
     for (int code = 0; code < kCodes; ++code) work[code] -= highest;
     exp_all(work, kCodes);
-    for (int code = 0; code < kCodes; ++code) work[code] = work[code] > 2e-38f ? work[code] : 0;  // what was cut has no mass
+    for (int code = 0; code < kCodes; ++code) work[code] = work[code] > 2e-38f ? work[code] : 0;  // excluded codes have no mass
     sample = call.grid[pick_code(work, kCodes, uniform[0])];
   }
   call.samples[place] = sample;
@@ -369,7 +369,7 @@ float choose(const Call& call, int step, int stream, float* out, const float* wh
   return sample;
 }
 
-// The rings are larger than the caches near a processor: asks for a layer's older taps before they are needed.
+// The ring buffers exceed a processor's own caches: fetches a layer's older taps before they are needed.
 void prefetch_ring(const Call& call, int step, int layer, int first, int streams) {
   for (int slot = 0; slot < call.width - 1; ++slot) {
     const float* from = call.ring(layer, step, slot, first);
@@ -385,7 +385,7 @@ const float* condition(const Call& call, int step, int layer, int stream) {
 
 int64_t scratch_floats(const Call& call, int streams) { return Scratch::floats(call, streams); }
 
-// Streams first..last - 1, all of one step before the next, so that each weight is read once for all of them.
+// Streams [first, last), all of one step before the next, so that each weight is read once for all of them.
 void run_streams(const Call& call, int first, int last, float* memory) {
   const int streams = last - first, channels = call.channels;
   Scratch w;
@@ -605,14 +605,14 @@ int run_one(const Call& call, int thread, int threads, Progress* progress, float
   return step;
 }
 
-// Reads words [first, last) `repeats` times, in whole registers, and gives their parity.
+// Reads words [first, last) `repeats` times, in whole registers, and returns their parity.
 int read_words(const int32_t* words, int64_t first, int64_t last, int repeats) {
   constexpr int kRegisters = 8;
   Ints parity[kRegisters] = {};
   for (int repeat = 0; repeat < repeats; ++repeat) {
     for (int64_t i = first; i + kRegisters * kLanes <= last; i += kRegisters * kLanes)
       for (int r = 0; r < kRegisters; ++r) parity[r] ^= *reinterpret_cast<const Ints*>(words + i + r * kLanes);
-    __asm__ __volatile__("" : : : "memory");  // each time anew
+    __asm__ __volatile__("" : : : "memory");  // or the compiler would read once
   }
   int all = 0;
   for (int r = 0; r < kRegisters; ++r)

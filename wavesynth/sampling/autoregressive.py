@@ -66,7 +66,7 @@ class ConditioningSchedule:
     def table(self, first: jax.Array | int, count: int) -> jax.Array:
         """Frames [first, first + count), projected to the layers: [count, L, B, 2 C]; [1, L, B, 2 C] where all are equal."""
         own = (
-            jax.lax.dynamic_slice_in_dim(part, first, count, axis=1) if _moves(part) else part
+            part if part is None or not _moves(part) else jax.lax.dynamic_slice_in_dim(part, first, count, axis=1)
             for part in (self.vector, self.frames)
         )
         table = condition_table(self.projections, self.spec, *own)
@@ -81,19 +81,19 @@ class ConditioningSchedule:
         return Conditioning(self.table(first, frames), jnp.clip(index - first, 0, frames - 1).astype(jnp.int32))
 
 
-def _moves(part: jax.Array | None) -> bool:
-    return part is not None and part.ndim == 3 and part.shape[1] > 1
+def _moves(part: jax.Array) -> bool:
+    return part.ndim == 3 and part.shape[1] > 1
 
 
 class Place(NamedTuple):
     """How far sounds have come, in whole frames and samples over; int32 [], before the first sample negative."""
 
-    frame: jax.Array | np.ndarray | np.generic
-    offset: jax.Array | np.ndarray | np.generic
+    frame: jax.Array
+    offset: jax.Array
 
     @classmethod
     def of(cls, samples: int, hop_length: int) -> "Place":
-        return cls(np.int32(samples // hop_length), np.int32(samples % hop_length))
+        return cls(jnp.int32(samples // hop_length), jnp.int32(samples % hop_length))
 
     def after(self, samples: int, schedule: ConditioningSchedule) -> "Place":
         """The place some samples later; behind the last frame time stands still, so that it never overflows."""

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +29,8 @@ class Randomness:
         shared: whether all rows get the randomness of row 0.
     """
 
-    seed: jax.Array | np.generic
-    chunk: jax.Array | np.generic
+    seed: Any
+    chunk: Any
     shared: bool = False
 
     def keys(self, batch: int) -> jax.Array:

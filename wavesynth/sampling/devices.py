@@ -17,10 +17,10 @@ KEPT = 4  # packed weights: of a synth in two types, on two devices
 
 
 class Placement(NamedTuple):
-    """implementation: of `wavenet_decode`. device: where its arguments must be."""
+    """implementation: of `wavenet_decode`. device: the `jax.Device` where its arguments must be."""
 
     implementation: str
-    device: jax.Device
+    device: Any
 
 
 def place(implementation: str | None, weights: DecodeWeights) -> Placement:
@@ -76,7 +76,7 @@ def check_process() -> None:
         )
 
 
-def _cpu() -> jax.Device | None:
+def _cpu() -> Any:
     try:
         return jax.devices("cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
