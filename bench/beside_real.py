@@ -26,7 +26,7 @@ def main() -> None:
     for note in options.notes:
         label, pitch = note.rsplit("_", 1)
         path = min(options.folder.rglob(f"{note}*"))
-        real[f"real: {label} {int(pitch)}"] = files.read(path, synth.sample_rate)[
+        real[f"real: {label} {int(pitch)}"] = files.read(path, synth.sample_rate)[0][
             : int(options.seconds * synth.sample_rate)
         ]
         sample = synth.sample(1, options.seconds, label=label, pitch=float(pitch), temperature=options.temperature)[0]

@@ -329,7 +329,7 @@ def scores(run: Path, sounds: list[Path]) -> list[Row]:
         weights = pack(synth.params, DecodeSpec.of(synth.family.model), dtype)
         bits, count, began = 0.0, 0, time.perf_counter()
         for sound in sounds:
-            samples = jnp.asarray(files.read(sound, synth.sample_rate))
+            samples = jnp.asarray(files.read(sound, synth.sample_rate)[0])
             idle = jnp.zeros((len(samples), 2, 1))
             decoded = wavenet_decode(
                 weights, silent_cache(weights, 1), None, idle, forced=samples[:, None], log_probs=True

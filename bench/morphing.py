@@ -64,7 +64,7 @@ def pairs_of_sounds(synth: Synth, shards: Shards, count: int) -> list[tuple[str,
             chosen.append((a, b))
 
     def encoded(clip: int, record: ClipRecord) -> Timbre:
-        samples = to_float(shards.samples(clip))[: round(SECONDS * synth.sample_rate)]
+        samples = to_float(shards.samples(clip)[0])[: round(SECONDS * synth.sample_rate)]
         return synth.encode(samples, pitch=record.pitch)
 
     return [(f"{a[1].file} - {b[1].file}", encoded(*a), encoded(*b)) for a, b in chosen]
@@ -128,7 +128,7 @@ def encode_rows(synth: Synth, shards: Shards, count: int) -> list[Row]:
     rows = []
     for clip in tqdm(chosen, unit="sound"):
         target = np.zeros(length, np.float32)
-        recording = to_float(shards.samples(clip))[:length]
+        recording = to_float(shards.samples(clip)[0])[:length]
         target[: len(recording)] = recording
         best = min(float(distance(sounds[first : first + 8], target[None]).min()) for first in range(0, len(sounds), 8))
         began = time.perf_counter()

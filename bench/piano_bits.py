@@ -81,7 +81,7 @@ def split(folder: Path, words: list[str], seconds: float, work: Path) -> tuple[S
         path = folder.absolute() / source.file
         if any(word in source.file for word in words):
             scored.mkdir(exist_ok=True)
-            beginning = files.read(path, SAMPLE_RATE)[: round(seconds * SAMPLE_RATE)]
+            beginning = files.read(path, SAMPLE_RATE)[0, : round(seconds * SAMPLE_RATE)]
             files.write(scored / f"{source.file.replace('/', '-')}.wav", beginning, SAMPLE_RATE)
         else:
             (learned / source.file).parent.mkdir(parents=True, exist_ok=True)

@@ -62,7 +62,7 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
     for clip in shards.split("train"):
         record = shards.clips[clip]
         library.setdefault(record.label, []).append(
-            spectrogram(to_float(shards.samples(clip)[:longest]), longest, rate)
+            spectrogram(to_float(shards.samples(clip)[0, :longest]), longest, rate)
         )
         if record.pitch is not None:
             low, high = ranges.get(record.label, (record.pitch, record.pitch))
@@ -72,7 +72,7 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
     kept: dict[str, list[bool]] = {}
     for clip in tqdm(chosen, unit="sound"):
         record = shards.clips[clip]
-        sound = to_float(shards.samples(clip)[:longest])
+        sound = to_float(shards.samples(clip)[0, :longest])
         timbre = synth.encode(sound, pitch=record.pitch)
         decoded = synth.decode(timbre)
         frames = num_frames(len(sound), DEFAULT_MEL.hop)
@@ -113,7 +113,7 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
 
 
 def speed_rows(run: Path, synth: Synth, shards: Shards, repeats: int) -> list[Row]:
-    sounds = [to_float(shards.samples(clip)) for clip in shards.split("train")[:200]]
+    sounds = [to_float(shards.samples(clip)[0]) for clip in shards.split("train")[:200]]
     joined = np.concatenate(sounds)
     ten = np.resize(joined, 10 * synth.sample_rate)
     pitch = 60.0 if synth.family.dataset.pitched else None

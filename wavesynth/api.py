@@ -132,7 +132,7 @@ def score_files(synth: Synth, folder: PathName, **how: Any) -> Iterator[tuple[st
     taken, total_samples, total_bits = 0, 0, 0.0
     for path in paths:
         try:
-            samples = files.read(path, synth.sample_rate)
+            samples = files.read(path, synth.sample_rate)[0]
         except UserError as error:
             if len(paths) == 1:
                 raise
@@ -195,7 +195,7 @@ def evaluate(
         sample_sets.SampleSet(sounds, sample_sets.labels_of(source, asked)),
         sample_sets.gather(source, held_out, length),
         sample_sets.gather(source, sample_sets.matched_by_label(source, held_out, learned, seed), length),
-        ((source.clips[clip].file, to_float(source.samples(clip)[:length])) for clip in learned),
+        ((source.clips[clip].file, to_float(source.samples(clip)[0, :length])) for clip in learned),
         source.sample_rate,
         judge,
         seed=seed,

@@ -15,7 +15,7 @@ import numpy as np
 
 from wavesynth.audio import files
 from wavesynth.audio.names import display
-from wavesynth.audio.sounds import Sound, samples_of
+from wavesynth.audio.sounds import Sound, block_of, samples_of
 from wavesynth.audio.streaming import resampled
 from wavesynth.conditions import CurveLike
 from wavesynth.config import check_seed
@@ -440,7 +440,7 @@ class Synth:
         if sample_rate is not None:
             files.check_sample_rate(sample_rate)  # type: ignore[arg-type]
         family, conditions = require(self.family, Live), self._renderer.conditions_of_sound(None, pitch)
-        parts = (np.atleast_2d(samples_of(block, "blocks", self.sample_rate)) for block in blocks if len(block))
+        parts = (block_of(block, "blocks", self.channels) for block in blocks if len(block))
         if sample_rate is not None and sample_rate != self.sample_rate:
             parts = resampled(parts, sample_rate, self.sample_rate)
         streamed = family.resynthesize(self._weights, parts, conditions, seed)
@@ -607,7 +607,7 @@ class Synth:
 
     def _samples(self, sound: Sound, argument: str, sample_rate: float | None) -> np.ndarray:
         """A sound as float32 [C, T] at the synth's rate."""
-        return np.atleast_2d(samples_of(sound, argument, self.sample_rate, sample_rate))
+        return samples_of(sound, argument, self.sample_rate, sample_rate, self.channels)
 
     def _squeezed(self, sounds: np.ndarray) -> np.ndarray:
         """Sounds [n, C, T] as users get them: [n, T] of one channel."""

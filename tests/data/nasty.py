@@ -165,7 +165,14 @@ FORMATS = (
 
 HEADERS = (
     Case("odd_chunk.wav", "taken", _bytes(lambda x: wav(pcm(x), chunks=b"LIST\x05\0\0\0INFOx\0bext\x04\0\0\0abcd"))),
-    Case("trailing_junk.wav", "taken", _bytes(lambda x: wav(pcm(x)) + b"junk" * 200)),
+    Case("trailing_chunk.wav", "taken", _bytes(lambda x: wav(pcm(x)) + b"id3 \x05\0\0\0" + b"\xff" * 5)),
+    Case("trailing_tag.wav", "taken", _bytes(lambda x: wav(pcm(x)) + b"TAG" + b"\xff" * 125)),
+    Case("trailing_zeros.wav", "taken", _bytes(lambda x: wav(pcm(x)) + bytes(5_000))),
+    Case("trailing_junk.wav", "warned", _bytes(lambda x: wav(pcm(x)) + b"junk" * 200), "800 bytes behind"),
+    Case(
+        "size_wrapped.wav", "warned", _bytes(lambda x: wav(pcm(x), promised=len(x))), "4,800 bytes behind", SECONDS / 2
+    ),
+    Case("no_size.wav", "warned", _bytes(lambda x: wav(pcm(x), promised=0)), "no length"),
     Case("odd_byte.wav", "taken", _bytes(lambda x: wav(pcm(x) + b"\x7f"))),
     Case("pipe_zero.wav", "warned", _bytes(lambda x: wav(pcm(x), promised=0, total=0)), "no length"),
     Case("crashed_recorder.wav", "warned", _bytes(lambda x: wav(pcm(x), promised=0, total=36)), "no length"),

@@ -56,7 +56,9 @@ def of(shards: Shards, batch_size: int = 8, crop: int = CROP, context: int = CON
 def clip_of(shards: Shards, samples: np.ndarray, start: int) -> int:
     """Which clip a window is from, by its first sample to learn."""
     (clip,) = [
-        i for i in range(len(shards)) if start < shards.clips[i].length and shards.samples(i)[start] == samples * 32_768
+        i
+        for i in range(len(shards))
+        if start < shards.clips[i].length and shards.samples(i)[0, start] == samples * 32_768
     ]
     return clip
 
@@ -158,7 +160,7 @@ def test_held_out_covers_every_sample_once(
                 seen.update((targets[batch["real"][row]] * 32_768).astype(int).tolist())
     expected: Counter = Counter()
     for i in range(len(lengths)):
-        expected.update(shards.samples(i).tolist())
+        expected.update(shards.samples(i)[0].tolist())
     assert seen == expected
 
 
@@ -180,7 +182,7 @@ def test_every_sample_is_learned(make_shards: Callable[..., Shards], lengths: li
     shards = make_shards(tuple(lengths))
     batch = of(shards, batch_size=1_000, crop=64, align=align).batch(0)
     seen = set((batch["samples"][:, 0, CONTEXT:][batch["real"]] * 32_768).astype(int).tolist())
-    assert seen == {value for i in range(len(lengths)) for value in shards.samples(i).tolist()}
+    assert seen == {value for i in range(len(lengths)) for value in shards.samples(i)[0].tolist()}
 
 
 def test_ends_and_short_clips_are_seen_as_often_as_middles(make_shards: Callable[..., Shards]):
@@ -294,7 +296,7 @@ def test_held_out_noise_is_the_same_at_every_call(shards: Shards):
 
 def test_the_level_is_that_of_the_sounds(make_shards: Callable[..., Shards]):
     shards = make_shards((5_000,))
-    samples = np.asarray(shards.samples(0)) / 32_768
+    samples = shards.samples(0)[0] / 32_768
     assert of(shards, crop=1_000).level == pytest.approx(np.sqrt(np.mean(samples**2)), rel=0.25)
 
 

@@ -1,5 +1,6 @@
 """Whatever a folder holds: each file is taken, warned of, refused or ignored as promised, and nothing crashes."""
 
+import contextlib
 import csv
 import io
 import json
@@ -9,14 +10,20 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wavesynth.audio.names import display
-from wavesynth.data.corpus import label_of, pitch_of, scan
+from wavesynth.data.corpus import label_of, scan
+from wavesynth.data.metadata import read_metadata
 from wavesynth.data.prepare import Report, prepare
 from wavesynth.data.shards import Shards
+from wavesynth.data.sources import fingerprint
+from wavesynth.data.splits import SPLITS
 from wavesynth.errors import UserError
 
 from . import nasty
@@ -109,34 +116,6 @@ def test_what_may_not_be_read_is_refused_by_name():
         }
 
 
-@pytest.mark.parametrize(
-    ("file", "pitch"),
-    [
-        ("flute_060_090.wav", 60),
-        ("keys/keyboard_acoustic_004-060-025.wav", 60),
-        ("060_090.wav", 60),
-        ("flute_060_200.wav", None),
-        ("flute_60_90.wav", None),
-        ("Cello_C#4.wav", 61),
-        ("Cello_C♯4.wav", 61),
-        ("A3.wav", 57),
-        ("horn-Bb2-long.wav", 46),
-        ("E0 loud.aiff", 16),
-        ("bass C3 c3.wav", 48),
-        ("A3_take2_A3.wav", 57),
-        ("A3_to_C4.wav", None),
-        ("Kick A.wav", None),
-        ("HA3.wav", None),
-        ("G9.wav", 127),
-        ("A9.wav", None),
-        ("C4/snare.wav", None),
-        ("0_george_12.wav", None),
-    ],
-)
-def test_pitch_from_the_name(file: str, pitch: float | None):
-    assert pitch_of(file) == pitch
-
-
 def test_label_from_the_first_folder():
     assert label_of("kick/deep/1.wav") == "kick"
     assert label_of("1.wav") is None
@@ -158,36 +137,99 @@ def test_a_folder_reached_by_a_link_too_is_taken_once_by_its_own_name(tmp_path: 
     assert corpus.ignored == {"links to folders already seen": 1}
 
 
+class TestSplitFolders:
+    """Folders named train, valid, test are splits: their clips stay apart, and labels are the folders below or above."""
+
+    def scanned(self, root: Path, *names: str, **options: bool) -> dict[str, tuple[str | None, tuple[str, ...]]]:
+        nasty.build(root, tuple(nasty.Case(name, "taken", nasty.NAMES[0].write) for name in names))
+        return {source.file: (source.label, source.splits) for source in scan(root, **options).files}
+
+    def test_labels_lie_below(self, tmp_path: Path):
+        files = self.scanned(tmp_path, "train/zero/1.wav", "Validation/zero/2.wav", "TESTING/one/3.wav", "4.wav")
+        assert files == {
+            "train/zero/1.wav": ("zero", ("train",)),
+            "Validation/zero/2.wav": ("zero", ("valid",)),
+            "TESTING/one/3.wav": ("one", ("test",)),
+            "4.wav": (None, SPLITS),
+        }
+        remark = "the folders TESTING, Validation, train are the splits, not labels"
+        assert scan(tmp_path).remarks == (remark,)
+
+    def test_labels_lie_above(self, tmp_path: Path):
+        files = self.scanned(tmp_path, "kick/train/1.wav", "kick/dev/2.wav", "snare/train/3.wav")
+        assert files["kick/dev/2.wav"] == ("kick", ("valid",))
+        assert files["snare/train/3.wav"] == ("snare", ("train",))
+
+    def test_without_a_folder_for_validation_a_share_of_training_is(self, tmp_path: Path):
+        names = [f"{split}/{i}.wav" for split in ("train", "test") for i in range(4)]
+        files = self.scanned(tmp_path / "sounds", *names)
+        assert set(files.values()) == {(None, ("train", "valid")), (None, ("test",))}
+        report = prepare(tmp_path / "sounds", tmp_path / "shards", progress=False)
+        assert report.splits == {"test": 4, "train": 3, "valid": 1}
+        assert "no folder is for validation" in str(report)
+
+    @pytest.mark.parametrize("others", [["dog/1.wav", "car/2.wav"], ["valued/1.wav"]])
+    def test_a_folder_of_trains_is_a_label(self, tmp_path: Path, others: list[str]):
+        assert self.scanned(tmp_path, "train/whistle.wav", *others)["train/whistle.wav"] == ("train", SPLITS)
+
+    def test_no_labels(self, tmp_path: Path):
+        files = self.scanned(tmp_path, "kick/train/1.wav", "kick/test/2.wav", labels=False)
+        assert [label for label, _ in files.values()] == [None, None]
+        assert files["kick/test/2.wav"][1] == ("test",)
+
+
 class TestMetadata:
     @pytest.fixture
     def root(self, tmp_path: Path) -> Path:
         names = ("kick/1.wav", "flute_060_090.wav", "new\nline.wav")
         return nasty.build(tmp_path, tuple(nasty.Case(name, "taken", nasty.NAMES[0].write) for name in names))
 
-    @pytest.mark.parametrize("separator", [",", ";"])
+    @pytest.mark.parametrize("separator", [",", ";", "\t"])
     def test_wins_over_names(self, root: Path, separator: str):
         lines = [
             "\ufefffile,label,pitch,split",
             "kick/1.wav,snare,36.5,test",
-            "flute_060_090.wav,,,valid",
+            "flute_060_090.wav,,60,valid",
             "new\\nline.wav,x,,",
         ]
         (root / "metadata.csv").write_text("\n".join(lines).replace(",", separator), encoding="utf-8")
         corpus = scan(root)
-        assert {source.file: (source.label, source.pitch, source.split) for source in corpus.files} == {
-            "kick/1.wav": ("snare", 36.5, "test"),
-            "flute_060_090.wav": (None, 60, "valid"),
-            "new\nline.wav": ("x", None, None),
+        assert {s.file: (s.label, s.pitch, s.pitch_source, s.splits) for s in corpus.files} == {
+            "kick/1.wav": ("snare", 36.5, "metadata", ("test",)),
+            "flute_060_090.wav": (None, 60, "metadata", ("valid",)),
+            "new\nline.wav": ("x", None, "", SPLITS),
         }
         assert corpus.warned == ()
         assert not corpus.ignored
+        assert {source.pitch for source in scan(root, pitches=False).files} == {None}
 
-    def test_lines_and_columns_that_fit_nothing_are_warned_of(self, root: Path):
-        (root / "metadata.csv").write_text("file,velocity\nnowhere.wav,3\nkick/1.wav,4\n")
-        assert scan(root).warned == (
-            ("metadata.csv", "column velocity means nothing here"),
-            ("metadata.csv", "line 2: no sound file nowhere.wav"),
-        )
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252", "mac_roman", "cp932"])
+    @pytest.mark.parametrize("form", ["NFC", "NFD"])
+    def test_any_encoding_and_either_form_of_names(self, tmp_path: Path, encoding: str, form: str):
+        name, label = ("ドラム", "太鼓") if encoding == "cp932" else ("fl\u00fbte", "h\u00e9")
+        file = unicodedata.normalize(form, f"{name}.wav")
+        nasty.build(tmp_path, (nasty.Case(file, "taken", nasty.NAMES[0].write),))
+        (tmp_path / "metadata.csv").write_text(f"file,label\n{name}.wav,{label}\n", encoding=encoding)
+        (source,) = scan(tmp_path).files
+        assert (source.file, source.label) == (file, label)
+
+    def test_names_that_are_not_unicode(self, tmp_path: Path):
+        nasty.build(tmp_path, (nasty.Case(os.fsdecode(b"\xe9t\xe9.wav"), "taken", nasty.NAMES[0].write),))
+        (tmp_path / "metadata.csv").write_bytes(b"file,label\n\xe9t\xe9.wav,x\n")
+        assert scan(tmp_path).files[0].label == "x"
+
+    def test_folders_as_on_windows_and_labels_in_one_form(self, root: Path):
+        (root / "metadata.csv").write_text("file,label\n.\\kick\\1.wav,fl\u0075\u0302te\n", encoding="utf-8")
+        assert scan(root).files[1].label == "fl\u00fbte"
+
+    def test_a_column_without_meaning_is_warned_of(self, root: Path):
+        (root / "metadata.csv").write_text("file,velocity\nkick/1.wav,4\n")
+        assert scan(root).warned == (("metadata.csv", "the column velocity is not used"),)
+
+    def test_a_line_for_a_refused_file_is_passed_over(self, root: Path):
+        (root / "gone.wav").symlink_to("nowhere")
+        (root / "metadata.csv").write_text("file,label\ngone.wav,x\nkick/1.wav,y\n")
+        assert [source.label for source in scan(root).files] == [None, "y", None]
 
     @pytest.mark.parametrize(
         ("text", "says"),
@@ -200,6 +242,7 @@ class TestMetadata:
             ("file,split\nkick/1.wav,training\n", "line 2: split training"),
             ("file,split\nkick/1.wav,train\nkick/1.wav,test\n", "line 3: .* already"),
             ("file,label\nkick/1.wav,x,y\n", "line 2: more fields"),
+            ("file,label\nnowhere.wav,x\na.wav,\nb.wav,\nc.wav,", r"line 2: nowhere.wav; .* and 1 more\): correct"),
         ],
     )
     def test_mistakes_name_the_line(self, root: Path, text: str, says: str):
@@ -207,10 +250,17 @@ class TestMetadata:
         with pytest.raises(UserError, match=says):
             scan(root)
 
+    @given(content=st.binary(max_size=200))
+    def test_no_content_is_a_traceback(self, tmp_path_factory: pytest.TempPathFactory, content: bytes):
+        path = tmp_path_factory.getbasetemp() / "metadata.csv"
+        path.write_bytes(content)
+        with contextlib.suppress(UserError):
+            read_metadata(path, ["a.wav"])
+
     def test_other_metadata_makes_other_shards(self, root: Path):
-        before = scan(root).fingerprint
+        before = fingerprint(scan(root), ["", "", ""])
         (root / "metadata.csv").write_text("file,label\nkick/1.wav,x\n")
-        assert scan(root).fingerprint != before
+        assert fingerprint(scan(root), ["", "", ""]) != before
 
 
 # What this project has settled for the recorded folder; every other file in it is taken, once if it is there twice.

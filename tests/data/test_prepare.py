@@ -15,6 +15,7 @@ import pytest
 
 from wavesynth.data import partial as partial_module
 from wavesynth.data import prepare as prepare_module
+from wavesynth.data.corpus import scan
 from wavesynth.data.prepare import Report, prepare
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
@@ -27,6 +28,13 @@ _plain = nasty.NAMES[0].write
 
 def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def swap(one: Path, other: Path) -> None:
+    """Exchanges the contents of two files."""
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
 
 
 def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -65,26 +73,55 @@ def test_the_report_tells_everything(sounds: Path, tmp_path: Path):
         assert line in str(report)
 
 
-def test_pitches_are_heard_where_names_tell_none(tmp_path: Path):
+def test_the_report_says_what_was_resampled_and_mixed(tmp_path: Path):
+    odd = ("pcm24 44100 stereo.wav", "pcm16_96000.wav", "pcm16_8000.wav", "8_channels.wav", "rf64.wav")
+    nasty.build(tmp_path / "sounds", tuple(case for case in nasty.FORMATS if case.file in odd))
+    report = prepare(tmp_path / "sounds", tmp_path / "shards", progress=False)
+    assert report.rates == {8_000: 1, 16_000: 2, 44_100: 1, 96_000: 1}
+    assert report.widths == {1: 3, 2: 1, 8: 1}
+    text = str(report)
+    assert "1 file of 44,100 Hz, 1 file of 96,000 Hz: what lies above 8,000 Hz is lost" in text
+    assert "upsampled 1 file of 8,000 Hz: nothing lies above half of that" in text
+    assert "1 stereo file was mixed to mono, 1 8-channel file was mixed to mono" in text
+    assert Report.from_json(report.to_json()) == report
+
+
+def test_the_report_says_what_is_silence(tmp_path: Path):
+    def with_silence(path: Path, make: Callable[[int], np.ndarray]) -> None:
+        note = make(nasty.RATE)
+        path.write_bytes(nasty.wav(nasty.pcm(np.concatenate([0 * note, note, 0 * note, 0 * note, note, 0 * note]))))
+
+    nasty.build(tmp_path / "sounds", (nasty.Case("1.wav", "taken", with_silence),))
+    report = prepare(tmp_path / "sounds", tmp_path / "shards", progress=False, valid=0)
+    (clip,) = Shards.open(tmp_path / "shards").clips
+    assert clip.sound == ((4_800, 9_600), (19_200, 24_000))
+    assert report.silence == pytest.approx(4 * nasty.SECONDS)
+    assert "67% of the sound" in str(report)
+    assert "no clip is for validation, so nothing tells whether training memorises: give valid > 0" in str(report)
+
+
+def test_pitches_are_tracked_where_names_give_none(tmp_path: Path):
     notes = Path(prepare_module.__file__).parents[1] / "demo" / "sounds"
     folder = tmp_path / "sounds"
     folder.mkdir()
-    for name, label, pitch in (("one", "flute", 60), ("two", "cello", 60), ("cello_C2", "flute", 63)):
+    named = [("cello_C2", "flute", 63), ("cello_C3", "cello", 63), ("cello_C4", "cello", 66), ("cello_C5", "cello", 69)]
+    for name, label, pitch in (("one", "flute", 60), ("two", "cello", 60), *named):
         shutil.copy(next(notes.glob(f"{label}/*_{pitch:03d}_*.flac")), folder / f"{name}.flac")
     shutil.copy(next(notes.glob("kick/*.flac")), folder / "dull.flac")
     report = prepare(folder, tmp_path / "shards", track_pitch=True, progress=False)
     found = {clip.file: clip.pitch for clip in Shards.open(tmp_path / "shards").clips}
     assert found["one.flac"] == pytest.approx(60, abs=0.3)
     assert found["two.flac"] == pytest.approx(60, abs=0.3)
-    assert found["cello_C2.flac"] == 36  # what a name tells counts
-    assert report.remarks[-1].startswith("pitches were heard in 2 of the 3 clips")
+    assert found["cello_C2.flac"] == 36  # the name counts
+    assert report.remarks[-1].startswith("a pitch was found in 2 of 3 clips")
+    assert report.pitches.counts == {"name": 4, "tracked": 2}
     assert found["dull.flac"] is None
     with pytest.raises(UserError, match="track_pitch True"):
         prepare(folder, tmp_path / "shards", progress=False)
 
 
 def test_tracking_without_its_extra_says_so(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(prepare_module.pitches, "available", lambda: False)
+    monkeypatch.setattr("wavesynth.audio.pitch.available", lambda: False)
     with pytest.raises(UserError, match=r"wavesynth-jax\[pitch\]"):
         prepare(sounds, tmp_path / "shards", track_pitch=True, progress=False)
     assert not (tmp_path / "shards").exists()
@@ -150,11 +187,12 @@ class TestAgain:
         ("change", "how", "says"),
         [
             (lambda sounds: (sounds / "tom/1.wav").unlink(), {}, "of other sounds"),
-            (lambda sounds: os.utime(sounds / "tom/1.wav", (1, 1)), {}, "of other sounds"),
+            (lambda sounds: swap(sounds / "tom/1.wav", sounds / "tom/2.wav"), {}, "of other sounds"),
             (lambda sounds: nasty.build(sounds, (nasty.Case("x.wav", "", _plain),)), {}, "of other sounds"),
             (lambda sounds: (sounds / "metadata.csv").write_text("file,label\ntom/1.wav,x"), {}, "of other sounds"),
             (lambda sounds: None, {"sample_rate": 8_000}, "made with sample_rate 16000"),
             (lambda sounds: None, {"valid": 0.2}, "made with valid 0.1"),
+            (lambda sounds: None, {"labels": False}, "made with labels True"),
         ],
     )
     def test_asks_before_it_replaces(
@@ -170,9 +208,39 @@ class TestAgain:
         assert content(shards) != before
         assert sorted(path.name for path in shards.parent.iterdir()) == ["shards", "sounds"]
 
-    def test_force_mends_damage(self, sounds: Path, shards: Path):
+    def test_a_copy_of_the_folder_is_the_same_folder(self, sounds: Path, shards: Path, tmp_path: Path):
+        shutil.copytree(sounds, tmp_path / "copy", copy_function=shutil.copyfile)
+        assert prepare(tmp_path / "copy", shards, progress=False).status == "up to date"
+        (shards / "sources.json").write_text("[" * 100_000)  # it only saves reading the files
+        assert prepare(sounds, shards, progress=False).status == "up to date"
+
+    def test_files_of_the_same_time_and_size_are_not_read(
+        self, sounds: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        read = []
+        monkeypatch.setattr("wavesynth.data.sources.digest_of", lambda path: read.append(path.name) or "")
+        assert prepare(sounds, shards, progress=False).status == "up to date"
+        os.utime(sounds / "tom/1.wav", (1, 1))
+        with pytest.raises(UserError, match="of other sounds"):
+            prepare(sounds, shards, progress=False)
+        assert read == ["1.wav"]
+
+    def test_shards_of_an_earlier_format_are_to_be_made_again(self, sounds: Path, shards: Path):
+        path = shards / "manifest.json"
+        path.write_bytes(path.read_bytes().replace(b'"version": 2', b'"version": 1'))
+        with pytest.raises(UserError, match=r"format version 1, .* reads version 2: make the shards again .*--force"):
+            prepare(sounds, shards, progress=False)
+        assert prepare(sounds, shards, progress=False, force=True).status == "made"
+
+    @pytest.mark.parametrize("text", ["", "[" * 100_000, "{}", '{"taken": []}', "[1]"])
+    def test_a_damaged_report_is_one_line(self, sounds: Path, shards: Path, text: str):
+        (shards / "report.json").write_text(text)
+        with pytest.raises(UserError, match=r"has lost its report: .*--force"):
+            prepare(sounds, shards, progress=False)
+
+    def test_force_repairs_damage(self, sounds: Path, shards: Path):
         before = content(shards)
-        for name in before:
+        for name in sorted(before.keys() - {"sources.json"}):
             (shards / name).unlink()
             with pytest.raises(UserError, match="--force"):
                 prepare(sounds, shards, progress=False)
@@ -225,7 +293,9 @@ class TestInterrupted:
         assert content(tmp_path / "shards") == expected
         assert len(asked) == 31 - 12
 
-    @pytest.mark.parametrize("torn", [b"", b"{", b'{"file": "snare/1.wav", "size"'])
+    @pytest.mark.parametrize(
+        "torn", [b"", b"{", b'{"file": "snare/1.wav", "size"', b"[" * 99_999 + b"\n", b"[1]\n", b"{}\n"]
+    )
     def test_half_a_line_and_half_a_clip_are_cut_off(
         self, sounds: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, torn: bytes
     ):
@@ -240,7 +310,11 @@ class TestInterrupted:
     @pytest.mark.parametrize(
         ("change", "how", "says"),
         [
-            (lambda root: os.utime(root / "sounds/kick/3.wav", (1, 1)), {}, r"changed since \(kick/3.wav\)"),
+            (
+                lambda root: swap(root / "sounds/kick/3.wav", root / "sounds/kick/4.wav"),
+                {},
+                r"changed since \(kick/3.wav\)",
+            ),
             (lambda root: (root / "sounds/kick/3.wav").unlink(), {}, r"changed since \(kick/4.wav\)"),
             (lambda root: (root / "shards.partial/shard-00000.pcm").write_bytes(b"x" * 400_000), {}, "data files"),
             (lambda root: (root / "shards.partial/shard-00000.pcm").unlink(), {}, "data files"),
@@ -265,7 +339,7 @@ class TestInterrupted:
         assert content(tmp_path / "shards") == content(tmp_path / "fresh")
 
     def test_two_at_once_are_refused(self, sounds: Path, tmp_path: Path):
-        held = partial_module.Partial(tmp_path / "shards", {}, ())
+        held = partial_module.Partial(tmp_path / "shards", {}, scan(sounds))
         with held, pytest.raises(UserError, match="another `prepare` is at work"):
             prepare(sounds, tmp_path / "shards", progress=False)
 
@@ -276,7 +350,7 @@ class TestInterrupted:
 
 
 def test_killed_at_random_moments_nothing_is_lost(sounds: Path, tmp_path: Path, expected: dict[str, bytes]):
-    """kill -9, 20 times: what is left never looks finished unless it is, and the next run ends at the same bytes."""
+    """kill -9, 12 times: what is left never looks finished unless it is, and the next run ends at the same bytes."""
     program = """if True:
         import os, random, shutil, signal, sys, time, warnings
         from pathlib import Path
@@ -303,7 +377,7 @@ def test_killed_at_random_moments_nothing_is_lost(sounds: Path, tmp_path: Path, 
         assert os.waitpid(child(), 0)[1] == 0
         whole = time.perf_counter() - begin
         interrupted = 0
-        for seed in range(20):
+        for seed in range(12):
             shutil.rmtree(shards)
             pid = child()
             time.sleep(random.Random(seed).uniform(0.02, 1) * whole)
@@ -318,7 +392,7 @@ def test_killed_at_random_moments_nothing_is_lost(sounds: Path, tmp_path: Path, 
         print(interrupted)"""
     done = run(program, sounds, tmp_path / "shards", tmp_path / "expected")
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 5, "too few of the 20 met a run at work"
+    assert int(done.stdout) >= 3, "too few of the 12 met a run at work"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
@@ -400,6 +474,103 @@ class TestFullDisk:
         assert content(tmp_path / "shards") == expected
 
 
+class TestFilesystems:
+    """Mount points, folders that cannot be renamed, and filesystems without locks or without flushing."""
+
+    def test_a_mount_point(self, sounds: Path, tmp_path: Path, expected: dict[str, bytes]):
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+        if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("no right to mount a disk here; a folder that passes for one is tested all the same")
+        try:
+            (disk / "lost+found").mkdir()
+            for force in (False, True):
+                assert prepare(sounds, disk, progress=False, force=force).status == "made"
+                assert sorted(path.name for path in disk.iterdir()) == sorted([*expected, "lost+found"])
+            (disk / "lost+found").rmdir()
+            assert content(disk) == expected
+            assert prepare(sounds, disk, progress=False).status == "up to date"
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+
+    @pytest.mark.parametrize("obstacle", ["mount", "parent", "rename"])
+    def test_shards_that_cannot_be_renamed(
+        self, sounds: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, obstacle: str
+    ):
+        shards = tmp_path / "shards"
+        shards.mkdir()
+        if obstacle == "mount":
+            monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == shards)
+        elif obstacle == "parent":
+            monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+        rename = os.rename
+
+        def busy(source: Path, target: Path) -> None:
+            if Path(source) == shards:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", busy)
+        for force in (False, True):
+            assert prepare(sounds, shards, progress=False, force=force).status == "made"
+            assert content(shards) == expected
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["expected", "shards", "sounds"]
+
+    @pytest.mark.parametrize("after", [0, 1, 2, 3, 4])
+    def test_an_interrupted_move_never_looks_finished(
+        self, sounds: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, after: int
+    ):
+        shards, moved = tmp_path / "shards", []
+        shards.mkdir()
+        monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == shards)
+        prepare(sounds, shards, progress=False, sample_rate=8_000)
+
+        def interrupted(source: Path, target: Path) -> None:
+            if len(moved) == after:
+                raise KeyboardInterrupt
+            moved.append(os.replace(source, target))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "move", interrupted)
+            try:
+                prepare(sounds, shards, progress=False, force=True)
+            except KeyboardInterrupt:
+                assert not (shards / "manifest.json").exists()
+            else:
+                assert len(moved) == after == 4
+        prepare(sounds, shards, progress=False)
+        assert content(shards) == expected
+
+    @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+    def test_no_locks(
+        self,
+        sounds: Path,
+        tmp_path: Path,
+        expected: dict[str, bytes],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        number: int,
+    ):
+        def unsupported(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("fcntl.flock", unsupported)
+        prepare(sounds, tmp_path / "shards")
+        assert "this filesystem has no locks" in capsys.readouterr().err
+        assert content(tmp_path / "shards") == expected
+
+    def test_no_flushing(
+        self, sounds: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    ):
+        def unsupported(_: int) -> None:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+        monkeypatch.setattr(os, "fsync", unsupported)
+        prepare(sounds, tmp_path / "shards", progress=False)
+        assert content(tmp_path / "shards") == expected
+
+
 class TestMistakes:
     @pytest.mark.parametrize(
         ("how", "says"),
@@ -431,7 +602,7 @@ class TestMistakes:
             ("sounds", "link/shards", "in the folder of sounds itself"),
             ("sounds", "empty/../sounds/kick/..", "in the folder of sounds itself"),
             ("sounds", "other/cover.jpg", "is a file: give the shards another place"),
-            ("sounds", "other", "holds cover.jpg, so it is no shards folder"),
+            ("sounds", "other", "holds cover.jpg, so it is not a shards folder"),
             ("sounds", "other/cover.jpg/shards", "cannot be written: Not a directory"),
         ],
     )
@@ -465,7 +636,7 @@ class TestMistakes:
     def test_metadata_that_leaves_nothing_to_train_on(self, tmp_path: Path):
         nasty.build(tmp_path / "sounds", nasty.FORMATS[3:4])
         (tmp_path / "sounds/metadata.csv").write_text(f"file,split\n{nasty.FORMATS[3].file},test\n")
-        with pytest.raises(UserError, match="no clip to train"):
+        with pytest.raises(UserError, match="no clip may go to train"):
             prepare(tmp_path / "sounds", tmp_path / "shards", progress=False)
 
 

@@ -169,7 +169,7 @@ class TestRealNotes:
     @pytest.fixture
     def notes(self, sounds: Path) -> list[np.ndarray]:
         labels = ["cello", "church-organ", "flute", "trumpet"]
-        return [at_one_level(read(sounds / label / f"{label}_060_100.flac", SAMPLE_RATE)) for label in labels]
+        return [at_one_level(read(sounds / label / f"{label}_060_100.flac", SAMPLE_RATE)[0]) for label in labels]
 
     def test_the_crossfade_of_two_notes_of_one_pitch_is_recognised(self, notes: list[np.ndarray]) -> None:
         """Their partials cancel and add: the magnitudes alone, mixed, leave a quarter of the middle unexplained."""

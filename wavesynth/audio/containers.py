@@ -1,7 +1,8 @@
-"""Opening a sound file of any kind: by its content, block by block, forwards only.
+"""Opens sound files of any format and reads them block by block.
 
-libsndfile (through soundfile) reads wav, rf64, w64, flac, ogg, opus, mp3, aiff, au, caf and more. The sound tracks of
-m4a, mp4, wma, webm and the like need PyAV, the `formats` extra. What a file is called decides nothing here.
+libsndfile (through soundfile) reads wav, rf64, w64, flac, ogg, opus, mp3, aiff, au, caf and more. The audio tracks of m4a,
+mp4, wma, webm and similar files need PyAV, the extra `formats`. The format is detected from the content; the file name does
+not matter.
 """
 
 import importlib
@@ -16,15 +17,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from wavesynth.audio.headers import WithLength, mp3_tells_length, ogg_is_whole, read_chunks
+from wavesynth.audio.headers import WholeLength, mp3_gives_length, ogg_is_whole, read_chunks
 from wavesynth.errors import UserError
 
 MIN_SAMPLE_RATE = 1_000
 MAX_SAMPLE_RATE = 768_000
 _BLOCK = 4_096
-"""Frames read at once. Of a damaged file the block that holds the damage is lost, so it is about one FLAC frame."""
+"""Frames read at once, about one FLAC frame: of a damaged file, the block with the damage is lost."""
 
-# The beginnings of what libsndfile cannot read and PyAV can: (position, bytes, what it is).
+# How files begin that PyAV reads and libsndfile does not: (position, bytes, format).
 _PYAV_KINDS = (
     (4, b"ftyp", "MP4 or M4A"),
     (0, bytes.fromhex("3026b2758e66cf11"), "WMA or WMV"),
@@ -40,18 +41,18 @@ _MP3_BEGINNINGS = (b"ID3", b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2")
 
 
 class Refused(Exception):
-    """A file that cannot be taken. Its text is the reason, without the file's name."""
+    """A file that cannot be read as sound. The message is the reason, without the file's name."""
 
 
 @dataclass
 class Sound:
-    """An opened sound file, to be read once.
+    """A sound that is read once, from its beginning to its end.
 
     Attributes:
         sample_rate: Hz.
         channels: number of channels.
         blocks: float32 [frames, channels], full scale 1.0, in order.
-        warnings: what is amiss with the file; complete when `blocks` is exhausted.
+        warnings: problems that were found; complete when `blocks` is exhausted.
     """
 
     sample_rate: int
@@ -61,7 +62,10 @@ class Sound:
 
 
 def check_sample_rate(sample_rate: float) -> None:
-    """Raises UserError unless the rate is a whole number of Hz that sound can have."""
+    """Raises UserError unless the sample rate is a whole number from 1,000 to 768,000 Hz.
+
+    >>> check_sample_rate(44_100)
+    """
     whole = isinstance(sample_rate, int | np.integer) and not isinstance(sample_rate, bool)
     if not whole or not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
         wanted = f"give a whole number of Hz from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}, such as 16000"
@@ -70,10 +74,10 @@ def check_sample_rate(sample_rate: float) -> None:
 
 @contextmanager
 def open_sound(path: str | os.PathLike[str]) -> Iterator[Sound]:
-    """Opens a sound file; closes it at the end of the `with` block.
+    """Opens a sound file and closes it at the end of the `with` block.
 
     Raises:
-        Refused: it is missing, unreadable, not a plain file, or holds no sound in a form that can be read.
+        Refused: the file is missing, unreadable, not a plain file, or holds no sound in a known format.
     """
     try:
         # A FIFO would block at the very opening.
@@ -95,12 +99,12 @@ def open_sound(path: str | os.PathLike[str]) -> Iterator[Sound]:
 
 
 def _pyav_kind(file: BinaryIO, start: bytes) -> str | None:
-    """What a file is, if PyAV is to read it; None leaves it to libsndfile."""
+    """The format of a file that PyAV has to read; None for libsndfile."""
     for at, magic, kind in _PYAV_KINDS:
         if start[at : at + len(magic)] == magic:
             return kind
-    # Of such an MP3 libsndfile reads as much as it guesses that there is.
-    if start.startswith(_MP3_BEGINNINGS) and not mp3_tells_length(file) and importlib.util.find_spec("av"):
+    # Of an MP3 without a length libsndfile reads as much as it guesses.
+    if start.startswith(_MP3_BEGINNINGS) and not mp3_gives_length(file) and importlib.util.find_spec("av"):
         return "MP3"
     return None
 
@@ -113,14 +117,14 @@ def _open_soundfile(file: BinaryIO, stack: ExitStack) -> Sound:
     import soundfile
 
     class Forwards(soundfile.SoundFile):
-        """soundfile seeks after every block it has read, which lands in the wrong place in an MP3 of variable rate."""
+        """Never seeks: soundfile does after every block, and misses the place in an MP3 of variable bit rate."""
 
         def seekable(self) -> bool:
             return False
 
     source, warnings = _checked(file)
     try:
-        # From the opened file, not the path: by the path libsndfile would guess a kind from the name's ending.
+        # From the opened file, not the path: libsndfile would guess the format from the extension.
         opened = stack.enter_context(Forwards(source))
     except soundfile.LibsndfileError as error:
         raise Refused(f"it is not sound in a known format ({error.error_string.rstrip('.')})") from None
@@ -133,8 +137,8 @@ def _open_soundfile(file: BinaryIO, stack: ExitStack) -> Sound:
                 yield np.asarray(block, np.float32)
         except soundfile.LibsndfileError as error:
             if not frames:
-                raise Refused(f"it is damaged from its beginning on ({error.error_string.rstrip('.')})") from None
-            warnings.append(f"damaged after {frames / opened.samplerate:.2f} s: what precedes that is taken")
+                raise Refused(f"it is damaged from the beginning ({error.error_string.rstrip('.')})") from None
+            warnings.append(f"damaged after {frames / opened.samplerate:.2f} s: only the part before that is used")
         else:
             there, promised = frames / opened.samplerate, opened.frames / opened.samplerate
             warnings.extend(_missing(file, opened.format, there, promised))
@@ -143,7 +147,7 @@ def _open_soundfile(file: BinaryIO, stack: ExitStack) -> Sound:
 
 
 def _checked(file: BinaryIO) -> tuple[Any, list[str]]:
-    """A file whose header can be trusted as to its length, and what is amiss with it. Raises Refused."""
+    """The file, or a view of it whose header gives the right length, and warnings. Raises Refused."""
     chunks = read_chunks(file)
     file.seek(0)
     if chunks is None:
@@ -152,21 +156,24 @@ def _checked(file: BinaryIO) -> tuple[Any, list[str]]:
         raise Refused("its header says 0 channels")
     if chunks.sample_rate is not None and not MIN_SAMPLE_RATE <= chunks.sample_rate <= MAX_SAMPLE_RATE:
         raise Refused(_implausible(chunks.sample_rate))
-    if chunks.streamed:
-        warning = "its header gives no length (written to a pipe?): everything to its end is taken"
-        return WithLength(file, chunks), [warning]
+    if chunks.length_unknown:
+        return WholeLength(file, chunks), ["its header gives no length (written to a pipe?): all of it is read"]
+    if chunks.length_wrapped:
+        return WholeLength(file, chunks), ["it is larger than a WAV can say (4 GiB): all of it is read"]
     if chunks.cut_short and chunks.present:
         return file, [f"cut short: {chunks.present:,} of {chunks.promised:,} bytes of sound are there"]
+    if chunks.behind:
+        return file, [f"{chunks.behind:,} bytes behind the end of its sound are not read"]
     return file, []
 
 
 def _missing(file: BinaryIO, kind: str, there: float, promised: float) -> list[str]:
-    """What to say of a file that was read to its end, of which `there` seconds came where it promised others."""
+    """Warnings about a file that was read to its end: `there` seconds were found, `promised` were expected."""
     if kind == "MP3":
         unread = file.seek(0, os.SEEK_CUR) / file.seek(0, os.SEEK_END) < 0.9
-        if not mp3_tells_length(file):
+        if not mp3_gives_length(file):
             remedy = "convert it to WAV, or `pip install 'wavesynth-jax[formats]'`"
-            return [f"an MP3 that tells no length: only {there:.2f} s can be read; {remedy}"] if unread else []
+            return [f"an MP3 that does not give its length: only {there:.2f} s can be read; {remedy}"] if unread else []
     if there < promised:
         return [f"cut short: {there:.2f} of {promised:.2f} s are there"]
     if kind == "OGG" and not ogg_is_whole(file):
@@ -185,7 +192,7 @@ def _open_pyav(kind: str, file: BinaryIO, stack: ExitStack) -> Sound:
     except av.FFmpegError as error:
         raise Refused(f"it is not sound in a known format ({error.strerror})") from None
     if not container.streams.audio:
-        raise Refused(f"it is {kind} without a sound track")
+        raise Refused(f"it is {kind} without an audio track")
     track = container.streams.audio[0]
     warnings = []
 
@@ -199,7 +206,7 @@ def _open_pyav(kind: str, file: BinaryIO, stack: ExitStack) -> Sound:
                     yield frame.to_ndarray().T
         except av.FFmpegError as error:
             if not frames:
-                raise Refused(f"it is damaged from its beginning on ({error.strerror})") from None
-            warnings.append(f"damaged after {frames / track.rate:.2f} s: what precedes that is taken")
+                raise Refused(f"it is damaged from the beginning ({error.strerror})") from None
+            warnings.append(f"damaged after {frames / track.rate:.2f} s: only the part before that is used")
 
     return Sound(track.rate, track.channels, blocks(), warnings)

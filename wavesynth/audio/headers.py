@@ -1,8 +1,8 @@
-"""What the headers of sound files promise, read without trusting them.
+"""What the headers of sound files promise, checked against what is there.
 
-libsndfile silently takes what is there of a WAV, AIFF or Ogg file that was cut short, takes nothing of a WAV whose
-length was never filled in, and guesses the length of an MP3 that does not tell it. To name these cases and to mend what
-can be mended, the files are looked at here.
+libsndfile takes what is left of a truncated WAV, AIFF or Ogg file without a word, takes nothing of a WAV whose length was
+never filled in, ignores what lies behind the length of a WAV, and guesses the length of an MP3 that does not give it. The
+functions here find these cases.
 """
 
 import io
@@ -11,8 +11,11 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-_UNKNOWN_LENGTH = 0x7FFF0000
-"""Writers to a pipe put 0xFFFFFFFF or nearly 0x7FFFFFFF where the length of the data belongs."""
+_MOST_BYTES = 2**32 - 2
+"""The longest sound data whose length a WAV can give; one more means that the length is not known."""
+_TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
+"""Beginnings of tags that programs append to a WAV without a chunk around them."""
+_LONGEST_PADDING = 2**20
 _LONGEST_PAGE = 65_307
 """Bytes of an Ogg page, at most."""
 
@@ -23,36 +26,45 @@ class Chunks:
 
     Attributes:
         form: "WAVE" or "AIFF".
-        channels: as its fmt chunk says; None for AIFF or without such a chunk.
+        channels: of the fmt chunk; None for AIFF or without such a chunk.
         sample_rate: Hz, likewise.
-        length_at: position of the four bytes that give the length of the sound data.
-        promised: bytes of sound data by those four bytes.
-        present: bytes from the beginning of the sound data to the end of the file.
-        closed: whether the length of the whole file was filled in, so that a `promised` of 0 means what it says.
+        begin: position of the sound data.
+        promised: bytes of sound data by the length in front of it.
+        present: bytes from `begin` to the end of the file.
+        behind: bytes behind the promised sound that are neither chunks, nor a tag, nor padding.
     """
 
     form: str
     channels: int | None
     sample_rate: int | None
-    length_at: int
+    begin: int
     promised: int
     present: int
-    closed: bool
+    behind: int
 
     @property
-    def streamed(self) -> bool:
-        """Whether it is a WAV whose writer could not go back to fill in the length (a pipe, a crash), with sound."""
-        unknown = self.promised >= _UNKNOWN_LENGTH or (self.promised == 0 and not self.closed)
-        return self.form == "WAVE" and self.present > 0 and unknown
+    def length_unknown(self) -> bool:
+        """Whether it is a WAV whose writer could not go back to fill in the length: a pipe, or a crash.
+
+        Such writers leave 0, 0xFFFFFFFF, or a value near 0x7FFFFFFF. The same values are believed where they fit.
+        """
+        placeholder = self.promised == 0 or 0x7FFF0000 <= self.promised <= 0x80000000 or self.promised >= 0xFFFF0000
+        fits = self.promised <= self.present and not self.behind
+        return self.form == "WAVE" and self.present > 0 and placeholder and not fits
+
+    @property
+    def length_wrapped(self) -> bool:
+        """Whether it is a WAV of over 4 GiB whose length, in 32 bits, has lost its upper part."""
+        return self.form == "WAVE" and self.behind > 0 and self.present > _MOST_BYTES and not self.length_unknown
 
     @property
     def cut_short(self) -> bool:
         """Whether less sound is there than promised."""
-        return self.promised > self.present and not self.streamed
+        return self.promised > self.present and not self.length_unknown
 
 
 def read_chunks(file: BinaryIO) -> Chunks | None:
-    """Walks the chunks up to the sound data; None when the file is of another kind or has no sound data."""
+    """Reads the chunks of a file; None when it is of another kind or has no sound data."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     start = file.read(12)
@@ -62,15 +74,15 @@ def read_chunks(file: BinaryIO) -> Chunks | None:
         form, order, sound = "AIFF", ">", b"SSND"
     else:
         return None
-    (total,) = struct.unpack(order + "I", start[4:8])
     channels = sample_rate = None
     while len(chunk := file.read(8)) == 8:
         kind, (length,) = chunk[:4], struct.unpack(order + "I", chunk[4:])
         begin = file.tell()
         if kind == sound:
-            # Until it is filled in it is 0, the greatest number, or ends where the sound data begins.
-            closed = begin < 8 + total < 0xFFFFFFFF or begin == size
-            return Chunks(form, channels, sample_rate, begin - 4, length, size - begin, closed)
+            end = begin + length
+            # The byte that pads an odd length is often forgotten.
+            behind = min(_stray_bytes(file, at, size, order, sound) for at in {end, end + length % 2})
+            return Chunks(form, channels, sample_rate, begin, length, size - begin, behind)
         if kind == b"fmt ":
             fmt = file.read(8)
             if len(fmt) == 8:
@@ -79,8 +91,32 @@ def read_chunks(file: BinaryIO) -> Chunks | None:
     return None
 
 
+def _stray_bytes(file: BinaryIO, at: int, size: int, order: str, sound: bytes) -> int:
+    """How many of the bytes from `at` to the end belong to no chunk, no tag and no padding. More sound counts as well."""
+    stray = 0
+    while at < size - 1:
+        file.seek(at)
+        start = file.read(16)
+        if start.startswith(_TAGS):
+            return stray
+        kind, length = start[:4], struct.unpack(order + "I", start[4:8])[0] if len(start) >= 8 else 0
+        named = len(kind) == 4 and all(0x20 <= byte < 0x7F for byte in kind)
+        end = at + 8 + length + length % 2
+        if not named or end > size + 1:
+            return stray if _is_padding(file, at, size) else stray + size - at
+        stray += 8 + length if kind == sound else 0
+        at = end
+    return stray
+
+
+def _is_padding(file: BinaryIO, at: int, size: int) -> bool:
+    """Whether the rest of a file is a short stretch of zeros."""
+    file.seek(at)
+    return size - at <= _LONGEST_PADDING and not any(file.read(size - at))
+
+
 def ogg_is_whole(file: BinaryIO) -> bool:
-    """Whether an Ogg file ends with a whole page that says that it is the last."""
+    """Whether an Ogg file ends with a whole page that is marked as the last."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _LONGEST_PAGE))
     end = file.read()
@@ -91,8 +127,8 @@ def ogg_is_whole(file: BinaryIO) -> bool:
     return bool(page[5] & 4) and len(page) >= 27 + num_segments + sum(page[27 : 27 + num_segments])
 
 
-def mp3_tells_length(file: BinaryIO) -> bool:
-    """Whether the first frame of an MP3 holds a table that tells its length; without it, it can only be guessed."""
+def mp3_gives_length(file: BinaryIO) -> bool:
+    """Whether the first frame of an MP3 holds a table with its length. Without one the length can only be guessed."""
     file.seek(0)
     tag = file.read(10)
     begin = 0
@@ -103,8 +139,10 @@ def mp3_tells_length(file: BinaryIO) -> bool:
     return any(mark in frame for mark in (b"Xing", b"Info", b"VBRI"))
 
 
-class WithLength(io.RawIOBase):
-    """A read-only view of a WAV file in which the sound data's length is what is there.
+class WholeLength(io.RawIOBase):
+    """A read-only view of a WAV file in which the sound data reaches to the end of the file.
+
+    The header is written anew, as RF64 where a length does not fit into the 32 bits of a WAV.
 
     Args:
         file: opened for reading in binary.
@@ -113,28 +151,40 @@ class WithLength(io.RawIOBase):
 
     def __init__(self, file: BinaryIO, chunks: Chunks):
         self._file = file
-        self._at = chunks.length_at
-        self._length = struct.pack("<I", min(chunks.present, 0xFFFFFFFE))
+        self._begin = chunks.begin
+        self._size = chunks.begin + chunks.present
+        file.seek(0)
+        old = file.read(chunks.begin)
+        length = chunks.present
+        if length <= _MOST_BYTES - chunks.begin:
+            sizes = struct.pack("<I", chunks.begin - 8 + length), struct.pack("<I", length)
+            self._head = old[:4] + sizes[0] + old[8:-4] + sizes[1]
+        else:
+            ds64 = struct.pack("<4sIQQQI", b"ds64", 28, chunks.begin + 28 + length, length, 0, 0)
+            unknown = b"\xff\xff\xff\xff"
+            self._head = b"RF64" + unknown + b"WAVE" + ds64 + old[12:-4] + unknown
+        self._position = 0
 
-    def read(self, size: int = -1) -> bytes:
-        """Bytes of the file, the mended length in their midst."""
-        begin = self._file.tell()
-        content = bytearray(self._file.read(size))
-        for position, byte in enumerate(self._length, self._at - begin):
-            if 0 <= position < len(content):
-                content[position] = byte
-        return bytes(content)
+    def readable(self) -> bool:
+        """True."""
+        return True
 
     def readinto(self, buffer: memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Fills a buffer; returns how many bytes were there."""
-        content = self.read(len(buffer))
+        content = self._head[self._position : self._position + len(buffer)]
+        if len(content) < len(buffer):
+            self._file.seek(self._begin + self._position + len(content) - len(self._head))
+            content += self._file.read(len(buffer) - len(content))
         buffer[: len(content)] = content
+        self._position += len(content)
         return len(content)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves the position, as in the file."""
-        return self._file.seek(offset, whence)
+        """Moves the position."""
+        size = len(self._head) + self._size - self._begin
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: size}[whence]
+        return self._position
 
     def tell(self) -> int:
-        """The position in the file."""
-        return self._file.tell()
+        """The position."""
+        return self._position

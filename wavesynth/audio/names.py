@@ -1,11 +1,64 @@
-"""File names as text that can be shown."""
+"""Paths as users give them, and names as they can be shown."""
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
+
+from wavesynth.errors import UserError
+
+_SOUNDFILE = "wav wave bwf rf64 w64 flac ogg oga opus mp3 mp2 aif aiff aifc au snd caf voc paf iff svx sf avr nist sph"
+_PYAV = "m4a m4b mp4 m4v mov aac wma wmv webm mka mkv ape wv amr 3gp"
+EXTENSIONS = frozenset(f"{_SOUNDFILE} {_PYAV}".split())
+"""File name extensions of sound files, lower case. Whether a file holds sound is decided by its content."""
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """A path given by a user, with `~` and `~name` expanded to home folders.
+
+    Every path that a user gives goes through here once. A name that is meant to begin with `~` is written `./~name`.
+
+    Args:
+        path: text or a path.
+
+    Returns:
+        The expanded path.
+
+    Raises:
+        UserError: it is not a path, is empty, holds a NUL character, or names a home folder that is not known.
+
+    >>> user_path("~/sounds") == Path.home() / "sounds"
+    True
+    >>> user_path("sounds/kick")
+    PosixPath('sounds/kick')
+    """
+    try:
+        text = os.fsdecode(path)
+    except TypeError:
+        raise UserError(f"path is {path!r}: give a path as text") from None
+    if not text or "\0" in text:
+        raise UserError(f"path is {display(text)!r}: give the name of a file or folder")
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~") and not os.path.lexists(text):
+        raise UserError(f"{display(text)}: this home folder is not known; give the whole path, or ./{display(text)}")
+    found = Path(expanded)
+    # Path drops the "./" of "./~name", and the next call would take the rest for a home folder.
+    return found.absolute() if str(found).startswith("~") else found
+
+
+def has_sound_extension(name: str) -> bool:
+    """Whether a file name ends like that of a sound file.
+
+    >>> has_sound_extension("kick.WAV"), has_sound_extension("kick.mid"), has_sound_extension("wav")
+    (True, False, False)
+    """
+    return "." in name and name.rpartition(".")[2].lower() in EXTENSIONS
 
 
 def display(name: str | bytes | os.PathLike[str]) -> str:
-    r"""A file name on one line, in valid Unicode: what cannot be printed is escaped, everything else stays as it is.
+    r"""Text on one line that any terminal can show: what cannot be printed is escaped, the rest stays as it is.
+
+    For file names, labels and any other text that comes from outside. Control characters, bytes that are not UTF-8 and
+    characters that reverse the direction of writing are escaped.
 
     >>> print(display("new\nline.wav"), display(b"latin1_\xe9.wav"))
     new\nline.wav latin1_\xe9.wav

@@ -1,7 +1,7 @@
-"""The one mapping between floats in [-1, 1] and 16-bit PCM.
+"""Conversion between floats in [-1, 1] and 16-bit PCM.
 
-`float = int16 / 32768` and `int16 = clip(round(float * 32768), -32768, 32767)`: reading what was written gives the same
-integers back, and of all floats only those above 32767 / 32768 are changed by more than half a step.
+`float = int16 / 32768` and `int16 = clip(round(float * 32768), -32768, 32767)`. Integers that are converted to floats and
+back stay the same; floats change by at most half a step, except those above 32767 / 32768.
 """
 
 from typing import Any
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FULL_SCALE = 32768
-"""The int16 value that 1.0 stands for; the largest that fits is one less."""
+"""The integer that stands for 1.0. The largest int16 is one less."""
 
 
 def to_int16(samples: ArrayLike) -> NDArray[np.int16]:
-    """Floats of any shape to int16, rounded to the nearest (ties to even) and saturated; infinities saturate too.
+    """Converts floats of any shape to int16: rounded to the nearest (ties to even), saturated beyond full scale.
 
     Raises:
-        ValueError: a value is NaN, which no integer can stand for.
+        ValueError: a sample is NaN.
 
     >>> to_int16([-2.0, -1.0, 0.0, 0.5, 1.0]).tolist()
     [-32768, -32768, 0, 16384, 32767]
@@ -30,7 +30,7 @@ def to_int16(samples: ArrayLike) -> NDArray[np.int16]:
 
 
 def to_float(pcm: NDArray[Any]) -> NDArray[np.float32]:
-    """int16 of any shape to float32 in [-1, 1), exactly.
+    """Converts int16 of any shape to float32 in [-1, 1), exactly.
 
     >>> to_float(np.array([-32768, 0, 16384], np.int16)).tolist()
     [-1.0, 0.0, 0.5]

@@ -1,49 +1,170 @@
-"""What a user may hand over as a sound: samples, or a file."""
+"""Sounds as users give them: a file, or samples in any of the forms that audio libraries return."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from wavesynth.audio import files
+from wavesynth.audio.containers import Refused, check_sample_rate
+from wavesynth.audio.containers import Sound as Opened
+from wavesynth.audio.conversion import Collected, convert
+from wavesynth.audio.files import read
+from wavesynth.audio.names import display, has_sound_extension, user_path
 from wavesynth.errors import UserError
 
-Sound = np.ndarray | str | PathLike[str]
-"""Samples, float [T] or [T, channels] in [-1, 1], or a file of any rate and channel count."""
 
-MOST_CHANNELS = 8  # of an array; more are taken for a mistake in the order of its axes
+class SupportsArray(Protocol):
+    """An array of NumPy, JAX, PyTorch or anything else that NumPy can take."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        """The array as one of NumPy."""
+        ...
 
 
-def samples_of(sound: Sound, argument: str, sample_rate: int, own_rate: float | None = None) -> np.ndarray:
-    """A sound as float32 [T] at `sample_rate` Hz: mixed to one channel, and resampled if it has another rate.
+Sound = SupportsArray | str | PathLike[str] | tuple[SupportsArray, float]
+"""A file of any format, rate and channel count; or samples: a NumPy, JAX or PyTorch array of floats in [-1, 1] or of integers
+at full scale, [T], [channels, T] or [T, channels]; or a pair of samples and their rate, as `soundfile.read` and
+`librosa.load` return it."""
 
-    argument: what it is called in errors. own_rate: of an array, Hz; None if it is `sample_rate` already.
+MOST_CHANNELS = 8
+"""The most channels of an array. An axis that is longer is time."""
+_BLOCK = 2**16
+
+
+def samples_of(
+    sound: Sound, argument: str, sample_rate: int, own_rate: float | None = None, channels: int = 1
+) -> NDArray[np.float32]:
+    """Samples of a sound, as float32 at one rate and with one number of channels.
+
+    Arrays are treated like a file of the same samples (`wavesynth.audio.conversion`): a peak above 1 is scaled down with a
+    warning, channels are mixed or copied. Only silence is taken too.
+
+    Args:
+        sound: see `Sound`.
+        argument: the name of the argument, for errors.
+        sample_rate: Hz, of the result.
+        own_rate: Hz, of an array; None where it is `sample_rate`. A file or a pair has its own.
+        channels: of the result.
+
+    Returns:
+        Samples in [-1, 1], float32 [channels, T].
+
+    Raises:
+        UserError: it is not a sound, or its axes cannot be told apart.
+
+    >>> samples_of(np.zeros((2, 22_050), np.int16), "sound", 16_000, own_rate=22_050).shape
+    (1, 16000)
     """
     if isinstance(sound, str | PathLike):
-        return files.read(sound, sample_rate)
-    samples = np.asarray(sound, np.float32)
-    if samples.ndim == 2 and 0 < samples.shape[1] <= MOST_CHANNELS and len(samples):
-        samples = _mixed(samples)
-    if samples.ndim != 1 or not samples.size:
-        raise UserError(f"{argument} has the shape {samples.shape}: give one sound as samples [T]")
+        return read(sound, sample_rate, channels)
+    if isinstance(sound, tuple) and len(sound) == 2 and np.ndim(sound[1]) == 0 and np.ndim(sound[0]) > 0:
+        sound, own_rate = sound
+    samples = _channels_first(_floats(sound, argument), argument)
+    own_rate = sample_rate if own_rate is None else own_rate
+    own_rate = int(own_rate) if isinstance(own_rate, float) and own_rate.is_integer() else own_rate
+    check_sample_rate(own_rate)
+
+    @contextmanager
+    def opened() -> Iterator[Opened]:
+        parts = (samples[:, at : at + _BLOCK].T for at in range(0, samples.shape[1], _BLOCK))
+        yield Opened(int(own_rate), len(samples), parts)
+
+    sink = Collected()
+    try:
+        origin = convert(opened, sample_rate, sink, channels, allow_silence=True)
+    except Refused as reason:
+        raise UserError(f"{argument} cannot be used: {reason}") from None
+    for warning in origin.warnings:
+        warnings.warn(f"{argument}: {warning}", stacklevel=2)
+    return sink.samples
+
+
+def block_of(block: Sound, argument: str, channels: int = 1) -> NDArray[np.float32]:
+    """One block of a sound that arrives in parts. Values beyond full scale saturate, as the rest is not known yet.
+
+    Args:
+        block: samples as in `samples_of`, at the rate in which they are used.
+        argument: the name of the argument, for errors.
+        channels: of the result.
+
+    Returns:
+        Samples in [-1, 1], float32 [channels, t].
+
+    Raises:
+        UserError: it is not a block of samples, or holds values that are not finite.
+
+    >>> block_of([0.5, 1.5], "blocks")
+    array([[0.5, 1. ]], dtype=float32)
+    """
+    samples = _channels_first(_floats(block, argument), argument)
     if not np.isfinite(samples).all():
-        raise UserError(f"{argument} holds values that are not finite numbers: mend them first")
-    if np.abs(samples).max() > 1:
-        raise UserError(f"{argument} reaches {np.abs(samples).max():.3g}: scale it into [-1, 1]")
-    if own_rate is None or own_rate == sample_rate:
-        return samples
-    import soxr
-
-    files.check_sample_rate(own_rate)
-    resampled = np.clip(soxr.resample(samples, own_rate, sample_rate, quality="HQ"), -1.0, 1.0)
-    if not len(resampled):
-        raise UserError(
-            f"{argument} has {len(samples)} samples at {own_rate:,} Hz, none at {sample_rate:,} Hz: give more"
-        )
-    return resampled
+        raise UserError(f"{argument} holds values that are not finite numbers: replace them first")
+    if len(samples) != channels:
+        samples = np.repeat(samples.mean(axis=0, keepdims=True), channels, axis=0)
+    return np.clip(samples, -1.0, 1.0)
 
 
-def _mixed(samples: np.ndarray) -> np.ndarray:
-    """Samples [T, channels] to [T]: their mean, or the loudest channel where that cancels, as of files."""
-    mean = samples.mean(axis=1)
-    energy = np.square(samples).sum(axis=0)
-    return samples[:, energy.argmax()] if np.square(mean).sum() < 1e-4 * energy.max() else mean
+def looks_like_file(text: str) -> bool:
+    """Whether text that could be a label or a file is meant as a file: it exists, has a folder or a sound's extension.
+
+    >>> looks_like_file("flut.wav"), looks_like_file("./flute"), looks_like_file("flute")
+    (True, True, False)
+    """
+    if "/" in text or "\\" in text or text.startswith("~") or has_sound_extension(text):
+        return True
+    try:
+        return user_path(text).is_file()
+    except (UserError, OSError):
+        return False
+
+
+def _floats(sound: Any, argument: str) -> NDArray[np.float32]:
+    """Any array as float32 of full scale 1.0; the shape stays."""
+    if hasattr(sound, "detach") and hasattr(sound, "cpu"):  # a tensor of PyTorch
+        sound = sound.detach().cpu()
+        if str(sound.dtype).endswith("bfloat16"):  # which NumPy does not have
+            sound = sound.float()
+    try:
+        samples = np.asarray(sound)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{argument} cannot be used as samples: {display(str(error).partition(chr(10))[0])}") from None
+    kind, bits = samples.dtype.kind, 8 * samples.dtype.itemsize
+    if kind == "u" and bits <= 32:
+        return ((samples.astype(np.float64) - 2.0 ** (bits - 1)) / 2.0 ** (bits - 1)).astype(np.float32)
+    if kind == "i" and bits <= 32:
+        return (samples.astype(np.float64) / 2.0 ** (bits - 1)).astype(np.float32)
+    # 64 bits are what NumPy makes of Python's integers: their scale is found by their size, as in a file of floats.
+    # bfloat16 and the like, of ml_dtypes, are of kind V.
+    if kind in "fiu" or (kind == "V" and "float" in samples.dtype.name):
+        with np.errstate(over="ignore"):  # infinities are refused later
+            return samples.astype(np.float32)
+    shown = "None" if sound is None else f"of type {samples.dtype.name if kind != 'O' else type(sound).__name__}"
+    raise UserError(f"{argument} is {shown}: give a sound file, or samples as an array of floats or integers")
+
+
+def _channels_first(samples: NDArray[np.float32], argument: str) -> NDArray[np.float32]:
+    """Samples as [C, T], from [T], [C, T], [T, C] or a batch of one."""
+    shape = samples.shape
+    if samples.ndim == 3 and shape[0] == 1:
+        samples = samples[0]
+    if samples.ndim == 1 and samples.size:
+        return samples[None]
+    if samples.ndim == 2 and samples.size:
+        first, second = samples.shape
+        if first == 1 or (first <= MOST_CHANNELS < second):
+            return samples
+        if second == 1 or (second <= MOST_CHANNELS < first):
+            return samples.T
+        if max(first, second) <= MOST_CHANNELS:
+            raise UserError(
+                f"{argument} has the shape {shape}, and either axis could be its channels: give one channel [T], or more "
+                f"than {MOST_CHANNELS} samples"
+            )
+    raise UserError(
+        f"{argument} has the shape {shape}: give one sound, [T], [channels, T] or [T, channels], of at most "
+        f"{MOST_CHANNELS} channels"
+    )

@@ -1,25 +1,21 @@
-"""A folder as users have it → the sound files in it, what is known of each, and what is amiss.
+"""Scans a folder of sounds: which files are in it, and what their names and metadata.csv say of them.
 
-What is walked
-- Every folder below the root, in the order of the names' bytes. A symbolic link to a folder is followed after all real
-  folders, and no folder is entered twice: loops end, and counted as ignored. A link to a file is a file.
-- Ignored and only counted: hidden names (`.DS_Store`, `._x.wav`), `__MACOSX` folders, and files without the extension
-  of a sound file in upper or lower case (`Thumbs.db`, `loop.mid`, `kick.wav.asd`, `x.wav.crdownload`, no extension).
-- Refused, each with its reason: dangling and circular links, FIFOs, sockets and devices, files and folders that may not
-  be read. What a file's content makes of it is decided when it is decoded: `wavesynth.audio.files` has those rules.
+What is scanned
+- Every folder below the root, in the order of the names' bytes. Symbolic links to folders are followed after all real
+  folders, and no folder is entered twice: cycles end, and are counted as ignored. A link to a file is a file.
+- Ignored and only counted: hidden names (`.DS_Store`, `._x.wav`), `__MACOSX` folders, and files without the extension of a
+  sound file in upper or lower case (`Thumbs.db`, `loop.mid`, `kick.wav.asd`, `x.wav.crdownload`, no extension).
+- Refused, each with its reason: dangling and circular links, FIFOs, sockets and devices, unreadable files and folders. The
+  content of a file is judged when it is decoded, by the rules of `wavesynth.audio.conversion`.
 
 What is known of a file
-- label: the first folder below the root that it lies in; none when it lies in the root.
-- pitch, in MIDI numbers (60 is middle C, C4), from its name without extension: `NAME_060_090` is pitch and velocity,
-  three digits each; `NAME_068-060-127` is NSynth's source, pitch and velocity; otherwise a note name that stands alone
-  between `_`, `-`, blanks or the name's ends: `Cello_C#4`, `A3`, `horn-Bb2`. Two different notes give no pitch.
-- split: none; the content's hash decides it (`wavesynth.data.splits`).
-- `metadata.csv` in the root (`wavesynth.data.metadata`) has the last word on all three.
+- split: the folders train, valid and test decide, else the content's hash (`wavesynth.data.splits`).
+- label: the first folder of its path that is not such a split; none when it lies in the root.
+- pitch: of its name, where most names of its label follow a pattern (`wavesynth.data.pitches`).
+- `metadata.csv` in the root (`wavesynth.data.metadata`) overrides all three.
 """
 
-import hashlib
 import os
-import re
 import stat
 import unicodedata
 from collections import Counter
@@ -27,26 +23,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wavesynth.audio.names import display
+from wavesynth.audio.names import display, has_sound_extension, user_path
 from wavesynth.data.metadata import METADATA, read_metadata
+from wavesynth.data.pitches import check_middle_c, pitches_of
+from wavesynth.data.splits import SPLITS, split_folders
 from wavesynth.errors import UserError
 
-_BY_LIBSNDFILE = (
-    "wav wave bwf rf64 w64 flac ogg oga opus mp3 mp2 aif aiff aifc au snd caf voc paf iff svx sf avr nist sph"
-)
-_BY_PYAV = "m4a m4b mp4 m4v mov aac wma wmv webm mka mkv ape wv amr 3gp"
-EXTENSIONS = frozenset(f"{_BY_LIBSNDFILE} {_BY_PYAV}".split())
-"""Endings that make a file one that should hold sound. What it does hold is decided by its content."""
-
-_NUMBERS = re.compile(r"(?:_|^)(?:\d{3}-(\d{3})-(\d{3})|(\d{3})_(\d{3}))$")
-_NOTE = re.compile(r"([A-G])(#|♯|b|♭)?(\d)")
-_SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-_ACCIDENTALS = {"": 0, "#": 1, "♯": 1, "b": -1, "♭": -1}
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One sound file of a corpus.
+    """One sound file of a folder.
 
     Attributes:
         file: its path relative to the root, with `/`; bytes that are not UTF-8 as surrogate escapes.
@@ -54,7 +42,8 @@ class SourceFile:
         mtime_ns: time of the last change, nanoseconds since 1970.
         label: its label, or None.
         pitch: MIDI note number, or None.
-        split: the split that metadata.csv wants for it, or None.
+        pitch_source: where the pitch comes from, "metadata" or "name"; "" without one.
+        splits: the splits that it may go to.
     """
 
     file: str
@@ -62,7 +51,8 @@ class SourceFile:
     mtime_ns: int
     label: str | None
     pitch: float | None
-    split: str | None
+    pitch_source: str
+    splits: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -73,9 +63,9 @@ class Corpus:
         root: the folder.
         files: the sound files, in the order of their names' bytes.
         refused: (file, reason) of what cannot be a sound file.
-        warned: (file, what) that was noticed on the way.
+        warned: (file, text) of problems that were noticed.
         ignored: what was left aside by default, counted by kind.
-        fingerprint: changes when a file is added, removed or changed, or metadata.csv is.
+        remarks: on the whole folder, for the report.
     """
 
     root: Path
@@ -83,16 +73,27 @@ class Corpus:
     refused: tuple[tuple[str, str], ...]
     warned: tuple[tuple[str, str], ...]
     ignored: dict[str, int]
-    fingerprint: str
+    remarks: tuple[str, ...] = ()
 
 
-def scan(folder: str | os.PathLike[str]) -> Corpus:
-    """Looks through a folder of sounds by the rules above. No sound file is opened.
+def scan(folder: str | os.PathLike[str], *, labels: bool = True, pitches: bool = True, middle_c: str = "C4") -> Corpus:
+    """Scans a folder of sounds by the rules above. No sound file is opened.
+
+    Args:
+        folder: the root.
+        labels: False leaves out all labels.
+        pitches: False leaves out all pitches.
+        middle_c: the name of middle C (MIDI note 60) in file names: "C3", "C4" or "C5".
 
     Raises:
         UserError: the folder is missing, is not a folder, or may not be read; or its metadata.csv is wrong.
+
+    >>> corpus = scan("sounds/")
+    >>> corpus.files[0].label is not None
+    True
     """
-    root = Path(folder)
+    check_middle_c(middle_c)
+    root = user_path(folder)
     try:
         os.listdir(root)
     except FileNotFoundError:
@@ -103,53 +104,74 @@ def scan(folder: str | os.PathLike[str]) -> Corpus:
         raise UserError(f"{display(root)} cannot be read: {error.strerror}; allow it or copy the sounds") from None
     walk = _Walk()
     found = sorted(walk.files(str(root)), key=lambda item: os.fsencode(item[0]))
-    rows, warned = read_metadata(root / METADATA, [file for file, _ in found])
+    names = [file for file, _ in found]
+    rows, warned = read_metadata(root / METADATA, names, [file for file, _ in walk.refused])
+    level, splits_of = split_folders(names) or (0, {})
+    folder_splits = [splits_of.get(_part(file, level)) for file in names]
+    own_labels = [label_of(file, level if split else None) for file, split in zip(names, folder_splits)]
+    named, doubtful = pitches_of(names, own_labels, middle_c)
+    has_valid = "valid" in splits_of.values()
     files = []
-    for file, status in found:
+    for (file, status), label, pitch, split in zip(found, own_labels, named, folder_splits):
         row = rows.get(file)
-        label, pitch = label_of(file), pitch_of(file)
+        source = "" if pitch is None else "name"
+        choices = (split,) if split else SPLITS
+        if split == "train" and not has_valid:
+            choices = ("train", "valid")
         if row:
             label = label if row.label is None else row.label
-            pitch = pitch if row.pitch is None else row.pitch
-        files.append(SourceFile(file, status.st_size, status.st_mtime_ns, label, pitch, row.split if row else None))
-    refused = tuple(sorted(walk.refused))
-    return Corpus(root, tuple(files), refused, tuple(warned), dict(walk.ignored), _fingerprint(files, refused))
+            pitch, source = (pitch, source) if row.pitch is None else (row.pitch, "metadata")
+            choices = choices if row.split is None else (row.split,)
+        if not labels:
+            label = None
+        if not pitches:
+            pitch, source = None, ""
+        files.append(SourceFile(file, status.st_size, status.st_mtime_ns, label, pitch, source, choices))
+    unused = {source.file for source in files if source.pitch is None}
+    remarks = _remarks(splits_of, has_valid, [name for name in doubtful if pitches and name[0] in unused])
+    return Corpus(root, tuple(files), tuple(sorted(walk.refused)), tuple(warned), dict(walk.ignored), remarks)
 
 
-def _fingerprint(files: list[SourceFile], refused: tuple[tuple[str, str], ...]) -> str:
-    return hashlib.sha256(ascii([files, refused]).encode()).hexdigest()
+def _remarks(splits_of: dict[str, str], has_valid: bool, doubtful: list[tuple[str, float]]) -> tuple[str, ...]:
+    remarks = []
+    if splits_of:
+        remarks.append(f"the folders {', '.join(map(display, splits_of))} are the splits, not labels")
+        if not has_valid:
+            remarks.append("no folder is for validation: a share of the training sounds is, chosen by their hash")
+    if doubtful:
+        examples = ", ".join(f"{display(file)} {pitch:g}" for file, pitch in doubtful[:_SHOWN])
+        remarks.append(
+            f"{len(doubtful):,} names look like pitches ({examples}) but are not used as pitches: most names beside them do "
+            "not, or they look like takes, tempos or tracks; metadata.csv can give pitches"
+        )
+    return tuple(remarks)
 
 
-def label_of(file: str) -> str | None:
+def label_of(file: str, split_level: int | None = None) -> str | None:
     """The first folder of a relative path, as text that can be typed; None without one.
 
-    >>> label_of("kick/909/hard.wav"), label_of("hard.wav")
-    ('kick', None)
+    Args:
+        file: the path, with `/`.
+        split_level: the level of folders that are splits, which are passed over.
+
+    >>> label_of("kick/909/hard.wav"), label_of("hard.wav"), label_of("train/kick/hard.wav", 0)
+    ('kick', None, 'kick')
     """
-    folder, slash, _ = file.partition("/")
-    # NFC: a label typed by hand is to match a folder whose name came from macOS.
-    return unicodedata.normalize("NFC", display(folder)) if slash else None
+    folders = file.split("/")[:-1]
+    if split_level is not None and len(folders) > split_level:
+        del folders[split_level]
+    # NFC: macOS stores names decomposed, and keyboards type them composed.
+    return unicodedata.normalize("NFC", display(folders[0])) if folders else None
 
 
-def pitch_of(file: str) -> float | None:
-    """The MIDI note number that a file's name tells by one of the patterns above, or None.
-
-    >>> pitch_of("cello_060_090.flac"), pitch_of("Cello_C#4.wav"), pitch_of("snare 2.wav")
-    (60.0, 61.0, None)
-    """
-    stem = file.rpartition("/")[2].rpartition(".")[0]
-    if numbers := _NUMBERS.search(stem):
-        pitch, velocity = (int(number) for number in numbers.groups() if number)
-        return float(pitch) if pitch <= 127 and velocity <= 127 else None
-    notes = {note.groups(default="") for token in re.split(r"[_\-\s]+", stem) if (note := _NOTE.fullmatch(token))}
-    pitches = {12 * (int(octave) + 1) + _SEMITONES[name] + _ACCIDENTALS[sign] for name, sign, octave in notes}
-    pitch = pitches.pop() if len(pitches) == 1 else -1
-    return float(pitch) if 0 <= pitch <= 127 else None
+def _part(file: str, level: int) -> str:
+    parts = file.split("/")
+    return parts[level] if len(parts) > level + 1 else ""
 
 
 @dataclass
 class _Walk:
-    """A walk through a tree that remembers what it refused, what it ignored and where it has been."""
+    """A walk through a tree of folders, with what it refused, what it ignored and where it has been."""
 
     refused: list[tuple[str, str]] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
@@ -159,7 +181,7 @@ class _Walk:
         """Each sound file below `root` (relative path) and its status."""
         folders, links = [("", root)], []
         while folders or links:
-            # Links last: what lies in a real folder is found, and labelled, by its real name.
+            # Links last: a file is found, and labelled, by its real folder.
             prefix, path = folders.pop() if folders else links.pop(0)
             try:
                 status = os.stat(path)
@@ -180,7 +202,7 @@ class _Walk:
                     self.ignored["__MACOSX folders"] += 1
                 elif _is_dir(entry):
                     (links if entry.is_symlink() else folders).append((file + "/", entry.path))
-                elif "." in entry.name and entry.name.rpartition(".")[2].lower() in EXTENSIONS:
+                elif has_sound_extension(entry.name):
                     yield from self._sound_file(file, entry.path)
                 elif file != METADATA:
                     self.ignored["not sound files"] += 1

@@ -1,4 +1,4 @@
-"""Many files decoded at the same time, their results in order, at constant memory."""
+"""Decodes many files at the same time and gives the results in order, at constant memory."""
 
 import tempfile
 import threading
@@ -12,28 +12,33 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wavesynth.audio.conversion import Origin
 from wavesynth.audio.files import Refused, decode
 from wavesynth.audio.pcm import to_int16
+from wavesynth.data.activity import Activity
 from wavesynth.data.corpus import SourceFile
+from wavesynth.data.sources import digest_of
 
 _SPOOL_BYTES = 4 * 2**20
-"""A decoded clip waits for its turn in memory up to this size, above it on the disk."""
+"""A decoded clip waits for its turn in memory up to this size, and on the disk above it."""
 
 
 class _Stopped(Exception):
-    """Ends the decoding of files whose result nobody waits for any more."""
+    """Ends the decoding of files whose result is no longer needed."""
 
 
 class Spool:
-    """A sink that keeps a clip as little-endian int16 bytes and hashes it.
+    """A sink that keeps a clip as little-endian int16 bytes, channels interleaved, and hashes it.
 
     Attributes:
-        file: the bytes; to be closed by whoever has used them.
-        num_samples: how many there are.
+        file: the bytes; the user of the spool closes it.
+        num_samples: how many there are of each channel.
+        activity: where in the clip there is sound.
     """
 
-    def __init__(self, folder: Path, stop: threading.Event):
+    def __init__(self, folder: Path, sample_rate: int, stop: threading.Event):
         self.file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, dir=str(folder))  # noqa: SIM115
+        self._sample_rate = sample_rate
         self._stop = stop
         self.restart()
 
@@ -43,13 +48,14 @@ class Spool:
         return self._digest.hexdigest()
 
     def append(self, samples: NDArray[np.float32]) -> None:
-        """Takes the next block [T]."""
+        """Takes the next block [C, T]."""
         if self._stop.is_set():
             raise _Stopped
-        pcm = to_int16(samples).astype("<i2", copy=False).tobytes()
+        pcm = np.ascontiguousarray(to_int16(samples).astype("<i2", copy=False).T).tobytes()
         self.file.write(pcm)
         self._digest.update(pcm)
-        self.num_samples += len(samples)
+        self.num_samples += samples.shape[1]
+        self.activity.append(samples)
 
     def restart(self) -> None:
         """Forgets every block."""
@@ -57,6 +63,7 @@ class Spool:
         self.file.truncate()
         self._digest = sha256()
         self.num_samples = 0
+        self.activity = Activity(self._sample_rate)
 
 
 @dataclass(frozen=True)
@@ -65,24 +72,34 @@ class Decoded:
 
     Attributes:
         source: the file.
+        digest: SHA-256 of its content.
         spool: its samples; None when refused.
         refused: the reason, or None.
-        warnings: what is amiss with a file that was taken.
+        origin: what its sound was before; None when refused.
     """
 
     source: SourceFile
+    digest: str
     spool: Spool | None
     refused: str | None
-    warnings: tuple[str, ...]
+    origin: Origin | None
 
 
 def decode_all(
-    root: Path, sources: Sequence[SourceFile], sample_rate: int, workers: int, spool_folder: Path
+    root: Path, sources: Sequence[SourceFile], sample_rate: int, channels: int, workers: int, spool_folder: Path
 ) -> Generator[Decoded, None, None]:
-    """Decodes files to `sample_rate` Hz in `workers` threads (soundfile and soxr let others run meanwhile).
+    """Decodes files in `workers` threads (soundfile and soxr release the interpreter's lock).
 
-    Results come in the order of `sources`; each spool is closed when the next result is asked for. Spools too large for
-    memory lie in `spool_folder`, without a name.
+    Args:
+        root: the folder of the files.
+        sources: the files.
+        sample_rate: Hz, of the results.
+        channels: of the results.
+        workers: files decoded at the same time.
+        spool_folder: where clips that are too large for memory wait, as files without a name.
+
+    Yields:
+        The results in the order of `sources`. Each spool is closed when the next result is asked for.
 
     Raises:
         OSError: `spool_folder` cannot be written, for example because the disk is full.
@@ -93,9 +110,9 @@ def decode_all(
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
             while True:
-                # As many again as are worked at: enough to keep everybody busy, few enough to bound memory.
+                # Twice the workers: enough to keep all of them busy, few enough to bound memory.
                 while len(waiting) < 2 * workers and (source := next(rest, None)):
-                    waiting.append(pool.submit(_decode, root, source, sample_rate, spool_folder, stop))
+                    waiting.append(pool.submit(_decode, root, source, sample_rate, channels, spool_folder, stop))
                 if not waiting:
                     return
                 decoded = waiting[0].result()
@@ -108,18 +125,21 @@ def decode_all(
                 _close(future)
 
 
-def _decode(root: Path, source: SourceFile, sample_rate: int, spool_folder: Path, stop: threading.Event) -> Decoded:
-    spool = Spool(spool_folder, stop)
+def _decode(
+    root: Path, source: SourceFile, sample_rate: int, channels: int, spool_folder: Path, stop: threading.Event
+) -> Decoded:
+    spool = Spool(spool_folder, sample_rate, stop)
+    digest = digest_of(root / source.file)
     try:
-        warnings = decode(root / source.file, sample_rate, spool)
+        origin = decode(root / source.file, sample_rate, spool, channels)
     except Refused as reason:
         spool.file.close()
-        return Decoded(source, None, str(reason), ())
+        return Decoded(source, digest, None, str(reason), None)
     except BaseException:
         spool.file.close()
         raise
     spool.file.seek(0)
-    return Decoded(source, spool, None, warnings)
+    return Decoded(source, digest, spool, None, origin)
 
 
 def _close(future: Future[Decoded]) -> None:

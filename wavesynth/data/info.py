@@ -17,7 +17,7 @@ def dataset_info(shards: Shards) -> DatasetInfo:
         pitched=bool(pitches),
         pitches=(min(pitches), max(pitches)) if pitches else (),
         clip_seconds=statistics.median(clip.length for clip in shards.clips) / shards.sample_rate,
-        channels=1,
+        channels=shards.channels,
         typical=_typical(shards),
     )
 

@@ -1,14 +1,18 @@
-"""metadata.csv: what the user knows of the sounds better than their names tell.
+"""metadata.csv: labels, pitches and splits given by the user, which count for more than names.
 
-A CSV file (comma or semicolon, UTF-8) in the root of the folder, with a header line. Columns: `file` (the path relative
-to the root, with `/`; or as a report shows it), and any of `label`, `pitch` (MIDI number from 0 to 127, fractions
-allowed) and `split` (train, valid or test). An empty field says nothing. Sounds without a line keep what their names
-say.
+A table in the root of the folder with a header line; fields are separated by commas, semicolons or tabs. Columns: `file` (the
+path relative to the root, or as a report shows it), and any of `label`, `pitch` (MIDI number from 0 to 127, fractions allowed)
+and `split` (train, valid or test). An empty field says nothing. Files without a line keep what their names give.
+
+Names are compared in Unicode's composed form (NFC), with `/` or `\\`. The encoding is UTF-8 or UTF-16; where it is neither,
+the one of a few common encodings in which most names are those of files.
 """
 
+import codecs
 import csv
 import io
 import os
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,74 +23,150 @@ from wavesynth.errors import UserError
 
 METADATA = "metadata.csv"
 _COLUMNS = ("file", "label", "pitch", "split")
+_ENCODINGS = ("cp1252", "mac_roman", "cp932", "gb18030", "cp949", "cp1251", "latin-1")
+"""Tried in this order where a file is not Unicode: Western Windows, old Mac, Japanese, Chinese, Korean, Cyrillic, anything."""
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line: what it says of a file, None where it says nothing."""
+    """What one line says of a file; None where it says nothing."""
 
     label: str | None
     pitch: float | None
     split: str | None
 
 
-def read_metadata(path: Path, files: Sequence[str]) -> tuple[dict[str, Row], list[tuple[str, str]]]:
+def read_metadata(
+    path: Path, files: Sequence[str], refused: Iterable[str] = ()
+) -> tuple[dict[str, Row], list[tuple[str, str]]]:
     """Reads metadata.csv, if there is one.
 
     Args:
         path: of metadata.csv.
-        files: the sound files of the folder, relative.
+        files: the sound files of the folder, relative to it.
+        refused: other files of the folder that may be named; their lines are passed over.
 
     Returns:
-        What is said, by file, and warnings as (metadata.csv, what): columns without meaning, files that are not there.
+        The rows by file, and warnings as (metadata.csv, text).
 
     Raises:
-        UserError: a value or the form of the file is wrong, naming the line.
+        UserError: it cannot be read, a line is wrong, or a line names no file of the folder.
+
+    >>> read_metadata(Path("sounds/metadata.csv"), [])
+    ({}, [])
     """
     try:
-        # Names that are not UTF-8 come through as they do from the file system.
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        content = path.read_bytes()
     except FileNotFoundError:
         return {}, []
     except OSError as error:
         raise UserError(f"{display(path)} cannot be read: {error.strerror}") from None
+    known = _by_name([*files, *refused])
+    table = _decoded(content, path, known)
+    if "file" not in table.columns:
+        raise UserError(f"{display(path)}, line 1: no column `file`; begin with the line file,label,pitch,split")
+    odd = [name for name in table.columns if name not in _COLUMNS]
+    warned = [(METADATA, f"the column {display(name)} is not used")] if (name := ", ".join(odd)) else []
+    rows, taken = _rows(path, table, known), set(files)
+    return {file: row for file, row in rows.items() if file in taken}, warned
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Columns, and the lines with their numbers."""
+
+    columns: list[str]
+    lines: list[tuple[int, dict[str, str], bool]]  # number, fields by column, whether there are too many fields
+
+
+def _decoded(content: bytes, path: Path, known: dict[str, str]) -> _Table:
+    """The table in the encoding that suits it."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return _parsed(content.decode("utf-16", errors="replace"), path)
+    if b"\0" in content[:64]:
+        order = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
+        return _parsed(content.decode(order, errors="replace"), path)
+    try:
+        return _parsed(content.decode("utf-8-sig"), path)
+    except UnicodeDecodeError:
+        pass
+    # Names that are not Unicode at all may stand there as they do in the file system.
+    candidates = [_parsed(content.decode("utf-8-sig", errors="surrogateescape"), path)]
+    for encoding in _ENCODINGS:
+        try:
+            candidates.append(_parsed(content.decode(encoding), path))
+        except UnicodeDecodeError:
+            continue
+    return max(candidates, key=lambda table: sum(_find(line, known) is not None for _, line, _ in table.lines))
+
+
+def _parsed(text: str, path: Path) -> _Table:
     head = text.partition("\n")[0]
-    lines = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in head and "," not in head else ",")
+    delimiter = max(",;\t", key=head.count)
+    lines = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="\0")
     try:
         columns = [name.strip() for name in lines.fieldnames or ()]
         lines.fieldnames = columns
-        if "file" not in columns:
-            raise UserError(f"{display(path)}, line 1: no column `file`; begin with the line file,label,pitch,split")
-        odd = [name for name in columns if name not in _COLUMNS]
-        warned = [(METADATA, f"column {display(name)} means nothing here")] if (name := ", ".join(odd)) else []
-        return _rows(path, lines, _by_name(files), warned), warned
+        table = []
+        for fields in lines:
+            extra = fields.pop("\0", None) is not None
+            table.append((lines.line_num, {name: value or "" for name, value in fields.items()}, extra))
+        return _Table(columns, table)
     except csv.Error as error:
         raise UserError(f"{display(path)}, line {lines.line_num}: {error}") from None
 
 
 def _by_name(files: Iterable[str]) -> dict[str, str]:
-    """Each file under its own name and under the name it is shown by."""
-    return {display(file): file for file in files} | {file: file for file in files}
+    """Each file by its own name, by the name it is shown by, and by both in NFC."""
+    names: dict[str, str] = {}
+    for spell in (_same, display, _composed, lambda file: _composed(display(file))):
+        for file in files:
+            names.setdefault(spell(file), file)
+    return names
 
 
-def _rows(
-    path: Path, lines: "csv.DictReader[str]", known: dict[str, str], warned: list[tuple[str, str]]
-) -> dict[str, Row]:
+def _same(name: str) -> str:
+    return name
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _find(fields: dict[str, str], known: dict[str, str]) -> str | None:
+    """The file that a line is about."""
+    name = fields.get("file") or ""
+    slashed = os.path.normpath(name.strip().replace("\\", "/"))
+    for spelling in (name, name.strip(), slashed, _composed(name), _composed(slashed)):
+        if spelling in known:
+            return known[spelling]
+    return None
+
+
+def _rows(path: Path, table: _Table, known: dict[str, str]) -> dict[str, Row]:
     rows: dict[str, Row] = {}
-    for fields in lines:
-        where = f"{display(path)}, line {lines.line_num}"
-        values = {name: (fields.get(name) or "").strip() for name in _COLUMNS}
-        name = fields.get("file") or ""
-        file = known.get(name, known.get(os.path.normpath(name).replace(os.sep, "/")))
-        row = Row(values["label"] or None, _pitch(values["pitch"], where), _split(values["split"], where))
-        if None in fields:
+    lost: list[str] = []
+    for number, fields, extra in table.lines:
+        where = f"{display(path)}, line {number}"
+        values = {name: fields.get(name, "").strip() for name in _COLUMNS}
+        label = _composed(values["label"]) or None
+        row = Row(label, _pitch(values["pitch"], where), _split(values["split"], where))
+        file = _find(fields, known)
+        if extra:
             raise UserError(f"{where}: more fields than columns; put names with commas in double quotes")
         if file is None:
-            warned.append((METADATA, f"line {lines.line_num}: no sound file {display(name)}"))
+            lost.append(f"line {number}: {display(fields.get('file', ''))}")
         elif file in rows:
-            raise UserError(f"{where}: {display(name)} has a line already; keep one")
+            raise UserError(f"{where}: {display(fields['file'])} has a line already; keep one")
         else:
             rows[file] = row
+    if lost:
+        more = f" and {len(lost) - _SHOWN:,} more" if len(lost) > _SHOWN else ""
+        raise UserError(
+            f"{display(path)} names files that are not in the folder ({'; '.join(lost[:_SHOWN])}{more}): correct the names, "
+            "or remove these lines"
+        )
     return rows
 
 
@@ -94,7 +174,7 @@ def _pitch(text: str, where: str) -> float | None:
     if not text:
         return None
     try:
-        pitch = float(text)
+        pitch = float(text.replace(",", "."))
     except ValueError:
         pitch = -1.0
     if not 0 <= pitch <= 127:

@@ -1,99 +1,84 @@
-"""Shards in the making: a folder `SHARDS.partial` that a killed run leaves and the next run continues.
+"""Shards in the making: a folder that a killed run leaves and the next run continues.
 
-Beside the data files it holds `journal.jsonl`: a line with the settings, then a line per finished file, written after
-the file's samples. A later run keeps the longest beginning of the journal that fits the settings, the sounds as they
-are now and the bytes that are there, cuts off what lies beyond, and goes on. A finished folder gets its name in one
-step.
+The folder is `SHARDS.partial`, beside the shards; or `SHARDS/.partial` where they cannot be replaced as a whole: on a mount
+point, or in a folder that may not be written. Beside the data files it holds a journal with a line for each finished file,
+written after the file's samples. A later run keeps the lines that fit the settings, the sounds as they are now and the data
+files, cuts off the rest, and goes on.
+
+Finished shards get their name in one step, or where that is impossible file by file, the manifest last: what has a manifest is
+whole.
 """
 
+import contextlib
+import errno
 import hashlib
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wavesynth.audio.names import display
-from wavesynth.data.corpus import SourceFile
+from wavesynth.data.corpus import Corpus, SourceFile
+from wavesynth.data.journal import JOURNAL, Outcome, header
+from wavesynth.data.manifest import MANIFEST, Manifest, ShardFile, is_shard_name, shard_name
 from wavesynth.data.report import Report
-from wavesynth.data.shards import MANIFEST, REPORT, VERSION, Manifest, ShardFile, ShardWriter, shard_name
+from wavesynth.data.shards import REPORT, ShardWriter
+from wavesynth.data.sources import SOURCES, digest_of, to_json
 from wavesynth.errors import UserError
 
-JOURNAL = "journal.jsonl"
+INSIDE = ".partial"
 _READ_BYTES = 2**20
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one file: a line of the journal.
-
-    Attributes:
-        file: the file, as in `SourceFile`; so are the next two.
-        size: bytes.
-        mtime_ns: time of its last change.
-        refused: the reason, or None.
-        duplicate_of: the earlier file of the same content, or None.
-        warnings: what is amiss with a file that was taken.
-        sha256: of its int16 samples; empty when refused.
-        shard: index of the data file that its samples lie in.
-        offset: where they begin, in samples.
-        length: number of samples; 0 when there are none of this file.
-    """
-
-    file: str
-    size: int
-    mtime_ns: int
-    refused: str | None = None
-    duplicate_of: str | None = None
-    warnings: tuple[str, ...] = ()
-    sha256: str = ""
-    shard: int = 0
-    offset: int = 0
-    length: int = 0
+_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY)
+"""What filesystems answer that do not have an operation: locks, or flushing a folder."""
+_IMMOVABLE = (errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES)
 
 
 def partial_folder(shards: Path) -> Path:
-    """Where shards are made."""
-    return shards.with_name(shards.name + ".partial")
+    """Where shards are made: beside `shards`, or in it where it cannot be replaced as a whole."""
+    fixed = shards.is_dir() and (os.path.ismount(shards) or not os.access(shards.absolute().parent, os.W_OK))
+    return shards / INSIDE if fixed else shards.with_name(shards.name + ".partial")
 
 
 class Partial:
     """An unfinished shards folder, locked for this process. Use it in a `with` block.
 
     Args:
-        shards: where the finished folder will be; this one is beside it.
-        settings: what decides the content; work done with other settings is discarded.
-        sources: the files that will be recorded, in order.
+        shards: where the finished folder will be.
+        settings: what the decoded samples depend on; work done with other settings is discarded.
+        corpus: the folder of sounds; its files are recorded in order.
+        channels: of the clips.
 
     Attributes:
-        folder: the folder.
+        folder: the unfinished folder.
         outcomes: of the first files, in order; those of an interrupted run are there from the start.
         discarded: why work of an interrupted run cannot be used, or "".
+        locked: whether other processes are kept out; some filesystems have no locks.
 
     Raises:
-        UserError: another process is at work in the folder, or it is somebody else's.
+        UserError: another process is at work in the folder, or it is not a folder of `prepare`.
     """
 
-    def __init__(self, shards: Path, settings: dict[str, Any], sources: Sequence[SourceFile]):
+    def __init__(self, shards: Path, settings: dict[str, Any], corpus: Corpus, channels: int = 1):
         self.shards = shards
         self.folder = partial_folder(shards)
+        self._sample_bytes = 2 * channels
         self.folder.mkdir(parents=True, exist_ok=True)
         if any(self.folder.iterdir()) and not (self.folder / JOURNAL).exists():
-            raise UserError(f"{display(self.folder)} is needed and is no unfinished shards folder: move it away")
+            raise UserError(f"{display(self.folder)} is needed and is not an unfinished shards folder: move it away")
         self._journal = open(self.folder / JOURNAL, "a+b", buffering=0)  # noqa: SIM115, __exit__ closes it
         try:
-            _lock(self._journal, self.folder)
-            header = json.dumps({"version": VERSION, "settings": settings}).encode() + b"\n"
-            self.outcomes, self.discarded, num_bytes = self._replay(header, sources)
+            self.locked = _lock(self._journal, self.folder)
+            first = header(settings, channels)
+            self.outcomes, self.discarded, num_bytes = self._replay(first, corpus)
             self._journal.truncate(num_bytes)
             if not num_bytes:
-                self._append_line(header)
-            self._writer = ShardWriter(self.folder, _shard_sizes(self.outcomes))
+                self._append_line(first)
+            self._writer = ShardWriter(self.folder, self._shard_sizes(), channels=channels)
         except BaseException:
             self._journal.close()
             raise
@@ -105,49 +90,45 @@ class Partial:
         return self._writer.files
 
     def record(self, outcome: Outcome, pcm: IO[bytes] | None = None, num_samples: int = 0) -> None:
-        """Adds the next file: its samples (int16 bytes), unless the same are there, then its line in the journal."""
+        """Adds the next file: its samples (int16 bytes), unless they are there already, then its line in the journal."""
         if pcm is not None:
             if original := self._file_of.get(outcome.sha256):
-                outcome = replace(outcome, duplicate_of=original, warnings=())
+                outcome = replace(outcome, duplicate_of=original, warnings=(), sound=())
             else:
                 shard, offset = self._writer.append(pcm, num_samples)
                 outcome = replace(outcome, shard=shard, offset=offset, length=num_samples)
                 self._file_of[outcome.sha256] = outcome.file
-        self._append_line(json.dumps(asdict(outcome)).encode() + b"\n")
+        self._append_line(outcome.to_line())
         self.outcomes.append(outcome)
 
     def digest(self, shard: int, offset: int, length: int) -> str:
         """SHA-256 of `length` samples of a data file, from sample `offset` on."""
-        digest, rest = hashlib.sha256(), 2 * length
+        digest, rest = hashlib.sha256(), self._sample_bytes * length
         with open(self.folder / shard_name(shard), "rb") as file:
-            file.seek(2 * offset)
+            file.seek(self._sample_bytes * offset)
             while block := file.read(min(rest, _READ_BYTES)):
                 digest.update(block)
                 rest -= len(block)
         return digest.hexdigest()
 
-    def samples(self, shard: int, offset: int, length: int) -> np.ndarray:
-        """`length` samples of a data file, from sample `offset` on, int16."""
-        return np.fromfile(self.folder / shard_name(shard), "<i2", length, offset=2 * offset)
+    def samples(self, shard: int, offset: int, length: int) -> NDArray[np.int16]:
+        """`length` samples of a data file, from sample `offset` on, int16 [C, T]."""
+        channels = self._sample_bytes // 2
+        path = self.folder / shard_name(shard)
+        pcm = np.fromfile(path, "<i2", length * channels, offset=self._sample_bytes * offset)
+        return pcm.reshape(-1, channels).T
 
     def finish(self, manifest: Manifest, report: Report) -> None:
-        """Writes manifest and report, and gives the folder its name, in place of the shards that were there."""
+        """Writes what describes the data files, and gives the folder its name, in place of the shards that were there."""
+        seen = {outcome.file: (outcome.size, outcome.mtime_ns, outcome.digest) for outcome in self.outcomes}
+        (self.folder / SOURCES).write_text(to_json(seen), encoding="ascii")
         (self.folder / REPORT).write_text(report.to_json(), encoding="ascii")
         (self.folder / MANIFEST).write_bytes(manifest.to_bytes())
         for path in [*self.folder.iterdir(), self.folder]:
             _sync(path)
         self._journal.close()
-        replaced = None
-        if self.shards.exists():
-            replaced = tempfile.mkdtemp(prefix=self.shards.name + ".replaced-", dir=self.shards.parent)
-            os.rmdir(replaced)
-            os.rename(self.shards, replaced)
-        os.rename(self.folder, self.shards)
-        _sync(self.shards.parent)
-        # Up to here the journal would have served a next run.
-        (self.shards / JOURNAL).unlink()
-        if replaced:
-            shutil.rmtree(replaced)
+        if self.folder.parent == self.shards or not self._replace():
+            self._move()
 
     def discard(self) -> None:
         """Removes the folder."""
@@ -160,30 +141,63 @@ class Partial:
     def __exit__(self, *_: object) -> None:
         self._journal.close()
 
+    def _replace(self) -> bool:
+        """Renames the folder, old shards first. False where the old ones cannot be renamed."""
+        replaced = None
+        if self.shards.exists():
+            replaced = tempfile.mkdtemp(prefix=self.shards.name + ".replaced-", dir=self.shards.parent)
+            os.rmdir(replaced)
+            try:
+                os.rename(self.shards, replaced)
+            except OSError as error:
+                if error.errno in _IMMOVABLE:
+                    return False
+                raise
+        os.rename(self.folder, self.shards)
+        _sync(self.shards.absolute().parent)
+        (self.shards / JOURNAL).unlink()  # up to here a next run could have continued by it
+        if replaced:
+            shutil.rmtree(replaced)
+        return True
+
+    def _move(self) -> None:
+        """Moves the files into the place of the old ones. Without a manifest nothing looks finished meanwhile."""
+        (self.shards / MANIFEST).unlink(missing_ok=True)
+        for name in os.listdir(self.shards):
+            if is_shard_name(name):
+                (self.shards / name).unlink()
+        names = [name for name in os.listdir(self.folder) if name not in (JOURNAL, MANIFEST)]
+        for name in [*names, MANIFEST]:
+            _sync(self.shards)
+            shutil.move(self.folder / name, self.shards / name)
+        _sync(self.shards)
+        shutil.rmtree(self.folder)
+
     def _append_line(self, line: bytes) -> None:
         while line:
             line = line[self._journal.write(line) :]
 
-    def _replay(self, header: bytes, sources: Sequence[SourceFile]) -> tuple[list[Outcome], str, int]:
+    def _replay(self, first: bytes, corpus: Corpus) -> tuple[list[Outcome], str, int]:
         """What of the journal still holds: its outcomes, why the others do not, and its length in bytes."""
         self._journal.seek(0)
         lines = self._journal.read().splitlines(keepends=True)
         if not lines:
             return [], "", 0
-        if lines[0] != header:
+        if lines[0] != first:
             return [], "it was made with other settings", 0
-        outcomes, num_bytes = [], len(header)
-        for line, source in zip(lines[1:], sources):
+        outcomes, num_bytes, end = [], len(first), (-1, 0)
+        for line, source in zip(lines[1:], corpus.files):
             try:
-                outcome = Outcome(**json.loads(line))
-            except (ValueError, TypeError):
+                outcome = Outcome.from_line(line)
+            except ValueError:
                 return outcomes, "", num_bytes  # the line that was being written
-            outcome = replace(outcome, warnings=tuple(outcome.warnings))
-            if (outcome.file, outcome.size, outcome.mtime_ns) != (source.file, source.size, source.mtime_ns):
+            if not _is_of(outcome, source, corpus.root):
                 return outcomes, f"the sounds changed since ({display(source.file)})", num_bytes
-            if outcome.length and not self._is_there(outcome):
-                return outcomes, "its data files were changed", num_bytes
-            outcomes.append(outcome)
+            if outcome.length:
+                if (outcome.shard, outcome.offset) not in (end, (end[0] + 1, 0)) or not self._is_there(outcome):
+                    return outcomes, "its data files were changed", num_bytes
+                end = (outcome.shard, outcome.offset + outcome.length)
+            outcomes.append(replace(outcome, mtime_ns=source.mtime_ns))
             num_bytes += len(line)
         return outcomes, "", num_bytes
 
@@ -193,33 +207,49 @@ class Partial:
         except FileNotFoundError:
             return False
 
+    def _shard_sizes(self) -> list[int]:
+        """Bytes in each data file, by what is known to be in it."""
+        sizes: dict[int, int] = {}
+        for outcome in self.outcomes:
+            if outcome.length:
+                sizes[outcome.shard] = self._sample_bytes * (outcome.offset + outcome.length)
+        return [sizes[shard] for shard in sorted(sizes)]
 
-def _shard_sizes(outcomes: Sequence[Outcome]) -> list[int]:
-    """Bytes in each data file, by what is known to be in it."""
-    sizes: dict[int, int] = {}
-    for outcome in outcomes:
-        if outcome.length:
-            sizes[outcome.shard] = 2 * (outcome.offset + outcome.length)
-    return [sizes[shard] for shard in sorted(sizes)]
+
+def _is_of(outcome: Outcome, source: SourceFile, root: Path) -> bool:
+    """Whether an outcome is that of a file as it is now."""
+    if (outcome.file, outcome.size) != (source.file, source.size):
+        return False
+    return outcome.mtime_ns == source.mtime_ns or digest_of(root / source.file) == outcome.digest
 
 
-def _lock(journal: IO[bytes] | Any, folder: Path) -> None:
+def _lock(journal: IO[bytes] | Any, folder: Path) -> bool:
+    """Keeps other processes out of a folder; False where the system has no locks for that."""
     try:
         import fcntl
     except ImportError:  # Windows
-        return
+        return False
     try:
         fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(f"{display(folder)}: another `prepare` is at work in it; wait for it, or end it") from None
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            return False
+        raise
+    return True
 
 
 def _sync(path: Path) -> None:
-    """Puts a file or folder on the disk for good."""
+    """Puts a file or folder on the disk for good, where the filesystem can."""
     if path.is_dir() and os.name == "nt":  # where a folder cannot be opened
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
     finally:
-        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            os.close(descriptor)

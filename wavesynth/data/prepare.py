@@ -1,4 +1,4 @@
-"""A folder of sounds → a folder of shards: decoded in parallel, written in order, interruptible and repeatable."""
+"""Prepares a folder of sounds: decoded in parallel and written in order as shards, interruptible and repeatable."""
 
 import errno
 import importlib.util
@@ -11,22 +11,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wavesynth.audio import pitch as pitches
 from wavesynth.audio.files import check_sample_rate
-from wavesynth.audio.names import display
-from wavesynth.audio.pcm import to_float
+from wavesynth.audio.names import display, user_path
+from wavesynth.audio.pitch import check_available
+from wavesynth.data.clips import make_clips
 from wavesynth.data.corpus import Corpus, scan
 from wavesynth.data.decoding import decode_all
-from wavesynth.data.partial import JOURNAL, Outcome, Partial, partial_folder
-from wavesynth.data.report import Report, duration
+from wavesynth.data.journal import JOURNAL, Outcome
+from wavesynth.data.partial import INSIDE, Partial, partial_folder
+from wavesynth.data.report import PitchReport, Report, duration
 from wavesynth.data.shards import MANIFEST, REPORT, ClipRecord, Manifest, Shards, is_shard_name
-from wavesynth.data.splits import assign
+from wavesynth.data.sources import SOURCES, digests, fingerprint, read_seen
 from wavesynth.errors import UserError
 
 __all__ = ["Report", "prepare"]
 
-_OWN = (MANIFEST, REPORT, JOURNAL, ".DS_Store", "Thumbs.db", "desktop.ini")
-TRACKED_SECONDS = 4.0  # of a clip in which its pitch is looked for
+_CHANNELS = 1  # of the shards, for now
+_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini", "lost+found")
+"""What file managers and filesystems put into a folder."""
+_OWN = (MANIFEST, REPORT, SOURCES, JOURNAL, INSIDE, *_SYSTEM)
+_DEFAULTS = {"track_pitch": False, "labels": True, "pitches": True, "middle_c": "C4"}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -37,17 +41,20 @@ def prepare(
     sample_rate: int = 16_000,
     valid: float = 0.1,
     test: float = 0.1,
+    labels: bool = True,
+    pitches: bool = True,
+    middle_c: str = "C4",
     track_pitch: bool = False,
     workers: int | None = None,
     force: bool = False,
     progress: bool = True,
 ) -> Report:
-    """Decodes a folder of sounds into shards that training reads. The folder itself is not changed.
+    """Decodes a folder of sounds into shards, which training reads. The folder itself is not changed.
 
-    What is taken, and as what, is told in `wavesynth.data.corpus` (files, labels, pitches), `wavesynth.audio.files`
-    (levels and damage) and `wavesynth.data.splits`. The result depends on the sounds and the settings alone. An
-    interrupted run leaves `SHARDS.partial`, from which the same call goes on. After a finished one the same call only
-    looks whether the folder changed.
+    Which files are used, with which labels, pitches and splits, is described in `wavesynth.data.corpus`; levels, channels and
+    damage in `wavesynth.audio.conversion`. The result depends on the sounds and the settings alone. An interrupted call leaves
+    an unfinished folder, from which the same call goes on. After a finished one, the same call only checks whether the folder
+    has changed.
 
     Args:
         folder: the sounds, nested as they are.
@@ -55,43 +62,58 @@ def prepare(
         sample_rate: Hz, 1,000 to 768,000.
         valid: share of the clips kept for validation, in [0, 1).
         test: share of the clips kept for testing, in [0, 1).
-        track_pitch: for single notes whose names tell no pitch: it is heard in their first seconds (extra `pitch`).
+        labels: whether folders and metadata.csv give labels.
+        pitches: whether names and metadata.csv give pitches.
+        middle_c: the name of middle C (MIDI note 60) in file names: "C3", "C4" or "C5".
+        track_pitch: tracks the pitch in the first seconds of clips that have none yet (extra `pitch`).
         workers: files decoded at the same time; None means one per processor.
         force: replaces shards that are there, once the new ones are complete.
-        progress: shows a bar and what is going on, on stderr.
+        progress: shows progress on stderr.
 
     Returns:
         What was taken, and file by file what was refused and why; also in `SHARDS/report.json`.
 
     Raises:
-        UserError: an argument is wrong, there is nothing to take, over half of the files were refused, shards are there
-            already that are not these, or the disk is full.
+        UserError: an argument is wrong, there is nothing to take, over half of the files were refused, other shards are
+            there already, or the disk is full.
 
-    >>> print(prepare("sounds/", "shards/", sample_rate=16_000))            # doctest: +SKIP
+    >>> report = prepare("sounds/", "shards-8k/", sample_rate=8_000, progress=False)
+    >>> report.taken > 0, report.sample_rate
+    (True, 8000)
     """
     check_sample_rate(sample_rate)
     _check_shares(valid, test)
     if workers is not None and workers < 1:
         raise UserError(f"workers={workers}: give 1 or more, or nothing for one per processor")
     if track_pitch:
-        pitches.check_available()
-    target = Path(shards)
+        if not pitches:
+            raise UserError("track_pitch=True and pitches=False: give one of them")
+        check_available()
+    target = user_path(shards)
     if target.is_symlink() or target.name in ("", ".."):
         target = target.resolve()  # the work is done beside the real folder
-    _check_places(Path(folder), target)
-    corpus = scan(folder)
+    folder = user_path(folder)
+    _check_places(folder, target)
+    corpus = scan(folder, labels=labels, pitches=pitches, middle_c=middle_c)
     if not corpus.files and not corpus.refused:
         left = f" ({sum(corpus.ignored.values())} other entries)" if corpus.ignored else ""
         raise UserError(
             f"{display(folder)} holds no sound files{left}; give a folder with wav, flac, ogg, mp3, aiff ..."
         )
-    # PyAV decides which formats are read: once it is there, what was refused for the lack of it is worth another try.
+    # PyAV decides which formats can be read: once it is installed, refused files are worth another try.
     formats = importlib.util.find_spec("av") is not None
     settings = {"sample_rate": int(sample_rate), "valid": float(valid), "test": float(test), "formats": formats}
-    settings |= {"track_pitch": bool(track_pitch)}
-    if target.exists() and (force or not (target / MANIFEST).exists()):
+    settings |= {
+        "labels": bool(labels),
+        "pitches": bool(pitches),
+        "middle_c": middle_c,
+        "track_pitch": bool(track_pitch),
+    }
+    names = os.listdir(target) if target.exists() else []
+    finished, occupied = MANIFEST in names, any(name not in _SYSTEM for name in names)
+    if occupied and (force or not finished):
         _check_replaceable(target)
-    if target.exists() and any(target.iterdir()) and not force:
+    if occupied and not force and (finished or INSIDE not in names):
         report = _up_to_date(target, settings, corpus)
         _say(progress, f"{display(target)} is up to date")
         return report
@@ -116,10 +138,12 @@ def _check_places(folder: Path, target: Path) -> None:
 
 
 def _check_replaceable(target: Path) -> None:
-    """Only what `prepare` has written may be replaced, and what file managers add to it."""
+    """Only a folder that `prepare` has written may be replaced, with what file managers add to it."""
     for name in os.listdir(target):
         if name not in _OWN and not is_shard_name(name):
-            raise UserError(f"{display(target)} holds {display(name)}, so it is no shards folder: give another place")
+            raise UserError(
+                f"{display(target)} holds {display(name)}, so it is not a shards folder: give another place"
+            )
 
 
 def _up_to_date(target: Path, settings: dict[str, Any], corpus: Corpus) -> Report:
@@ -127,16 +151,16 @@ def _up_to_date(target: Path, settings: dict[str, Any], corpus: Corpus) -> Repor
     if not (target / MANIFEST).exists():
         raise UserError(f"{display(target)} holds no whole shards: give --force (force=True) to replace it")
     manifest = Shards.open(target).manifest
-    then = {"track_pitch": False} | manifest.settings
+    then = _DEFAULTS | manifest.settings
     if other := [f"{name} {then.get(name)}" for name in settings if then.get(name) != settings[name]]:
-        why = f"was made with {', '.join(other)}"
-    elif manifest.source != corpus.fingerprint:
+        why = f"was made with {display(', '.join(other))}"
+    elif manifest.source != fingerprint(corpus, digests(corpus.root, corpus.files, read_seen(target / SOURCES))):
         why = "was made of other sounds, or they changed since"
     else:
         try:
             (target / JOURNAL).unlink(missing_ok=True)  # a run was killed between its last two steps
             return Report.from_json((target / REPORT).read_text(encoding="ascii"), status="up to date")
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError):
             why = "has lost its report"
     raise UserError(f"{display(target)} exists and {why}: give another place, or --force (force=True) to replace it")
 
@@ -144,20 +168,23 @@ def _up_to_date(target: Path, settings: dict[str, Any], corpus: Corpus) -> Repor
 def _make(corpus: Corpus, target: Path, settings: dict[str, Any], workers: int, progress: bool) -> Report:
     partial = None
     try:
-        decoding = {name: value for name, value in settings.items() if name != "track_pitch"}
-        with Partial(target, decoding, corpus.files) as partial:
+        decoding = {name: settings[name] for name in ("sample_rate", "formats")}
+        with Partial(target, decoding, corpus, _CHANNELS) as partial:
             done = len(partial.outcomes)
+            if not partial.locked:
+                _say(progress, "this filesystem has no locks: do not prepare the same shards twice at the same time")
             if partial.discarded:
                 _say(progress, f"work of an interrupted run is done again: {partial.discarded}")
             if done:
                 _say(progress, f"continuing an interrupted run: {done:,} of {len(corpus.files):,} files are done")
             _decode_all(corpus, partial, settings["sample_rate"], workers, progress)
-            clips, remarks = _clips(corpus, partial, settings, progress)
-            report = _report(corpus, partial, clips, remarks, settings["sample_rate"])
+            clips, pitches, remarks = make_clips(corpus, partial, settings, progress)
+            report = _report(corpus, partial, clips, pitches, remarks, settings["sample_rate"])
             _check_refusals(report, corpus, partial, target)
             labels = tuple(sorted({clip.label for clip in clips if clip.label is not None}))
+            source = fingerprint(corpus, [outcome.digest for outcome in partial.outcomes])
             manifest = Manifest(
-                settings["sample_rate"], labels, settings, corpus.fingerprint, partial.files, tuple(clips)
+                settings["sample_rate"], labels, settings, source, partial.files, tuple(clips), _CHANNELS
             )
             partial.finish(manifest, report)
             _refusals_file(target).unlink(missing_ok=True)
@@ -171,86 +198,63 @@ def _make(corpus: Corpus, target: Path, settings: dict[str, Any], workers: int, 
 
 
 def _decode_all(corpus: Corpus, partial: Partial, sample_rate: int, workers: int, progress: bool) -> None:
-    """Records what is not recorded yet."""
+    """Decodes and records the files that are not recorded yet."""
     from tqdm import tqdm
 
     done = len(partial.outcomes)
     num_samples = sum(outcome.length for outcome in partial.outcomes)
     bar = tqdm(total=len(corpus.files), initial=done, unit="file", desc="prepare", disable=not progress)
-    rest = decode_all(corpus.root, corpus.files[done:], sample_rate, workers, partial.folder)
+    rest = decode_all(corpus.root, corpus.files[done:], sample_rate, _CHANNELS, workers, partial.folder)
     with bar, closing(rest):
         for decoded in rest:
-            source, spool = decoded.source, decoded.spool
-            outcome = Outcome(source.file, source.size, source.mtime_ns, decoded.refused, warnings=decoded.warnings)
-            if spool is None:
+            source, spool, origin = decoded.source, decoded.spool, decoded.origin
+            outcome = Outcome(source.file, source.size, source.mtime_ns, decoded.digest, decoded.refused)
+            if spool is None or origin is None:
                 partial.record(outcome)
             else:
-                partial.record(replace(outcome, sha256=spool.sha256), spool.file, spool.num_samples)
+                outcome = replace(
+                    outcome, warnings=origin.warnings, sample_rate=origin.sample_rate, channels=origin.channels,
+                    sha256=spool.sha256, sound=spool.activity.ranges(),
+                )  # fmt: skip
+                partial.record(outcome, spool.file, spool.num_samples)
             num_samples += partial.outcomes[-1].length
             bar.set_postfix_str(f"{duration(num_samples / sample_rate)} of sound", refresh=False)
             bar.update()
 
 
-def _clips(
-    corpus: Corpus, partial: Partial, settings: dict[str, Any], progress: bool
-) -> tuple[list[ClipRecord], list[str]]:
-    """The clips with their splits and pitches, and remarks on these."""
-    taken = [(s, o) for s, o in zip(corpus.files, partial.outcomes) if o.length]
-    hashes, wanted = [outcome.sha256 for _, outcome in taken], [source.split for source, _ in taken]
-    splits, remarks = assign(hashes, wanted, settings["valid"], settings["test"]) if taken else ([], [])
-    clips = [
-        ClipRecord(s.file, s.label, s.pitch, split, o.shard, o.offset, o.length, o.sha256)
-        for (s, o), split in zip(taken, splits)
-    ]
-    if settings["track_pitch"]:
-        clips, remark = _tracked(clips, partial, settings["sample_rate"], progress)
-        remarks = [*remarks, *remark]
-    if len(clips) == 1 and settings["valid"]:
-        (clip,) = clips
-        begin = clip.length - max(1, clip.length // 10)
-        parts = (("train", 0, begin), ("valid", begin, clip.length))
-        clips = [replace(clip, split=name, offset=clip.offset + a, length=b - a) for name, a, b in parts]
-        clips = [replace(part, sha256=partial.digest(part.shard, part.offset, part.length)) for part in clips]
-        remarks = [*remarks, "there is one clip only: its last tenth is for validation"]
-    return clips, remarks
-
-
-def _tracked(
-    clips: list[ClipRecord], partial: Partial, sample_rate: int, progress: bool
-) -> tuple[list[ClipRecord], list[str]]:
-    """The clips with the pitches that are heard in those of unknown pitch, and a remark on how many those are, if any."""
-    from tqdm import tqdm
-
-    unknown = [index for index, clip in enumerate(clips) if clip.pitch is None]
-    if not unknown:
-        return clips, []
-    clips = list(clips)
-    for index in tqdm(unknown, unit="clip", desc="pitch", disable=not progress):
-        clip = clips[index]
-        heard = partial.samples(clip.shard, clip.offset, min(clip.length, round(TRACKED_SECONDS * sample_rate)))
-        clips[index] = replace(clip, pitch=pitches.median_pitch(to_float(heard), sample_rate))
-    deaf = sum(clips[index].pitch is None for index in unknown)
-    return clips, [f"pitches were heard in {len(unknown) - deaf} of the {len(unknown)} clips whose names tell none"]
-
-
-def _report(corpus: Corpus, partial: Partial, clips: list[ClipRecord], remarks: list[str], sample_rate: int) -> Report:
+def _report(
+    corpus: Corpus,
+    partial: Partial,
+    clips: list[ClipRecord],
+    pitches: PitchReport,
+    remarks: list[str],
+    sample_rate: int,
+) -> Report:
     outcomes = partial.outcomes
+    taken = [outcome for outcome in outcomes if outcome.length]
+    length = sum(clip.length for clip in clips)
+    sounding = sum(end - begin for clip in clips for begin, end in clip.sound)
     return Report(
-        taken=sum(outcome.length > 0 for outcome in outcomes),
+        taken=len(taken),
         refused=tuple(sorted([*corpus.refused, *((o.file, o.refused) for o in outcomes if o.refused)])),
         warned=(*corpus.warned, *((o.file, warning) for o in outcomes for warning in o.warnings)),
         duplicates=tuple((o.file, o.duplicate_of) for o in outcomes if o.duplicate_of),
         ignored=corpus.ignored,
         labels=dict(sorted(Counter(clip.label or "" for clip in clips).items())),
         splits=dict(Counter(clip.split for clip in clips)),
-        seconds=sum(clip.length for clip in clips) / sample_rate,
+        seconds=length / sample_rate,
+        silence=(length - sounding) / sample_rate,
         sample_rate=sample_rate,
-        remarks=tuple(remarks),
+        channels=_CHANNELS,
+        rates=dict(sorted(Counter(outcome.sample_rate for outcome in taken).items())),
+        widths=dict(sorted(Counter(outcome.channels for outcome in taken).items())),
+        pitches=pitches,
+        remarks=(*corpus.remarks, *remarks),
     )
 
 
 def _check_refusals(report: Report, corpus: Corpus, partial: Partial, target: Path) -> None:
-    """Most of a folder refused is a mistake rather than a result: nothing is made of it but the list of reasons."""
+    """Where most files were refused, something is wrong with the folder: only the list of reasons is written."""
     num_files = len(corpus.files) + len(corpus.refused)
     if report.taken and 2 * len(report.refused) <= num_files:
         return
@@ -271,7 +275,7 @@ def _unwritable(error: OSError, target: Path, corpus: Corpus, partial: Partial |
     if error.errno not in _FULL:
         return UserError(f"{display(error.filename or folder)} cannot be written: {error.strerror}; give another place")
     done = partial.outcomes if partial else []
-    # What is left will need what was needed so far in proportion to the bytes of the files.
+    # The rest will need as much as what is done, in proportion to the bytes of the files.
     read, written = sum(outcome.size for outcome in done), 2 * sum(outcome.length for outcome in done)
     rest = sum(source.size for source in corpus.files) - read
     need = rest * written / read if written else rest

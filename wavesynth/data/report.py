@@ -1,16 +1,60 @@
-"""What `prepare` did with a folder: as a table on screen, as JSON beside the shards."""
+"""What `prepare` did with a folder: a table for the screen, and JSON beside the shards."""
 
 import dataclasses
 import json
+import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from wavesynth.audio.names import display
 from wavesynth.data.splits import SPLITS
 
 _SHOWN = 10
-"""Lines of each list on screen; the JSON has them all."""
+"""Lines of each list on screen; the JSON has all of them."""
+_EXAMPLES = 3
+_SOURCES = {"name": "from names", "metadata": "from metadata.csv", "tracked": "tracked"}
+
+
+@dataclass(frozen=True)
+class PitchReport:
+    """The pitches of the clips.
+
+    Attributes:
+        counts: clips by the source of their pitch: "name", "metadata" or "tracked".
+        lowest: MIDI note number; NaN without pitches.
+        highest: MIDI note number; NaN without pitches.
+        examples: (file, pitch, source), some of each source.
+    """
+
+    counts: dict[str, int]
+    lowest: float
+    highest: float
+    examples: tuple[tuple[str, float, str], ...]
+
+    @classmethod
+    def of(cls, pitches: Sequence[tuple[str, float, str]]) -> "PitchReport":
+        """Counts (file, pitch, source) of each clip that has a pitch.
+
+        >>> PitchReport.of([("a_C4.wav", 60.0, "name"), ("b_D4.wav", 62.0, "name")]).highest
+        62.0
+        """
+        values = [pitch for _, pitch, _ in pitches]
+        examples = [item for source in _SOURCES for item in [p for p in pitches if p[2] == source][:_EXAMPLES]]
+        counts = dict(Counter(source for _, _, source in pitches))
+        return cls(counts, min(values, default=math.nan), max(values, default=math.nan), tuple(examples))
+
+    def __str__(self) -> str:
+        parts = []
+        for source, count in self.counts.items():
+            shown = ", ".join(
+                f"{display(file)}: {pitch:.4g}" for file, pitch, where in self.examples if where == source
+            )
+            parts.append(f"{count:,} {_SOURCES[source]} ({shown})")
+        span = f"{self.lowest:.4g} to {self.highest:.4g}" if self.highest > self.lowest else f"all {self.lowest:.4g}"
+        hint = "; if these are not pitches: --no-pitch (pitches=False)" if "name" in self.counts else ""
+        return f"MIDI {span}: {'; '.join(parts)}{hint}" if parts else ""
 
 
 @dataclass(frozen=True)
@@ -22,15 +66,25 @@ class Report:
     Attributes:
         taken: number of files whose sound is in the shards.
         refused: (file, reason), sorted by file; so are the next two.
-        warned: (file, what), of files that were taken all the same.
-        duplicates: (file, the file that holds the same sound and was taken).
-        ignored: how many entries of the folder were left aside by default, by kind.
+        warned: (file, text), of files that were taken all the same.
+        duplicates: (file, the file of the same sound that was taken).
+        ignored: entries of the folder that were left aside by default, by kind.
         labels: clips of each label; the label "" stands for none.
         splits: clips of train, valid and test.
         seconds: of sound that was taken.
+        silence: seconds of it that are silence: over 50 dB below the loudest part of their clip.
         sample_rate: Hz, of the shards.
-        remarks: on the whole, such as how a split was filled.
+        channels: of the shards.
+        rates: files by their own sample rate in Hz.
+        widths: files by their own number of channels.
+        pitches: the pitches of the clips.
+        remarks: on the whole folder, such as how a split was filled.
         status: "made", "continued" (from an interrupted run) or "up to date" (nothing was done); not part of the JSON.
+
+    >>> from pathlib import Path
+    >>> report = Report.from_json(Path("shards/report.json").read_text())
+    >>> report.taken > 0
+    True
     """
 
     taken: int
@@ -41,36 +95,63 @@ class Report:
     labels: dict[str, int]
     splits: dict[str, int]
     seconds: float
+    silence: float
     sample_rate: int
+    channels: int
+    rates: dict[int, int]
+    widths: dict[int, int]
+    pitches: PitchReport
     remarks: tuple[str, ...] = ()
     status: str = "made"
 
     def to_json(self) -> str:
         """The report as JSON in ASCII, one item a line."""
-        record = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        record = dataclasses.asdict(self)
         del record["status"]
+        for name in ("lowest", "highest"):
+            if math.isnan(record["pitches"][name]):
+                record["pitches"][name] = None
         return json.dumps(record, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str, status: str = "made") -> "Report":
-        """The inverse of `to_json`."""
-        record = json.loads(text)
-        for name in ("refused", "warned", "duplicates"):
-            record[name] = tuple((file, what) for file, what in record[name])
-        return cls(**record | {"remarks": tuple(record["remarks"]), "status": status})
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: the text is not a report.
+        """
+        try:
+            record = json.loads(text)
+            pitches = record["pitches"]
+            span = [math.nan if pitches[name] is None else float(pitches[name]) for name in ("lowest", "highest")]
+            examples = tuple((str(file), float(pitch), str(source)) for file, pitch, source in pitches["examples"])
+            counts = {source: int(pitches["counts"][source]) for source in pitches["counts"] if source in _SOURCES}
+            values: dict[str, Any] = {name: int(record[name]) for name in ("taken", "sample_rate", "channels")}
+            values |= {name: float(record[name]) for name in ("seconds", "silence")}
+            values |= {name: _pairs(record[name]) for name in ("refused", "warned", "duplicates")}
+            values |= {name: _counted(record[name]) for name in ("ignored", "labels", "splits")}
+            values |= {name: {int(k): v for k, v in _counted(record[name]).items()} for name in ("rates", "widths")}
+            values |= {"pitches": PitchReport(counts, span[0], span[1], examples)}
+            return cls(**values, remarks=tuple(map(str, record["remarks"])), status=status)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"not a report ({str(error)[:80]})") from None
 
     def __str__(self) -> str:
-        splits = ", ".join(f"{name} {self.splits.get(name, 0)}" for name in SPLITS)
+        splits = ", ".join(f"{name} {self.splits.get(name, 0):,}" for name in SPLITS)
         rows = [
             ("taken", f"{_files(self.taken)}, {duration(self.seconds)} at {self.sample_rate:,} Hz ({self.status})"),
             ("clips", splits),
             ("labels", _counts(self.labels) if any(self.labels) else ""),
+            ("pitches", str(self.pitches)),
+            ("silence", f"{self.silence / self.seconds:.0%} of the sound" if self.seconds else ""),
+            ("resampled", _resampled(self.rates, self.sample_rate)),
+            ("channels", _mixed(self.widths, self.channels)),
             ("refused", _files(len(self.refused))),
             ("duplicates", _files(len(self.duplicates))),
             ("ignored", _counts(self.ignored)),
         ]
         lines = [f"{name:<12}{text}" for name, text in rows if text]
-        lines += [f"{'note':<12}{remark}" for remark in self.remarks]
+        lines += [f"{'note':<12}{display(remark)}" for remark in self.remarks]
         lines += _section("refused", self.refused)
         lines += _section("taken, with a warning", self.warned)
         lines += _section("duplicates", ((file, f"same sound as {display(first)}") for file, first in self.duplicates))
@@ -89,14 +170,46 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _files(count: int) -> str:
-    return "" if count == 0 else "1 file" if count == 1 else f"{count:,} files"
+def _pairs(items: Iterable[Sequence[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((str(file), str(what)) for file, what in items)
+
+
+def _counted(counts: Mapping[Any, Any]) -> dict[Any, int]:
+    return {str(name): int(count) for name, count in counts.items()}
+
+
+def _files(count: int, what: str = "file") -> str:
+    return "" if count == 0 else f"1 {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _counts(counts: dict[str, int]) -> str:
     most = Counter(counts).most_common(_SHOWN)
     text = ", ".join(f"{display(name) or '(none)'} {count:,}" for name, count in most)
     return text + (f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else "")
+
+
+def _resampled(rates: dict[int, int], sample_rate: int) -> str:
+    """Which files had another rate, and what that means."""
+    lower = ", ".join(f"{_files(count)} of {rate:,} Hz" for rate, count in sorted(rates.items()) if rate < sample_rate)
+    higher = ", ".join(f"{_files(count)} of {rate:,} Hz" for rate, count in sorted(rates.items()) if rate > sample_rate)
+    parts = []
+    if higher:
+        parts.append(f"{higher}: what lies above {sample_rate // 2:,} Hz is lost; --sample-rate keeps more")
+    if lower:
+        parts.append(f"upsampled {lower}: nothing lies above half of that")
+    return "; ".join(parts)
+
+
+def _mixed(widths: dict[int, int], channels: int) -> str:
+    """Which files had another number of channels, and what was done with them."""
+    names = {1: "mono", 2: "stereo"}
+    parts = []
+    for width, count in sorted(widths.items()):
+        if width != channels:
+            kind = _files(count, f"{names.get(width, f'{width}-channel')} file")
+            verb = "was" if count == 1 else "were"
+            parts.append(f"{kind} {verb} {'copied' if width == 1 else 'mixed'} to {names.get(channels, channels)}")
+    return ", ".join(parts)
 
 
 def _section(title: str, items: Iterable[tuple[str, str]]) -> list[str]:

@@ -1,13 +1,13 @@
-"""Which clips are for training, which for validation and which for testing: decided by the content of each.
+"""Which clips are for training, which for validation and which for testing.
 
-The SHA-256 of a clip's int16 samples, read as a number from 0 to 1, lies below `test`, in the `valid` that follows, or
-in the rest, which is train. So copies share a split, and new files change nothing for the old ones. Exceptions, in this
-order:
+- Folders named train, valid and test (or training, validation, val, dev, testing; any case) decide for the files in them:
+  `split_folders`. The labels are the folders below or above them.
+- metadata.csv decides for the files that it names.
+- All other clips are split by their content: the SHA-256 of a clip's samples, read as a number from 0 to 1, lies below `test`,
+  in the `valid` that follows, or in the rest, which is train. So copies share a split, and added files move no old ones.
 
-- What metadata.csv says of a clip holds.
-- Nothing in train: the clip that the hash puts farthest from the other two goes there.
-- Nothing in valid (and `valid` is not 0): the clip nearest to valid goes there; and where there is one clip only, its
-  last tenth becomes a valid clip of its own.
+Exceptions: where nothing falls into train, the clip that lies farthest from the other two goes there. Where nothing falls into
+valid, and `valid` is not 0, the clip that lies nearest to valid goes there; a single clip gives its last tenth instead.
 """
 
 from collections.abc import Sequence
@@ -15,35 +15,69 @@ from collections.abc import Sequence
 from wavesynth.errors import UserError
 
 SPLITS = ("train", "valid", "test")
+_FOLDERS = {
+    "train": "train", "training": "train",
+    "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+def split_folders(files: Sequence[str]) -> tuple[int, dict[str, str]] | None:
+    """Finds the level at which the folders of a corpus are splits.
+
+    They are where one of them is for training and there is another split beside it, or nothing else.
+
+    Args:
+        files: paths relative to the root, with `/`.
+
+    Returns:
+        The level (0 for the folders in the root) and the split that each folder's name stands for; None where no level is.
+
+    >>> split_folders(["Train/kick/1.wav", "Test/kick/2.wav", "readme.wav"])
+    (0, {'Test': 'test', 'Train': 'train'})
+    >>> split_folders(["train/whistle.wav", "dog/bark.wav"])
+    """
+    folders = [file.split("/")[:-1] for file in files]
+    for level in (0, 1):
+        names = sorted({parts[level] for parts in folders if len(parts) > level})
+        found = {name: _FOLDERS[name.casefold()] for name in names if name.casefold() in _FOLDERS}
+        splits = set(found.values())
+        if "train" in splits and (len(splits) > 1 or len(found) == len(names)):
+            return level, found
+    return None
 
 
 def assign(
-    hashes: Sequence[str], wanted: Sequence[str | None], valid: float, test: float
+    hashes: Sequence[str], allowed: Sequence[tuple[str, ...]], valid: float, test: float
 ) -> tuple[list[str], list[str]]:
-    """The split of each clip, and remarks on the exceptions that were made.
+    """Chooses the split of each clip.
 
     Args:
         hashes: SHA-256 of each clip in hexadecimal, no two the same.
-        wanted: the split that metadata.csv gives each clip, or None.
+        allowed: the splits that each clip may go to, some of `SPLITS`.
         valid: share of the clips for validation, in [0, 1).
         test: share of the clips for testing, in [0, 1).
 
-    Raises:
-        UserError: metadata.csv leaves no clip to train on.
+    Returns:
+        The split of each clip, and remarks for the report.
 
-    >>> assign(["08" * 32, "e1" * 32, "2a" * 32], [None] * 3, valid=0.1, test=0.1)[0]
+    Raises:
+        UserError: no clip may go to train.
+
+    >>> assign(["08" * 32, "e1" * 32, "2a" * 32], [SPLITS] * 3, valid=0.1, test=0.1)[0]
     ['test', 'train', 'valid']
     """
     places = [int(digest[:13], 16) / 16**13 for digest in hashes]
-    splits = [choice or _by_place(place, valid, test) for choice, place in zip(wanted, places)]
-    free = [i for i, choice in enumerate(wanted) if choice is None]
+    splits = [_by_place(place, choices, valid, test) for choices, place in zip(allowed, places)]
     remarks = []
     if "train" not in splits:
+        free = [i for i, choices in enumerate(allowed) if "train" in choices]
         if not free:
-            raise UserError("metadata.csv gives no clip to train: set the split of some to train, or leave it empty")
+            raise UserError("no clip may go to train: give some the split train in metadata.csv, or leave it empty")
         splits[max(free, key=lambda i: places[i])] = "train"
         remarks.append("no clip fell into train: the one with the largest hash was put there")
     if valid and "valid" not in splits and len(hashes) > 1:
+        free = [i for i, choices in enumerate(allowed) if "valid" in choices and len(choices) > 1]
         spare = free if splits.count("train") > 1 else [i for i in free if splits[i] != "train"]
         if spare:
             nearest = min(spare, key=lambda i: max(test - places[i], places[i] - (test + valid)))
@@ -52,7 +86,10 @@ def assign(
     return splits, remarks
 
 
-def _by_place(place: float, valid: float, test: float) -> str:
+def _by_place(place: float, allowed: tuple[str, ...], valid: float, test: float) -> str:
+    test = test if "test" in allowed else 0.0
     if place < test:
         return "test"
-    return "valid" if place < test + valid else "train"
+    if "valid" in allowed and place < test + valid:
+        return "valid"
+    return "train" if "train" in allowed else allowed[0]

@@ -159,7 +159,7 @@ def _numbered(sounds: Sequence[Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
 def _real_drums(drums: Synth) -> list[list[np.ndarray]]:
     """The first training sounds of each drum."""
     return [
-        [files.read(path, drums.sample_rate) for path in sorted((SOUNDS / label).glob("*.flac"))[:EACH]]
+        [files.read(path, drums.sample_rate)[0] for path in sorted((SOUNDS / label).glob("*.flac"))[:EACH]]
         for label in DRUM_KIT
     ]
 
@@ -182,7 +182,7 @@ def _real(synth: Synth) -> dict[str, np.ndarray]:
     """One training sound for each sampled one."""
     named = {label: _note(label) for label in NOTES}
     named |= {label: next(iter(sorted((SOUNDS / label).glob("*.flac")))) for label in DRUMS}
-    return {label: files.read(path, synth.sample_rate) for label, path in named.items()}
+    return {label: files.read(path, synth.sample_rate)[0] for label, path in named.items()}
 
 
 def _say(text: str) -> None:

@@ -207,7 +207,7 @@ def gather(shards: Shards, clips: Sequence[int], num_samples: int) -> SampleSet:
     """The beginnings of these clips, cut or padded with silence to `num_samples`."""
     sounds = np.zeros((len(clips), num_samples), np.float32)
     for row, clip in enumerate(clips):
-        beginning = to_float(shards.samples(clip)[:num_samples])
+        beginning = to_float(shards.samples(clip)[0, :num_samples])
         sounds[row, : len(beginning)] = beginning
     return SampleSet(sounds, labels_of(shards, clips))
 

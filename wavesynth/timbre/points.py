@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from wavesynth.audio import pitch as pitches
-from wavesynth.audio.names import display
+from wavesynth.audio.names import display, has_sound_extension
 from wavesynth.audio.sounds import Sound
-from wavesynth.data.corpus import EXTENSIONS, pitch_of
+from wavesynth.data.pitches import pitch_of
 from wavesynth.errors import UserError
 from wavesynth.timbre.timbre import Timbre
 
@@ -37,7 +37,7 @@ def as_point(
         if isinstance(point, str) and unicodedata.normalize("NFC", point) in labels:
             return of_label(point)
         if not path.exists():
-            if isinstance(point, str) and path.suffix[1:].lower() not in EXTENSIONS and path.name == point:
+            if isinstance(point, str) and not has_sound_extension(path.name) and path.name == point:
                 return of_label(point)  # which lists the labels
             raise UserError(f"no such file: {display(point)}; give a sound, a timbre (.json) or a label")
         return encode(path)

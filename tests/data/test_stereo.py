@@ -1,0 +1,54 @@
+"""Two channels from file to clip: `prepare` makes mono shards, and everything below it takes any number of channels."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from wavesynth.data.corpus import scan
+from wavesynth.data.decoding import decode_all
+from wavesynth.data.journal import Outcome
+from wavesynth.data.manifest import ClipRecord, Manifest
+from wavesynth.data.partial import Partial
+from wavesynth.data.report import Report
+from wavesynth.data.shards import Shards
+
+RATE = 16_000
+
+
+def test_stereo_files_become_stereo_clips(tmp_path: Path):
+    pcm = np.random.default_rng(0).integers(-9_999, 9_999, (2, 4_000)).astype(np.int16)
+    (tmp_path / "sounds").mkdir()
+    soundfile.write(tmp_path / "sounds/a.wav", pcm.T, RATE)
+    soundfile.write(tmp_path / "sounds/b.wav", pcm[0], RATE)
+    soundfile.write(tmp_path / "sounds/c.wav", np.stack([pcm[0], pcm[0]], axis=1), RATE)
+    corpus = scan(tmp_path / "sounds")
+    with Partial(tmp_path / "shards", {}, corpus, channels=2) as partial:
+        for decoded in decode_all(corpus.root, corpus.files, RATE, 2, 1, partial.folder):
+            assert decoded.spool is not None
+            source = decoded.source
+            outcome = Outcome(source.file, source.size, source.mtime_ns, decoded.digest, sha256=decoded.spool.sha256)
+            partial.record(outcome, decoded.spool.file, decoded.spool.num_samples)
+        assert [outcome.duplicate_of for outcome in partial.outcomes] == [None, None, "b.wav"]
+        clips = tuple(
+            ClipRecord(o.file, None, None, "train", o.shard, o.offset, o.length, o.sha256)
+            for o in partial.outcomes
+            if o.length
+        )
+        assert [partial.digest(clip.shard, clip.offset, clip.length) for clip in clips] == [c.sha256 for c in clips]
+        np.testing.assert_array_equal(partial.samples(0, 4_000, 100), np.stack([pcm[0], pcm[0]])[:, :100])
+    with Partial(tmp_path / "shards", {}, corpus, channels=2) as partial:
+        assert len(partial.outcomes) == 3  # the journal serves a next run
+        report = Report.from_json((_mono_report(tmp_path)).read_text())
+        partial.finish(Manifest(RATE, (), {}, "", partial.files, clips, 2), report)
+    shards = Shards.open(tmp_path / "shards", verify=True)
+    np.testing.assert_array_equal(shards.samples(0), pcm)
+    np.testing.assert_array_equal(shards.samples(1), np.stack([pcm[0], pcm[0]]))
+
+
+def _mono_report(tmp_path: Path) -> Path:
+    """A report to stand beside the clips."""
+    from wavesynth.data.prepare import prepare
+
+    prepare(tmp_path / "sounds", tmp_path / "mono", progress=False)
+    return tmp_path / "mono" / "report.json"

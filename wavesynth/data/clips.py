@@ -1,0 +1,83 @@
+"""The clips of a prepared folder: which split each belongs to, which pitch it has, and where that comes from."""
+
+from dataclasses import replace
+from typing import Any
+
+from wavesynth.audio import pitch as tracking
+from wavesynth.audio.pcm import to_float
+from wavesynth.data.activity import within
+from wavesynth.data.corpus import Corpus
+from wavesynth.data.manifest import ClipRecord
+from wavesynth.data.partial import Partial
+from wavesynth.data.report import PitchReport
+from wavesynth.data.splits import assign
+
+TRACKED_SECONDS = 4.0
+"""The part of a clip in which its pitch is tracked, from the beginning."""
+
+
+def make_clips(
+    corpus: Corpus, partial: Partial, settings: dict[str, Any], progress: bool
+) -> tuple[list[ClipRecord], PitchReport, list[str]]:
+    """Makes the records of the clips that were decoded.
+
+    Args:
+        corpus: the folder.
+        partial: the decoded sounds.
+        settings: of `prepare`.
+        progress: shows progress on stderr while pitches are tracked.
+
+    Returns:
+        The clips, where their pitches come from, and remarks for the report.
+    """
+    taken = [(s, o) for s, o in zip(corpus.files, partial.outcomes) if o.length]
+    hashes, allowed = [outcome.sha256 for _, outcome in taken], [source.splits for source, _ in taken]
+    splits, remarks = assign(hashes, allowed, settings["valid"], settings["test"]) if taken else ([], [])
+    clips = [
+        ClipRecord(s.file, s.label, s.pitch, split, o.shard, o.offset, o.length, o.sha256, o.sound)
+        for (s, o), split in zip(taken, splits)
+    ]
+    sources = [source.pitch_source for source, _ in taken]
+    if settings["track_pitch"]:
+        clips, sources, remark = _tracked(clips, sources, partial, settings["sample_rate"], progress)
+        remarks = [*remarks, *remark]
+    pitches = PitchReport.of([(c.file, c.pitch, s) for c, s in zip(clips, sources) if c.pitch is not None])
+    if len(clips) == 1 and settings["valid"] and "valid" in allowed[0]:
+        clips = _parted(clips[0], partial)
+        remarks = [*remarks, "there is only one clip: its last tenth is for validation"]
+    if clips and all(clip.split != "valid" for clip in clips):
+        remarks = [*remarks, "no clip is for validation, so nothing tells whether training memorises: give valid > 0"]
+    return clips, pitches, remarks
+
+
+def _parted(clip: ClipRecord, partial: Partial) -> list[ClipRecord]:
+    """One clip as two: its last tenth for validation."""
+    begin = clip.length - max(1, clip.length // 10)
+    if not begin:
+        return [clip]
+    parts = []
+    for split, first, last in (("train", 0, begin), ("valid", begin, clip.length)):
+        offset, length = clip.offset + first, last - first
+        digest = partial.digest(clip.shard, offset, length)
+        sound = within(clip.sound, first, last)
+        parts.append(replace(clip, split=split, offset=offset, length=length, sha256=digest, sound=sound))
+    return parts
+
+
+def _tracked(
+    clips: list[ClipRecord], sources: list[str], partial: Partial, sample_rate: int, progress: bool
+) -> tuple[list[ClipRecord], list[str], list[str]]:
+    """Tracks the pitch of the clips that have none. Clips, sources of their pitches, and a remark."""
+    from tqdm import tqdm
+
+    unknown = [index for index, clip in enumerate(clips) if clip.pitch is None]
+    if not unknown:
+        return clips, sources, []
+    clips, sources = list(clips), list(sources)
+    for index in tqdm(unknown, unit="clip", desc="pitch", disable=not progress):
+        clip = clips[index]
+        pcm = partial.samples(clip.shard, clip.offset, min(clip.length, round(TRACKED_SECONDS * sample_rate)))
+        pitch = tracking.median_pitch(to_float(pcm).mean(axis=0), sample_rate)
+        clips[index], sources[index] = replace(clip, pitch=pitch), "" if pitch is None else "tracked"
+    without = sum(clips[index].pitch is None for index in unknown)
+    return clips, sources, [f"a pitch was found in {len(unknown) - without} of {len(unknown)} clips that had none"]

@@ -1,0 +1,87 @@
+"""The journal of a preparation: a line of JSON for each finished file, by which an interrupted run is continued."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from wavesynth.data.activity import Ranges
+from wavesynth.data.manifest import VERSION
+
+JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file.
+
+    Attributes:
+        file: the file, as in `SourceFile`; so are the next two.
+        size: bytes.
+        mtime_ns: time of its last change.
+        digest: SHA-256 of its content.
+        refused: the reason, or None.
+        duplicate_of: the earlier file of the same sound, or None.
+        warnings: problems of a file that was taken.
+        sample_rate: Hz, of the file; 0 when refused.
+        channels: of the file; 0 when refused.
+        sha256: of its int16 samples; empty when refused.
+        shard: index of the data file that its samples lie in.
+        offset: where they begin, in samples of each channel.
+        length: number of samples of each channel; 0 where none of this file are kept.
+        sound: the parts (begin, end) that are not silence.
+    """
+
+    file: str
+    size: int
+    mtime_ns: int
+    digest: str
+    refused: str | None = None
+    duplicate_of: str | None = None
+    warnings: tuple[str, ...] = ()
+    sample_rate: int = 0
+    channels: int = 0
+    sha256: str = ""
+    shard: int = 0
+    offset: int = 0
+    length: int = 0
+    sound: Ranges = ()
+
+    def to_line(self) -> bytes:
+        """The outcome as a line of the journal."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> "Outcome":
+        """The inverse of `to_line`.
+
+        Raises:
+            ValueError: it is not a whole line.
+        """
+        try:
+            record = json.loads(line)
+            if not line.endswith(b"\n") or set(record) != {field.name for field in fields(cls)}:
+                raise ValueError("not a whole line")
+            for field in fields(cls):
+                if not isinstance(record[field.name], _FORMS[field.name]):
+                    raise ValueError(f"{field.name} of another type")
+            record["warnings"] = tuple(map(str, record["warnings"]))
+            record["sound"] = tuple((int(begin), int(end)) for begin, end in record["sound"])
+            outcome = cls(**record)
+        except (TypeError, RecursionError) as error:
+            raise ValueError(str(error)) from None
+        if min(outcome.size, outcome.shard, outcome.offset, outcome.length) < 0:
+            raise ValueError("negative")
+        return outcome
+
+
+_FORMS: dict[str, Any] = {
+    **dict.fromkeys(("size", "mtime_ns", "sample_rate", "channels", "shard", "offset", "length"), int),
+    **dict.fromkeys(("file", "digest", "sha256"), str),
+    **dict.fromkeys(("refused", "duplicate_of"), str | None),
+    **dict.fromkeys(("warnings", "sound"), list),
+}
+
+
+def header(settings: dict[str, Any], channels: int) -> bytes:
+    """The first line: what the outcomes depend on. Outcomes under another line are of no use."""
+    return json.dumps({"version": VERSION, "channels": channels, "settings": settings}).encode() + b"\n"

@@ -1,0 +1,214 @@
+"""manifest.json: what a shards folder holds, clip by clip.
+
+The first line holds the SHA-256 of the bytes that follow that line, so that any change is found. All values are checked when a
+record is made, from code or from a file: a manifest from a stranger can name no other file, no place outside of a file and no
+number that is none.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from wavesynth.audio.containers import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from wavesynth.data.activity import Ranges
+from wavesynth.data.splits import SPLITS
+
+FORMAT = "wavesynth-shards"
+VERSION = 2
+MANIFEST = "manifest.json"
+MOST_CHANNELS = 8
+_MOST = 2**53  # beyond it numbers in JSON lose their last digits
+_SHARD_NAME = re.compile(r"shard-\d{5,9}\.pcm")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class ClipRecord:
+    """Where one clip lies and what is known of it.
+
+    Attributes:
+        file: the path it was decoded from, relative to the prepared folder. Bytes that are not UTF-8 are kept as
+            surrogate escapes (`os.fsencode` gives them back); show it through `wavesynth.audio.names.display`.
+        label: its label, or None.
+        pitch: MIDI note number (60 is middle C; fractions are cents / 100), or None.
+        split: "train", "valid" or "test".
+        shard: index of its data file.
+        offset: where it begins in that file, in samples of each channel.
+        length: number of samples of each channel.
+        sha256: of its bytes.
+        sound: the parts (begin, end) that are not silence, in samples; empty where nothing is known of them.
+
+    Raises:
+        ValueError: a value is impossible.
+    """
+
+    file: str
+    label: str | None
+    pitch: float | None
+    split: str
+    shard: int
+    offset: int
+    length: int
+    sha256: str
+    sound: Ranges = ()
+
+    def __post_init__(self) -> None:
+        _check(isinstance(self.file, str), "file", self.file)
+        _check(self.label is None or isinstance(self.label, str), "label", self.label)
+        _check(self.pitch is None or _is_number(self.pitch, 0, 127), "pitch", self.pitch)
+        _check(self.split in SPLITS, "split", self.split)
+        _check(_is_whole(self.shard, 0), "shard", self.shard)
+        _check(_is_whole(self.offset, 0), "offset", self.offset)
+        _check(_is_whole(self.length, 1), "length", self.length)
+        _check(_is_sha256(self.sha256), "sha256", self.sha256)
+        edges = [0, *(edge for part in self.sound for edge in part), self.length]
+        ordered = all(_is_whole(edge, 0) for edge in edges) and edges == sorted(edges)
+        _check(ordered and all(len(part) == 2 and part[0] < part[1] for part in self.sound), "sound", self.sound)
+
+    @property
+    def sounding(self) -> Ranges:
+        """The parts (begin, end) to draw from: `sound`, or all of the clip where nothing is known."""
+        return self.sound or ((0, self.length),)
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One data file.
+
+    Attributes:
+        file: its name, `shard-00000.pcm`.
+        bytes: its size.
+        sha256: of its content.
+
+    Raises:
+        ValueError: a value is impossible.
+    """
+
+    file: str
+    bytes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        _check(isinstance(self.file, str) and is_shard_name(self.file), "file", self.file)
+        _check(_is_whole(self.bytes, 1), "bytes", self.bytes)
+        _check(_is_sha256(self.sha256), "sha256", self.sha256)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that manifest.json says.
+
+    Attributes:
+        sample_rate: Hz, of every clip.
+        labels: every label that occurs, sorted.
+        settings: what `prepare` was called with, as far as it decides the content.
+        source: fingerprint of the files it was made from, by which `prepare` knows that nothing changed.
+        shards: the data files.
+        clips: the clips, in the order of their files' names.
+        channels: of every clip.
+
+    Raises:
+        ValueError: a value is impossible.
+    """
+
+    sample_rate: int
+    labels: tuple[str, ...]
+    settings: dict[str, Any]
+    source: str
+    shards: tuple[ShardFile, ...]
+    clips: tuple[ClipRecord, ...]
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        _check(_is_whole(self.sample_rate, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE), "sample_rate", self.sample_rate)
+        _check(_is_whole(self.channels, 1, MOST_CHANNELS), "channels", self.channels)
+        known = set(self.labels) if all(isinstance(label, str) for label in self.labels) else set()
+        _check(len(known) == len(self.labels), "labels", self.labels)
+        _check(isinstance(self.settings, dict), "settings", self.settings)
+        _check(isinstance(self.source, str), "source", self.source)
+        for clip in self.clips:
+            _check(clip.label is None or clip.label in known, "label", clip.label)
+            _check(clip.shard < len(self.shards), "shard", clip.shard)
+            end = 2 * self.channels * (clip.offset + clip.length)
+            _check(end <= self.shards[clip.shard].bytes, "length", clip.length)
+
+    def to_bytes(self) -> bytes:
+        """The content of manifest.json: ASCII, one clip a line, the same bytes for the same manifest."""
+        head = {"format": FORMAT, "version": VERSION, "sample_rate": self.sample_rate, "channels": self.channels}
+        head |= {"labels": self.labels, "settings": self.settings, "source": self.source}
+        lines = [f"{json.dumps(name)}: {json.dumps(value)},\n" for name, value in head.items()]
+        lines += ['"shards": [\n', _rows(self.shards), '],\n"clips": [\n', _rows(self.clips), "]\n}\n"]
+        body = "".join(lines).encode("ascii")
+        return b'{"sha256": "%s",\n' % hashlib.sha256(body).hexdigest().encode() + body
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Manifest":
+        """The inverse of `to_bytes`.
+
+        Raises:
+            ValueError: the content is not a whole manifest of this format, with the reason.
+        """
+        try:
+            record = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"is not JSON ({str(error)[:80]})") from None
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise ValueError("is not a manifest of wavesynth shards")
+        if (version := record.get("version")) != VERSION or isinstance(version, bool):
+            shown = version if isinstance(version, int) and abs(version) < _MOST else "unknown"
+            raise ValueError(f"has format version {shown}, and this wavesynth reads version {VERSION}")
+        if record.get("sha256") != hashlib.sha256(content.partition(b"\n")[2]).hexdigest():
+            raise ValueError("was changed after it was written (its checksum differs)")
+        try:
+            return cls(
+                sample_rate=record["sample_rate"],
+                labels=tuple(record["labels"]),
+                settings=record["settings"],
+                source=record["source"],
+                shards=tuple(ShardFile(**row) for row in record["shards"]),
+                clips=tuple(ClipRecord(**row | {"sound": tuple(map(tuple, row["sound"]))}) for row in record["clips"]),
+                channels=record["channels"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"has fields of the wrong form ({str(error)[:80]})") from None
+
+
+def shard_name(index: int) -> str:
+    """The name of a data file.
+
+    >>> shard_name(3)
+    'shard-00003.pcm'
+    """
+    return f"shard-{index:05d}.pcm"
+
+
+def is_shard_name(name: str) -> bool:
+    """Whether a file name is that of a data file."""
+    return _SHARD_NAME.fullmatch(name) is not None
+
+
+def _rows(records: Iterable[ShardFile | ClipRecord]) -> str:
+    return ",\n".join(json.dumps({f.name: getattr(r, f.name) for f in fields(r)}) for r in records) + "\n"
+
+
+def _check(true: bool, name: str, value: Any) -> None:
+    if not true:
+        raise ValueError(f"has an impossible {name}: {ascii(value)[:60]}")
+
+
+def _is_whole(value: Any, low: int, high: int = _MOST) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
+    )
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None

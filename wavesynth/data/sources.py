@@ -1,0 +1,61 @@
+"""Whether a folder of sounds is still the one that shards were made of.
+
+That is decided by content. `sources.json` in a shards folder keeps size, time of the last change and SHA-256 of each file, so
+that only files whose size or time differ are read again.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from wavesynth.data.corpus import Corpus, SourceFile
+
+SOURCES = "sources.json"
+
+Seen = dict[str, tuple[int, int, str]]
+"""Size in bytes, time of the last change in nanoseconds since 1970 and SHA-256, by file."""
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content; "" where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def digests(root: Path, files: Iterable[SourceFile], seen: Seen) -> list[str]:
+    """SHA-256 of each file; those whose size and time are as they were seen are not read."""
+    found = []
+    for source in files:
+        size, mtime_ns, digest = seen.get(source.file, (-1, -1, ""))
+        same = digest and (size, mtime_ns) == (source.size, source.mtime_ns)
+        found.append(digest if same else digest_of(root / source.file))
+    return found
+
+
+def fingerprint(corpus: Corpus, digests: Sequence[str]) -> str:
+    """SHA-256 of everything in a folder that shards depend on: names, content, labels, pitches and splits.
+
+    Args:
+        corpus: the folder.
+        digests: SHA-256 of the content of each of its files.
+    """
+    content = [(s.file, digest, s.label, s.pitch, s.splits) for s, digest in zip(corpus.files, digests)]
+    return hashlib.sha256(ascii([content, corpus.refused]).encode()).hexdigest()
+
+
+def to_json(seen: Seen) -> str:
+    """The content of sources.json, one file a line."""
+    return "{\n" + ",\n".join(f"{json.dumps(file)}: {json.dumps(what)}" for file, what in seen.items()) + "\n}\n"
+
+
+def read_seen(path: Path) -> Seen:
+    """What sources.json says; empty where it is missing or damaged, so that every file is read."""
+    try:
+        record = json.loads(path.read_bytes())
+        return {file: (int(size), int(mtime_ns), str(digest)) for file, (size, mtime_ns, digest) in record.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
