@@ -137,7 +137,7 @@ def test_where_it_cannot_serve_it_says_why(make_case):
 
 
 def without_a_gpu():
-    """Lets JAX lower for a GPU that is not there; before 0.11 it did so without being told."""
+    """Lets JAX lower for a GPU that is not there; before 0.11 it did so by itself."""
     if jax.__version_info__ < (0, 11):
         return contextlib.nullcontext()
     device = AbstractDevice(device_kind="NVIDIA H200", num_cores=None, platform="gpu")
