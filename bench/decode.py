@@ -1,22 +1,32 @@
-"""How fast a WaveNet is sampled: the op `wavenet_decode` beside the `incremental_forward` of PyTorch's `wavenet-vocoder`.
+"""How fast a WaveNet is sampled: the op `wavenet_decode`, `Synth.stream` over it, and PyTorch's `wavenet-vocoder`.
 
-Every run starts from silence and draws some hundred samples of each stream; compiling is not counted. The shapes of nv
-(20 layers; 64, 256 and 256 channels; softmax over 256 mu-law codes) are those that the tests prove the op on; small is our
-preset for a laptop, full the one for a GPU. PyTorch's sampler draws one stream at a time, on one thread or on all: the
-faster one counts.
+The shapes are those of `arg_specs.MEASURED`, on which the tests prove the op: nv (20 layers; 64, 256 and 256 channels; a
+softmax over 256 mu-law codes), small (our preset for a laptop) and full (the one for a GPU). Every run starts from silence;
+compiling is not counted. PyTorch's `incremental_forward` draws one stream at a time, on one thread or on all: the faster one
+counts.
 
-samples_per_second counts all streams of a batch; real_time_16 and real_time_48 are how many times faster than 16 and 48
-kHz each stream is. What bounds a step is the longer of two things, both measured in the same run: reading as many bytes as
-the weights have, again and again, with as many threads (by the native library, so from whichever cache they fit into), and
-its multiply-adds at the rate of XLA's float32 matrix product. share_of_limit is that time over the step's.
+Rows by `what`:
 
---run RUN --sound FILE also scores a sound by a trained model, sample by sample, with float32 and with bfloat16 weights.
+* decode: the op. samples_per_second counts all streams of a batch; real_time_16 and real_time_48 are how many times faster than
+  16 and 48 kHz each stream is. What bounds a step is the longer of two times, both measured in the same run: reading as many
+  bytes as the weights have, over and over, with as many threads (so from whichever cache they fit into), and its multiply-adds
+  at the rate of XLA's float32 matrix product. share_of_limit is that time divided by the step's.
+* stream: `Synth.stream`, one sound in blocks; share_of_op is its rate divided by that of the op, measured in turn.
+* neighbour: one stream by one thread and by several, while another process keeps one processor busy; share_of_one_thread is the
+  rate divided by that of one thread beside the same neighbour.
+
+--quick repeats less, on the same shapes. --run RUN --sound FILE also scores a sound by a trained model, sample by sample, with
+float32 and with bfloat16 weights.
 """
 
+import contextlib
 import ctypes
 import dataclasses
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 from harness import (
     Row,
+    Timing,
     arguments,
     has_pytorch,
     interleaved,
@@ -37,8 +48,8 @@ from harness import (
     write_json,
 )
 
+from wavesynth import Synth
 from wavesynth.audio import files
-from wavesynth.conditions import Conditions
 from wavesynth.config import DatasetInfo
 from wavesynth.families import bind, family_type, preset
 from wavesynth.kernels.wavenet_decode import (
@@ -50,12 +61,14 @@ from wavesynth.kernels.wavenet_decode import (
     silent_cache,
     wavenet_decode,
 )
-from wavesynth.kernels.wavenet_decode.arg_specs import NV
-from wavesynth.models.wavenet import WaveNetConfig
+from wavesynth.kernels.wavenet_decode.api import choose
+from wavesynth.kernels.wavenet_decode.arg_specs import MEASURED, MODELS
+from wavesynth.models.functional import initialize
+from wavesynth.models.wavenet import WaveNet, WaveNetConfig
 
 SAMPLE_RATE = 16_000
 READ_BYTES = 1_000_000_000  # in one timing of reading
-BATCHES = (1, 8, 64)
+BLOCK = 1_024  # samples
 DTYPES = {"jax": ("float32",), "native": ("float32", "bfloat16")}
 
 
@@ -65,12 +78,13 @@ def preset_model(name: str) -> WaveNetConfig:
     return family_type(config.family).adapt(config.model, DatasetInfo(SAMPLE_RATE, clip_seconds=60.0))
 
 
+def fresh(model: WaveNetConfig) -> Any:
+    """The parameters of a network that has learned nothing yet."""
+    return initialize(lambda rngs: WaveNet(model, rngs=rngs), jax.random.key(0))
+
+
 def packed(model: WaveNetConfig, dtype: Any) -> DecodeWeights:
-    """The weights of a network that has learned nothing yet."""
-    family = bind("wavenet", model, DatasetInfo(SAMPLE_RATE))
-    noise = np.random.default_rng(0).normal(0, 0.1, (4, 2 * family.context)).astype(np.float32)
-    windows = {"samples": noise[:, None], "conditions": Conditions.constant([-1] * len(noise), 0, [None] * len(noise))}
-    return pack(family.init(jax.random.key(0), windows), DecodeSpec.of(model), dtype)
+    return pack(fresh(model), DecodeSpec.of(model), dtype)
 
 
 def op(weights: DecodeWeights, batch: int, steps: int, implementation: str) -> Callable[[], Any]:
@@ -82,6 +96,44 @@ def op(weights: DecodeWeights, batch: int, steps: int, implementation: str) -> C
         return wavenet_decode(weights, cache, None, uniforms, implementation=implementation).samples.block_until_ready()
 
     return once
+
+
+def streamed(model: WaveNetConfig, dtype: Any, steps: int) -> Callable[[], Any]:
+    """A candidate that takes so many samples, in whole blocks, from an endless `Synth.stream`."""
+    synth = Synth(
+        bind("wavenet", model, DatasetInfo(SAMPLE_RATE, clip_seconds=60.0)), jax.tree.map(np.asarray, fresh(model))
+    )
+    blocks = synth.stream(block=BLOCK, dtype=dtype)
+
+    def once() -> None:
+        for _ in range(steps // BLOCK):
+            next(blocks)
+
+    return once
+
+
+def by_threads(weights: DecodeWeights, threads: int, steps: int) -> Callable[[], Any]:
+    """A candidate that draws one stream by so many threads, block by block."""
+    decode = jax.jit(native.decode, static_argnames=("top_k", "top_p", "log_probs", "threads"))
+    uniforms = jax.random.uniform(jax.random.key(1), (BLOCK, 2, 1))
+    draw = partial(
+        decode, weights, conditioning=None, frame_index=None, periods=None, uniforms=uniforms, forced=None,
+        temperature=jnp.float32(1), top_k=None, top_p=None, log_probs=False, threads=threads,
+    )  # fmt: skip
+    cache = silent_cache(weights, 1)
+    return lambda: [draw(cache=cache)[0].block_until_ready() for _ in range(steps // BLOCK)]
+
+
+@contextlib.contextmanager
+def busy_neighbour() -> Iterator[None]:
+    """Another process that computes all the time."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        time.sleep(0.2)
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def pytorch(model: WaveNetConfig, steps: int, threads: int) -> Callable[[], Any]:
@@ -122,14 +174,15 @@ class Case:
     threads: int | None = None
 
 
-def cases(models: dict[str, WaveNetConfig], quick: bool) -> list[Case]:
+def cases(quick: bool) -> list[Case]:
     found = []
-    for name in models:
-        for batch in BATCHES[: 1 if quick else 2 if name == "full" else 3]:
-            for implementation in (name for name in IMPLEMENTATIONS if name in DTYPES):
-                slow = implementation == "jax" or batch > 8
-                steps = 64 if quick else (256 if slow else 2_048) // (4 if name == "full" else 1)
-                found += [Case(name, implementation, dtype, batch, steps) for dtype in DTYPES[implementation]]
+    for name, spec in MEASURED.items():
+        model = name.split("-")[0]
+        for implementation in (name for name in IMPLEMENTATIONS if name in DTYPES):
+            if quick and implementation == "jax" and spec.batch > 1:
+                continue
+            steps = min(spec.steps, 128 if implementation == "jax" or quick else spec.steps)
+            found += [Case(model, implementation, dtype, spec.batch, steps) for dtype in DTYPES[implementation]]
     return found
 
 
@@ -141,12 +194,10 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[Row] = [machine()]
     repeats = options.repeats or (2 if options.quick else 7)
-    models = {"nv": NV, "small": preset_model("wavenet-small"), "full": preset_model("wavenet")}
-    if options.quick:
-        models = {name: shrunk(model) for name, model in models.items()}
 
+    models = {name: shrunk(model) if options.three_layers else model for name, model in MODELS.items()}
     weights = {(name, dtype): packed(model, dtype) for name, model in models.items() for dtype in DTYPES["native"]}
-    found = [case for case in cases(models, options.quick) if serves(case, weights[case.model, case.dtype])]
+    found = [case for case in cases(options.quick) if serves(case, weights[case.model, case.dtype])]
     candidates: dict[Any, Callable[[], Any]] = {
         case: op(weights[case.model, case.dtype], case.batch, case.steps, case.implementation) for case in found
     }
@@ -167,15 +218,8 @@ def main() -> None:
 
     rate = (512 if options.quick else 2_048) * 2_048**2 / timings["peak"].median  # multiply-adds a second
     for case in found:
-        timing = timings[case]
-        made = case.batch * case.steps / timing.median
-        row = {"what": "decode", **dataclasses.asdict(case), "seconds": timing.median}
-        row |= {
-            "seconds_low": timing.low,
-            "seconds_high": timing.high,
-            "samples_per_second": made,
-            "share_of_limit": None,
-        }
+        row = row_of("decode", case, timings[case], repeats, options.quick)
+        made = row["samples_per_second"]
         row |= {f"real_time_{khz}": made / case.batch / (1_000 * khz) for khz in (16, 48)}
         packed_weights = weights.get((case.model, case.dtype))
         if packed_weights is not None and reads and case.implementation != "pytorch":
@@ -184,21 +228,72 @@ def main() -> None:
             read = timings[size, threads if (size, threads) in reads else 1].median / max(1, READ_BYTES // size)
             arithmetic = multiply_adds(models[case.model]) * case.batch / rate
             row |= {"threads": threads if case.implementation == "native" else None}
-            row |= {"share_of_limit": max(read, arithmetic) * case.steps / timing.median}
+            row |= {"share_of_limit": max(read, arithmetic) * case.steps / timings[case].median}
             row |= {"bound_by": "reading" if read > arithmetic else "arithmetic"}
-        rows.append(row | {"repeats": repeats, "quick": options.quick})
+        rows.append(row)
+    rows += streams(models, weights, repeats, options.quick)
+    if native.library() is not None:
+        rows += beside_a_neighbour(weights, repeats, options.quick)
     if options.run:
         rows += scores(options.run, options.sound)
-    columns = ("implementation", "model", "dtype", "batch", "threads", "seconds", "seconds_low", "seconds_high")
+    columns = ("what", "implementation", "model", "dtype", "batch", "threads", "seconds", "seconds_low", "seconds_high")
     print_table(
-        rows[1:], (*columns, "samples_per_second", "real_time_16", "real_time_48", "share_of_limit", "bound_by")
+        rows[1:],
+        (
+            *columns,
+            "samples_per_second",
+            "real_time_16",
+            "real_time_48",
+            "share_of_limit",
+            "bound_by",
+            "share_of_op",
+            "share_of_one_thread",
+        ),
     )
     compare(rows)
     write_json(options.json, rows)
 
 
+def row_of(what: str, case: Case, timing: Timing, repeats: int, quick: bool) -> Row:
+    speed = {"seconds": timing.median, "seconds_low": timing.low, "seconds_high": timing.high}
+    speed |= {"samples_per_second": case.batch * case.steps / timing.median, "share_of_limit": None}
+    return {"what": what, **dataclasses.asdict(case), **speed, "repeats": repeats, "quick": quick}
+
+
+def streams(
+    models: dict[str, WaveNetConfig], weights: dict[Any, DecodeWeights], repeats: int, quick: bool
+) -> list[Row]:
+    """`Synth.stream`, beside the op that it calls."""
+    steps, rows = BLOCK * (2 if quick else 8), []
+    for (name, dtype), each in weights.items():
+        if name == "full":
+            continue
+        implementation = choose(None, each)
+        case = Case(name, implementation, dtype, 1, steps)
+        timings = interleaved(
+            {"op": op(each, 1, steps, implementation), "stream": streamed(models[name], dtype, steps)}, repeats
+        )
+        rows.append(row_of("stream", case, timings["stream"], repeats, quick))
+        rows[-1]["share_of_op"] = timings["op"].median / timings["stream"].median
+    return rows
+
+
+def beside_a_neighbour(weights: dict[Any, DecodeWeights], repeats: int, quick: bool) -> list[Row]:
+    """One stream by one thread and by several, while a neighbour is busy."""
+    steps, rows = BLOCK * (4 if quick else 16), []
+    for dtype in DTYPES["native"]:
+        each = weights["nv", dtype]
+        counts = sorted({1, native.threads_for(each, 1)})
+        with busy_neighbour():
+            timings = interleaved({threads: by_threads(each, threads, steps) for threads in counts}, repeats)
+        for threads, timing in timings.items():
+            rows.append(row_of("neighbour", Case("nv", "native", dtype, 1, steps, threads), timing, repeats, quick))
+            rows[-1]["share_of_one_thread"] = timings[1].median / timing.median
+    return rows
+
+
 def serves(case: Case, weights: DecodeWeights) -> bool:
-    return IMPLEMENTATIONS[case.implementation].unsupported_reason(weights) is None
+    return IMPLEMENTATIONS[case.implementation].unsupported_reason(weights, jax.default_backend()) is None
 
 
 def weight_bytes(weights: DecodeWeights) -> int:
@@ -210,16 +305,18 @@ def compare(rows: list[Row]) -> None:
     speeds = {
         (r["implementation"], r["model"], r["dtype"], r["batch"]): r["samples_per_second"]
         for r in rows[1:]
-        if "batch" in r
+        if r["what"] == "decode"
     }
     theirs = max((r["samples_per_second"] for r in rows[1:] if r.get("implementation") == "pytorch"), default=None)
     for (implementation, model, dtype, batch), speed in speeds.items():
         if implementation == "pytorch":
             continue
-        ratios = [f"{speed / speeds['jax', model, 'float32', batch]:.1f} times the plain loop"]
+        plain = speeds.get(("jax", model, "float32", batch))
+        ratios = [] if plain is None else [f"{speed / plain:.1f} times the plain loop"]
         if theirs and model == "nv":
             ratios.append(f"{speed / theirs:.1f} times pytorch's one stream")
-        print(f"{implementation}, {model}, {dtype}, batch {batch}: {', '.join(ratios)}")
+        if ratios:
+            print(f"{implementation}, {model}, {dtype}, batch {batch}: {', '.join(ratios)}")
 
 
 def scores(run: Path, sounds: list[Path]) -> list[Row]:

@@ -1,19 +1,17 @@
 """How much memory an endless sound takes: one hour at 16 kHz, written to disk as it is made by `Synth.write`.
 
-The network is that of wavenet-tiny with random weights (what it plays is noise, but it takes the memory and the time of a
-trained one), for a tone with a label and a pitch, so that the sampler carries all it can carry. The implementation is the
-one that is chosen by default. The wav is written to a temporary folder and thrown away.
+The network is that of wavenet-tiny with random weights. It plays noise, but takes the memory and the time of a trained one. The
+sound has a label and a pitch, and the default implementation makes it. The wav goes to a temporary folder and is deleted.
 
-A row is a reading of the memory that is resident in this process, in millions of bytes: the first when the first block is
-on disk and all is compiled, then one every minute of sound, or 60 in all where the sound is shorter than an hour. The last
-row, `growth`, compares: megabytes_first is the median of the readings of the first tenth of the sound (without the very
-first one, from before anything was repeated), megabytes_end that of the last tenth, megabytes_highest the highest
-of all after the first tenth; growth_percent and highest_percent are how far those two lie above the first tenth.
-samples_per_second is that of the whole sound after its first block, so that compiling is not counted; `seconds` counts
-from the call, compiling included.
+Each row is a reading of this process's resident memory, in millions of bytes: the first when all is compiled and the first
+block is on disk, then one per minute of sound (60 in all where the sound is shorter than an hour). The last row, `growth`,
+compares them: megabytes_first is the median of the readings of the first tenth of the sound, without the very first reading;
+megabytes_end is that of the last tenth; megabytes_highest is the highest after the first tenth; growth_percent and
+highest_percent are how far those two lie above megabytes_first. samples_per_second leaves out the first block, and with it
+compiling; `seconds` counts from the call.
 
-`measure` is "resident" where Linux's /proc tells it. Elsewhere it is "peak", the most that was ever resident, which hides
-growth that stays below what compiling took; where the system does not tell that either, nothing is measured.
+`measure` is "resident" where Linux's /proc reports it. Elsewhere it is "peak", the most that was ever resident, which hides
+growth below what compiling took. Where the system reports neither, nothing is measured.
 """
 
 import argparse
@@ -32,11 +30,12 @@ from harness import Row, arguments, machine, print_table, shrunk, write_json
 from trainees import bound
 
 from wavesynth import Synth
-from wavesynth.conditions import Conditions
 from wavesynth.config import DatasetInfo
 from wavesynth.families import preset
 from wavesynth.kernels.wavenet_decode import DecodeSpec, pack
 from wavesynth.kernels.wavenet_decode.api import choose
+from wavesynth.models.functional import initialize
+from wavesynth.models.wavenet import WaveNet
 
 PRESET = "wavenet-tiny"
 NOTES = DatasetInfo(sample_rate=16_000, labels=("bright", "dark"), pitched=True, clip_seconds=2.0)
@@ -47,7 +46,7 @@ SHORTEST = 4.0  # seconds that hold so many blocks
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Watched(Synth):
-    """A synth that tells `watch` how many samples have been made, whenever the block that held the last was dealt with."""
+    """A synth that reports to `watch` how many samples have been made, after each block has been used."""
 
     watch: Callable[[int], None]
 
@@ -60,14 +59,14 @@ class Watched(Synth):
 
 
 def meter(parser: argparse.ArgumentParser) -> tuple[str, Callable[[], float]]:
-    """What this system tells of the process's memory, and a function that reads it, in millions of bytes."""
+    """Which measure of the process's memory this system has, and a function that reads it, in millions of bytes."""
     if STATUS.exists():
         return "resident", resident
     try:
         import resource
     except ImportError:
         parser.exit(2, f"memory.py reads {STATUS} or getrusage, and {sys.platform} has neither: nothing is measured\n")
-    print(f"{sys.platform} has no {STATUS}: what is measured is the peak, which hides what lies below it", flush=True)
+    print(f"{sys.platform} has no {STATUS}: the peak is measured, which hides growth below it", flush=True)
     unit = 1 if sys.platform == "darwin" else 1_024
     return "peak", lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
@@ -81,16 +80,12 @@ def untrained(three_layers: bool, watch: Callable[[int], None]) -> Watched:
     """A synth that has learned nothing yet."""
     config = preset(PRESET)
     family = bound(dataclasses.replace(config, model=shrunk(config.model)) if three_layers else config, NOTES)
-    noise = np.random.default_rng(0).normal(0, 0.1, (4, 2 * family.context)).astype(np.float32)
-    windows = {
-        "samples": noise[:, None],
-        "conditions": Conditions.constant([-1] * len(noise), len(NOTES.labels), [None] * len(noise)),
-    }
-    return Watched(family, family.init(jax.random.key(0), windows), watch)
+    fresh = initialize(lambda rngs: WaveNet(family.model, rngs=rngs), jax.random.key(0))
+    return Watched(family, jax.tree.map(np.asarray, fresh), watch)
 
 
 def growth(readings: list[Row]) -> Row:
-    """The last tenth of the readings, and the highest, beside the first tenth; the very first reading is left out."""
+    """Compares the last tenth of the readings, and the highest, with the first tenth, without the very first reading."""
     megabytes = [row["megabytes"] for row in readings[1:]]
     tenth = max(1, len(megabytes) // 10)
     first, end = statistics.median(megabytes[:tenth]), statistics.median(megabytes[-tenth:])

@@ -1,1 +1,1 @@
-"""The inner loops: one folder per op, one signature, several implementations."""
+"""Inner loops: one folder per op, with one signature and several implementations."""

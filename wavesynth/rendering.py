@@ -16,6 +16,7 @@ from wavesynth.families import Generative, Request, Timbral, require
 from wavesynth.families.protocols import Dtype
 from wavesynth.options import MOST_SOUNDS, check_count, check_memory, check_pitch, num_samples
 from wavesynth.sampling.blocks import until
+from wavesynth.sampling.devices import check_process
 from wavesynth.sampling.strategies import Strategy
 from wavesynth.timbre.timbre import FILLS, Fill, Timbre, lerp, same_length
 
@@ -56,6 +57,7 @@ class Renderer:
         dtype: Dtype | None = None,
     ) -> Iterator[np.ndarray]:  # fmt: skip
         """Blocks float32 [n, C, t]: the one place where options become conditions and a request."""
+        check_process()
         family = require(self.family, Generative)
         check_count("n", n, 1, MOST_SOUNDS, "sounds")
         if label is not None and timbre is not None:

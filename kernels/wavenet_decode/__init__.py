@@ -1,7 +1,8 @@
-"""Sampling from a WaveNet, one sample after the other."""
+"""Sampling from a WaveNet, sample by sample."""
 
 from wavesynth.kernels.wavenet_decode.api import IMPLEMENTATIONS, Conditioning, Decoded, wavenet_decode
 from wavesynth.kernels.wavenet_decode.cache import DecodeCache, silent_cache
+from wavesynth.kernels.wavenet_decode.strategy import Strategy
 from wavesynth.kernels.wavenet_decode.weights import DecodeSpec, DecodeWeights, condition_table, pack
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "DecodeSpec",
     "DecodeWeights",
     "Decoded",
+    "Strategy",
     "condition_table",
     "pack",
     "silent_cache",

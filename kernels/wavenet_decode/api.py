@@ -1,21 +1,23 @@
-"""The op: decode T samples of B streams, whichever implementation does it."""
+"""The op: decodes T samples of B streams by one of several implementations."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from wavesynth.errors import UserError
-from wavesynth.kernels.wavenet_decode import native, pallas, reference
+from wavesynth.kernels.wavenet_decode import buffers, native, pallas, reference
 from wavesynth.kernels.wavenet_decode.cache import DecodeCache
-from wavesynth.kernels.wavenet_decode.weights import DecodeWeights
+from wavesynth.kernels.wavenet_decode.strategy import Strategy
+from wavesynth.kernels.wavenet_decode.weights import DecodeWeights, sizes_of
 
 
 class Conditioning(NamedTuple):
-    """What the layers are told, already projected to them.
+    """The conditioning of some steps, already projected to the layers.
 
-    table: float32 [F, L, B, 2 C], one row a frame; F = 1 for a global condition.
+    table: float32 [F, L, B, 2 C], one row per frame; F = 1 for a global condition.
     index: int32 [T], the row of `table` that each step uses.
     """
 
@@ -24,7 +26,7 @@ class Conditioning(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """samples: float32 [T, B]. log_probs: nats [T, B] of those samples, if asked for. cache: the state after them."""
+    """samples: float32 [T, B]. log_probs: of those samples, in nats [T, B], if asked for. cache: the state after them."""
 
     samples: jax.Array
     log_probs: jax.Array | None
@@ -32,10 +34,11 @@ class Decoded(NamedTuple):
 
 
 class Implementation(NamedTuple):
-    """decode: has the signature of `reference.decode`. unsupported_reason: why it cannot serve some weights here; None if it can."""
+    """decode: has the signature of `reference.decode`. unsupported_reason: why it cannot serve some weights on a platform
+    ("cpu", "gpu" ..., None where that is not known yet), or None if it can."""
 
     decode: Callable
-    unsupported_reason: Callable[[DecodeWeights], str | None]
+    unsupported_reason: Callable[[DecodeWeights, str | None], str | None]
 
 
 def _compiled(decode: Callable) -> Callable:
@@ -44,23 +47,38 @@ def _compiled(decode: Callable) -> Callable:
 
 IMPLEMENTATIONS = {
     "native": Implementation(_compiled(native.decode), native.unsupported_reason),
-    "jax": Implementation(_compiled(reference.decode), lambda weights: None),
+    "jax": Implementation(_compiled(reference.decode), lambda weights, platform: None),
     "pallas": Implementation(_compiled(pallas.decode), pallas.unsupported_reason),
 }
-"""By name; the first that can serve is taken where none is named. On a GPU "pallas" is faster than "jax" by design, but it
-must be named until bench/gpu.py has checked it on one: so far it has only been interpreted."""
+"""By name, the fastest first. "pallas" is never chosen unless it is named: it has not run on a GPU yet (bench/gpu.py)."""
 
 
-def choose(implementation: str | None, weights: DecodeWeights) -> str:
-    """The name of the implementation that will serve: the one that is named, or the first that can."""
+def choose(implementation: str | None, weights: DecodeWeights, platform: str | None = None) -> str:
+    """The name of the implementation that will serve: the named one, or the first of "native" and "jax" that can.
+
+    platform: where it is to run, "cpu" or "gpu"; None for where the weights are.
+    """
+    platform = platform or platform_of(weights)
     if implementation is None:
-        return next(name for name, each in IMPLEMENTATIONS.items() if each.unsupported_reason(weights) is None)
+        platform = platform or jax.default_backend()
+        return next(
+            name for name, each in IMPLEMENTATIONS.items() if each.unsupported_reason(weights, platform) is None
+        )
     if implementation not in IMPLEMENTATIONS:
         raise UserError(f"implementation is {implementation!r}: choose one of {', '.join(IMPLEMENTATIONS)}")
-    reason = IMPLEMENTATIONS[implementation].unsupported_reason(weights)
+    reason = IMPLEMENTATIONS[implementation].unsupported_reason(weights, platform)
     if reason is not None:
         raise UserError(f"implementation is {implementation!r}, which cannot serve here: {reason}")
     return implementation
+
+
+def platform_of(weights: DecodeWeights) -> str | None:
+    """The platform that the weights are on; None inside of a transformation, where it is not known."""
+    if isinstance(weights.out_bias, Tracer):
+        return None
+    if isinstance(weights.out_bias, jax.Array):
+        return next(iter(weights.out_bias.devices())).platform
+    return jax.default_backend()
 
 
 def wavenet_decode(
@@ -71,7 +89,7 @@ def wavenet_decode(
     *,
     periods: jax.Array | None = None,
     forced: jax.Array | None = None,
-    temperature: float = 1.0,
+    temperature: float | jax.Array = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
     log_probs: bool = False,
@@ -79,24 +97,32 @@ def wavenet_decode(
 ) -> Decoded:
     """Draws T samples of B streams, each from its past.
 
-    weights: from `pack`. cache: from `silent_cache`, or of the call before; it is consumed (its memory is reused).
-    conditioning: see `Conditioning`; None for none.
-    uniforms: float32 [T, 2, B] in [0, 1): all the randomness there is, so that every implementation draws the same.
-    periods: int32 [B]: how many samples ago each stream, a tone, was where it is now; 0 where that is not known.
-    forced: float32 [T, B]: samples to take instead of drawing (priming, scoring); they are quantised on the way in.
-    temperature, top_k, top_p: see `wavesynth.sampling.strategies.Strategy`.
-    log_probs: also return the log-probability of every sample under the model itself (temperature 1, nothing cut).
-    implementation: "native" (C++, on CPUs), "jax" (anywhere) or "pallas" (one kernel, on GPUs); None takes the first of
-        the first two that can serve here, and a named one that cannot is an error that says why.
+    The cached sampler of Paine et al., Fast Wavenet Generation Algorithm (2016).
 
-    Source: the cached sampler of Paine et al., Fast Wavenet Generation Algorithm (2016).
+    Args:
+        weights: from `pack`.
+        cache: from `silent_cache`, or of the call before. It is consumed: its memory is reused.
+        conditioning: see `Conditioning`; None for none.
+        uniforms: float32 [T, 2, B] in [0, 1). All randomness is here, so every implementation draws the same samples.
+        periods: int32 [B], the period of each stream in samples; 0 where it is unknown.
+        forced: float32 [T, B], samples to take instead of drawing (priming, scoring). They are quantised first.
+        temperature: see `Strategy`, also for top_k and top_p.
+        log_probs: also return the log-probability of every sample under the model itself (temperature 1, no truncation).
+        implementation: "native" (C++, on CPUs), "jax" (anywhere) or "pallas" (one kernel, on GPUs). None takes the first of
+            the first two that can serve here.
+
+    Raises:
+        UserError: an argument does not fit the others, or the named implementation cannot serve.
     """
-    steps, uniforms_each, batch = uniforms.shape
-    if uniforms_each != 2 or batch != cache.batch:
-        raise UserError(f"uniforms are {uniforms.shape}: they must be [steps, 2, {cache.batch}] for this cache")
-    if forced is not None and forced.shape != (steps, batch):
-        raise UserError(f"forced is {forced.shape}: it must be {(steps, batch)}, a sample for each step and stream")
     table, index = conditioning if conditioning is not None else (None, None)
+    Strategy(temperature, top_k, top_p)  # checks them
+    given = {name: getattr(weights, name) for name in buffers.WEIGHTS}
+    given["embedding" if weights.spec.output == "softmax" else "front"] = given.pop("front")
+    given |= {"conditioning": table, "frame_index": index, "periods": periods, "forced": forced, "uniforms": uniforms}
+    given |= {"recent": cache.recent, "rings": cache.rings, "phase": cache.phase}
+    wrong = buffers.mismatch(given, sizes_of(weights) | {"B": cache.batch})
+    if wrong is not None:
+        raise UserError(wrong)
     decode = IMPLEMENTATIONS[choose(implementation, weights)].decode
     return Decoded(
         *decode(

@@ -1,4 +1,4 @@
-"""Named shapes of the op. Tests prove every implementation on them, benchmarks measure the same ones."""
+"""Named shapes of the op. The tests compare every implementation on them, and the benchmarks measure `MEASURED`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +8,15 @@ from wavesynth.models.wavenet import WaveNetConfig
 
 @dataclass(frozen=True)
 class ArgSpec:
-    """A network, how many streams, and how many samples."""
+    """A network, how many streams, and how many samples.
+
+    frames: of local conditioning; 0 for none.
+    """
 
     model: WaveNetConfig
     batch: int = 1
     steps: int = 64
-    frames: int = 0  # frames of local conditioning; 0 for none
+    frames: int = 0
 
 
 def _small(**overrides: Any) -> WaveNetConfig:
@@ -28,7 +31,6 @@ _SOFTMAX: dict[str, Any] = dict(output="softmax", quantization="mulaw", taps=2)
 TESTED = {
     "mixture": ArgSpec(_small()),
     "mixture-batch-5": ArgSpec(_small(), batch=5),
-    "mixture-width-3": ArgSpec(_small(kernel_width=3), batch=5),
     "mixture-odd": ArgSpec(_small(kernel_width=3, channels=17, skip_channels=23, head_channels=33), batch=5),
     "mixture-mulaw": ArgSpec(_small(quantization="mulaw")),
     "mixture-conditioned": ArgSpec(_small(vector_channels=6, frame_channels=5, hop_length=10), batch=5, frames=7),
@@ -36,7 +38,6 @@ TESTED = {
     "mixture-periods": ArgSpec(_small(period_taps=4, longest_period=40)),
     "mixture-periods-batch-5": ArgSpec(_small(period_taps=4, longest_period=40), batch=5),
     "softmax": ArgSpec(_small(**_SOFTMAX)),
-    "softmax-batch-5": ArgSpec(_small(**_SOFTMAX), batch=5),
     "softmax-width-3": ArgSpec(_small(kernel_width=3, **_SOFTMAX), batch=5),
     "softmax-conditioned": ArgSpec(
         _small(kernel_width=3, vector_channels=6, frame_channels=5, hop_length=10, **_SOFTMAX), batch=5, frames=7
@@ -49,4 +50,17 @@ NV = WaveNetConfig(
 )  # fmt: skip
 """The size of nv-wavenet: 20 layers, 64 residual, 256 skip and 256 output channels."""
 
-MEASURED = {f"nv-batch-{batch}": ArgSpec(NV, batch=batch, steps=512) for batch in (1, 8, 64)}
+MODELS = {
+    "nv": NV,
+    "small": WaveNetConfig(vector_channels=0),
+    "full": WaveNetConfig(
+        stacks=3, layers_per_stack=10, channels=128, skip_channels=256, head_channels=256, vector_channels=0, dtype="bfloat16"
+    ),
+}  # fmt: skip
+"""By name; small and full are the presets wavenet-small and wavenet, of pieces without labels."""
+
+MEASURED = {
+    f"{name}-batch-{batch}": ArgSpec(model, batch, steps=(256 if batch > 8 else 2_048) // (4 if name == "full" else 1))
+    for name, model in MODELS.items()
+    for batch in ((1, 8) if name == "full" else (1, 8, 64))
+}

@@ -1,4 +1,4 @@
-"""What a decoder remembers between two samples."""
+"""The state of a decoder between two samples."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ class DecodeCache:
     """The state of B streams.
 
     recent: float32 [history, B], the last samples, oldest first.
-    rings: float32 [sum(ring_lengths), B, C]: every layer's past inputs, one ring buffer after the other.
+    rings: float32 [sum(ring_lengths), B, C]: all layers' ring buffers of past inputs, one after the other.
     phase: int32 []: steps taken, modulo `DecodeSpec.period`, so that it never overflows.
     """
 
@@ -39,9 +39,9 @@ def ring_starts(spec: DecodeSpec) -> np.ndarray:
 def read_past(
     weights: DecodeWeights, matrices: Matrices, recent: jax.Array, periods: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """The last samples [history, B] to the first layer's input [B, C], and the past that is white of them [inputs, B].
+    """From the last samples [history, B], the first layer's input [B, C] and the whitened past [inputs, B].
 
-    periods: int32 [B], how many samples ago each stream was where it is now; 0, or None, where that is not known.
+    periods: int32 [B], the period of each stream in samples; 0, or None, where it is unknown.
     """
     spec = weights.spec
     past = recent[-spec.taps :]
@@ -62,7 +62,7 @@ def read_past(
 
 @partial(jax.jit, static_argnames="batch")
 def silent_cache(weights: DecodeWeights, batch: int, conditioning: jax.Array | None = None) -> DecodeCache:
-    """The steady state after endless digital silence: one vector a layer, found without running a single step.
+    """The steady state after endless digital silence: one vector per layer, found without running a step.
 
     conditioning: [L, B, 2 C], held during that silence; None for none.
     """

@@ -1,8 +1,12 @@
-// What XLA calls: the op as an FFI handler, which reads the buffers, chooses an instruction set and starts the threads.
+// The XLA handler of the op: checks the buffers, chooses an instruction set, starts the threads.
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -11,7 +15,7 @@
 
 namespace wavesynth {
 
-void yield_thread() { std::this_thread::yield(); }
+void sleep_briefly() { std::this_thread::sleep_for(std::chrono::microseconds(50)); }
 
 namespace {
 
@@ -33,7 +37,7 @@ std::vector<const Loop*> supported() {
   return loops;
 }
 
-// The best loop for this machine, or the one that the environment names in WAVESYNTH_INSTRUCTION_SET.
+// The best loop for this machine, or the one named by WAVESYNTH_INSTRUCTION_SET.
 const Loop* chosen() {
   static const std::vector<const Loop*> loops = supported();
   if (const char* name = std::getenv("WAVESYNTH_INSTRUCTION_SET"); name && *name) {
@@ -44,124 +48,153 @@ const Loop* chosen() {
   return loops.front();
 }
 
-// Zeros on lines of cache, so that threads which own different lines never share one.
+// Zeros that begin on a cache line, so that two threads never share one.
 class Zeros {
  public:
-  explicit Zeros(int64_t floats) : memory_(floats + 16), start_(memory_.data()) {
-    const auto over = reinterpret_cast<uintptr_t>(start_) % 64;
-    if (over) start_ += (64 - over) / sizeof(float);
+  explicit Zeros(int64_t floats) : memory_(floats + 16) {
+    const auto over = reinterpret_cast<uintptr_t>(memory_.data()) % 64;
+    offset_ = over ? (64 - over) / sizeof(float) : 0;
   }
-  float* get() { return start_; }
+  float* get() { return memory_.data() + offset_; }
 
  private:
-  std::vector<float> memory_;
-  float* start_;
+  std::vector<float> memory_;  // moving it does not move its data
+  size_t offset_;
 };
 
-// part(thread) for each of some threads, the first of which is this one.
+// Calls part(0) ... part(threads - 1), all at once, the first in this thread. False, with nothing called, where the system
+// does not grant so many threads.
 template <class Part>
-void in_threads(int threads, Part part) {
+bool in_threads(int threads, Part part) {
+  enum { kWait, kGo, kCancel };
+  std::atomic<int> state{kWait};
   std::vector<std::thread> others;
-  for (int thread = 1; thread < threads; ++thread) others.emplace_back(part, thread);
-  part(0);
+  const auto wait = [&](int thread) {
+    while (state.load(std::memory_order_acquire) == kWait) std::this_thread::yield();
+    if (state.load(std::memory_order_relaxed) == kGo) part(thread);
+  };
+  bool granted = true;
+  others.reserve(threads - 1);
+  try {
+    for (int thread = 1; thread < threads; ++thread) others.emplace_back(wait, thread);
+  } catch (const std::system_error&) {
+    granted = false;
+  }
+  state.store(granted ? kGo : kCancel, std::memory_order_release);
+  if (granted) part(0);
   for (auto& other : others) other.join();
+  return granted;
 }
 
+// Each thread runs its own streams.
 void run_apart(const Loop& loop, const Call& call, int threads) {
-  in_threads(threads, [&](int thread) {
-    const int first = static_cast<int>(static_cast<int64_t>(call.batch) * thread / threads);
-    const int last = static_cast<int>(static_cast<int64_t>(call.batch) * (thread + 1) / threads);
-    Zeros scratch(loop.scratch_floats(call, last - first));
-    loop.streams(call, first, last, scratch.get());
-  });
+  const auto first = [&](int thread) { return static_cast<int>(static_cast<int64_t>(call.batch) * thread / threads); };
+  std::vector<Zeros> scratch;
+  for (int thread = 0; thread < threads; ++thread) scratch.emplace_back(loop.scratch_floats(call, first(thread + 1) - first(thread)));
+  const auto part = [&](int thread) { loop.streams(call, first(thread), first(thread + 1), scratch[thread].get()); };
+  if (!in_threads(threads, part))
+    for (int thread = 0; thread < threads; ++thread) part(thread);
 }
 
+// Whether threads may share a stream now. They meet a million times a second, so where another process wants a processor, one
+// thread alone is faster. After a long wait, streams are left to one thread for a while: each time for twice as long as before.
+class Sharing {
+ public:
+  bool allowed() const { return now() >= again_.load(std::memory_order_relaxed); }
+  void worked() { pause_.store(kShortest, std::memory_order_relaxed); }
+  void failed() {
+    const int64_t pause = pause_.load(std::memory_order_relaxed);
+    again_.store(now() + pause, std::memory_order_relaxed);
+    pause_.store(pause < kLongest ? 2 * pause : pause, std::memory_order_relaxed);
+  }
+
+ private:
+  static constexpr int64_t kShortest = 20'000'000, kLongest = 1'000'000'000;  // nanoseconds
+  static int64_t now() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
+  std::atomic<int64_t> again_{0}, pause_{kShortest};
+};
+
+Sharing sharing;
+
+// Several threads run one stream together. Where they give up, the first finishes it alone.
 void run_together(const Loop& loop, const Call& call, int threads) {
-  Zeros shared(loop.shared_floats(call));
-  std::unique_ptr<Progress[]> progress(new Progress[3 * threads]());
-  int done = 0;
-  in_threads(threads, [&](int thread) {
-    Zeros scratch(loop.scratch_floats(call, 1));
-    const int steps = loop.one(call, thread, threads, progress.get(), shared.get(), scratch.get());
-    if (thread == 0) done = steps;
-  });
-  if (done < call.steps) run_apart(loop, call.after(done), 1);
+  Zeros shared(loop.shared_floats(call)), alone(loop.scratch_floats(call, 1));
+  std::unique_ptr<Progress[]> progress(new Progress[3 * threads + 1]());
+  std::vector<Zeros> scratch;
+  for (int thread = 0; thread < threads; ++thread) scratch.emplace_back(loop.scratch_floats(call, 1));
+  const auto part = [&](int thread) {
+    const int done = loop.one(call, thread, threads, progress.get(), shared.get(), scratch[thread].get());
+    if (thread > 0) return;
+    if (done == call.steps) return sharing.worked();
+    sharing.failed();
+    loop.streams(call.after(done), 0, 1, alone.get());  // without waiting for the others, which may have no processor
+  };
+  if (!in_threads(threads, part)) loop.streams(call, 0, 1, alone.get());
 }
 
-using Floats = ffi::Buffer<ffi::F32>;
-using Numbers = ffi::Buffer<ffi::S32>;
+Type type_of(ffi::DataType type) {
+  switch (type) {
+    case ffi::F32: return kFloat;
+    case ffi::S32: return kInt;
+    case ffi::BF16: return kBfloat16;
+    default: return kMatrix;  // the type of no buffer, so it is refused
+  }
+}
 
-Matrix matrix(const ffi::AnyBuffer& buffer) { return {buffer.untyped_data(), buffer.element_type() == ffi::BF16}; }
+Given given(const ffi::AnyBuffer& buffer) {
+  const auto dimensions = buffer.dimensions();
+  return {buffer.untyped_data(), type_of(buffer.element_type()), static_cast<int>(dimensions.size()), dimensions.begin()};
+}
 
-ffi::Error decode(ffi::AnyBuffer whitening, ffi::AnyBuffer front, Floats front_bias, Floats linear, Floats log_scale, ffi::AnyBuffer dilated,
-                  Floats dilated_bias, ffi::AnyBuffer residual, Floats residual_bias, ffi::AnyBuffer skip, Floats skip_bias,
-                  ffi::AnyBuffer head, Floats head_bias, ffi::AnyBuffer out, Floats out_bias, Floats grid, Floats edges,
-                  Floats table, Numbers frame, Numbers periods, Floats uniforms, Floats forced, Floats temperature, Floats recent, Floats rings,
-                  Numbers phase, ffi::Result<Floats> samples, ffi::Result<Floats> log_probs, ffi::Result<Floats> recent_after,
-                  ffi::Result<Floats> rings_after, ffi::Span<const int32_t> dilations, ffi::Span<const int32_t> ring_starts,
-                  int32_t kernel_width, int32_t taps, int32_t taps_ago, bool softmax, bool mulaw, float min_log_scale, int32_t top_k,
-                  float top_p, int32_t threads) {
+ffi::Error invalid(const std::string& message) { return ffi::Error::InvalidArgument("wavenet_decode: " + message); }
+
+ffi::Error run(ffi::RemainingArgs arguments, ffi::RemainingRets results, const Attributes& attributes) {
   const Loop* loop = chosen();
-  if (!loop) return ffi::Error::InvalidArgument("WAVESYNTH_INSTRUCTION_SET names none that this machine has");
+  if (!loop) return invalid("this machine has no instruction set of the name in WAVESYNTH_INSTRUCTION_SET");
+  if (arguments.size() != kInputs || results.size() != kOutputs) return invalid("wrong number of buffers");
+  Given in[kInputs], out[kOutputs];
+  for (int i = 0; i < kInputs; ++i) {
+    auto buffer = arguments.get<ffi::AnyBuffer>(i);
+    if (buffer.has_error()) return buffer.error();
+    in[i] = given(*buffer);
+  }
+  for (int i = 0; i < kOutputs; ++i) {
+    auto buffer = results.get<ffi::AnyBuffer>(i);
+    if (buffer.has_error()) return buffer.error();
+    out[i] = given(**buffer);
+  }
+  std::vector<int> ring_starts(attributes.layers);
   Call call{};
-  call.steps = static_cast<int>(uniforms.dimensions()[0]);
-  call.batch = static_cast<int>(uniforms.dimensions()[2]);
-  call.layers = static_cast<int>(dilations.size());
-  call.width = kernel_width;
-  call.channels = static_cast<int>(front_bias.element_count());
-  call.skip_channels = static_cast<int>(skip_bias.element_count());
-  call.head_channels = static_cast<int>(head_bias.element_count());
-  call.outputs = static_cast<int>(out_bias.element_count());
-  call.taps = taps;
-  call.taps_ago = taps_ago;
-  call.history = static_cast<int>(recent.dimensions()[0]);
-  call.inputs = taps + taps_ago;
-  call.softmax = softmax;
-  call.mulaw = mulaw;
-  call.whitening = matrix(whitening);
-  call.front = matrix(front);
-  call.embedding = static_cast<const float*>(front.untyped_data());
-  call.front_bias = front_bias.typed_data();
-  call.linear = linear.typed_data();
-  call.log_scale = *log_scale.typed_data();
-  call.min_log_scale = min_log_scale;
-  call.dilated = matrix(dilated);
-  call.residual = matrix(residual);
-  call.skip = matrix(skip);
-  call.head = matrix(head);
-  call.out = matrix(out);
-  call.dilated_bias = dilated_bias.typed_data();
-  call.residual_bias = residual_bias.typed_data();
-  call.skip_bias = skip_bias.typed_data();
-  call.head_bias = head_bias.typed_data();
-  call.out_bias = out_bias.typed_data();
-  call.grid = grid.typed_data();
-  call.edges = edges.typed_data();
-  call.table = table.element_count() ? table.typed_data() : nullptr;
-  call.frame = frame.typed_data();
-  call.periods = periods.typed_data();
-  call.uniforms = uniforms.typed_data();
-  call.forced = forced.element_count() ? forced.typed_data() : nullptr;
-  call.temperature = *temperature.typed_data();
-  call.top_k = top_k;
-  call.top_p = top_p;
-  call.dilations = dilations.begin();
-  call.ring_starts = ring_starts.begin();
-  call.phase = *phase.typed_data();
-  call.samples = samples->typed_data();
-  call.log_probs = log_probs->element_count() ? log_probs->typed_data() : nullptr;
-  call.recent = recent_after->typed_data();
-  call.rings = rings_after->typed_data();
+  if (const char* wrong = read_call(in, out, attributes, ring_starts.data(), call)) return invalid(wrong);
   // XLA gives the state's outputs the memory of its inputs, or copies of it where it must.
-  if (call.recent != recent.typed_data()) std::memcpy(call.recent, recent.typed_data(), recent.size_bytes());
-  if (call.rings != rings.typed_data()) std::memcpy(call.rings, rings.typed_data(), rings.size_bytes());
+  const auto carry = [](const Given& from, const Given& to) {
+    int64_t count = 1;
+    for (int i = 0; i < from.rank; ++i) count *= from.dimensions[i];
+    if (to.data != from.data) std::memcpy(to.data, from.data, count * sizeof(float));
+  };
+  carry(in[in_recent], out[out_recent_after]);
+  carry(in[in_rings], out[out_rings_after]);
   if (!call.steps) return ffi::Error::Success();
-  if (call.batch == 1 && threads > 1) {
-    run_together(*loop, call, threads);
+  if (call.batch > 1) {
+    run_apart(*loop, call, attributes.threads < call.batch ? attributes.threads : call.batch);
+  } else if (attributes.threads > 1 && sharing.allowed()) {
+    run_together(*loop, call, attributes.threads);
   } else {
-    run_apart(*loop, call, threads < call.batch ? threads : call.batch);
+    run_apart(*loop, call, 1);
   }
   return ffi::Error::Success();
+}
+
+ffi::Error decode(ffi::RemainingArgs arguments, ffi::RemainingRets results, ffi::Span<const int32_t> dilations, int32_t width,
+                  int32_t taps, int32_t taps_ago, bool softmax, bool mulaw, float min_log_scale, float top_p, int32_t top_k,
+                  int32_t threads) {
+  try {
+    return run(arguments, results,
+               {dilations.begin(), static_cast<int64_t>(dilations.size()), width, taps, taps_ago, softmax, mulaw, min_log_scale,
+                top_p, top_k, threads});
+  } catch (const std::exception& error) {  // no memory
+    return ffi::Error::Internal(std::string("wavenet_decode: ") + error.what());
+  }
 }
 
 }  // namespace
@@ -169,57 +202,28 @@ ffi::Error decode(ffi::AnyBuffer whitening, ffi::AnyBuffer front, Floats front_b
 
 #pragma GCC visibility push(default)  // what ctypes looks up
 
-using wavesynth::Floats;
-using wavesynth::Numbers;
-
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     wavesynth_wavenet_decode, wavesynth::decode,
     xla::ffi::Ffi::Bind()
-        .Arg<xla::ffi::AnyBuffer>() // whitening
-        .Arg<xla::ffi::AnyBuffer>() // front
-        .Arg<Floats>()              // front_bias
-        .Arg<Floats>()              // linear
-        .Arg<Floats>()              // log_scale
-        .Arg<xla::ffi::AnyBuffer>() // dilated
-        .Arg<Floats>()              // dilated_bias
-        .Arg<xla::ffi::AnyBuffer>() // residual
-        .Arg<Floats>()              // residual_bias
-        .Arg<xla::ffi::AnyBuffer>() // skip
-        .Arg<Floats>()              // skip_bias
-        .Arg<xla::ffi::AnyBuffer>() // head
-        .Arg<Floats>()              // head_bias
-        .Arg<xla::ffi::AnyBuffer>() // out
-        .Arg<Floats>()              // out_bias
-        .Arg<Floats>()              // grid
-        .Arg<Floats>()              // edges
-        .Arg<Floats>()              // table
-        .Arg<Numbers>()             // frame
-        .Arg<Numbers>()             // periods
-        .Arg<Floats>()              // uniforms
-        .Arg<Floats>()              // forced
-        .Arg<Floats>()              // temperature
-        .Arg<Floats>()              // recent
-        .Arg<Floats>()              // rings
-        .Arg<Numbers>()             // phase
-        .Ret<Floats>()              // samples
-        .Ret<Floats>()              // log_probs
-        .Ret<Floats>()              // recent
-        .Ret<Floats>()              // rings
+        .RemainingArgs()  // the tables in buffers.h
+        .RemainingRets()
         .Attr<xla::ffi::Span<const int32_t>>("dilations")
-        .Attr<xla::ffi::Span<const int32_t>>("ring_starts")
         .Attr<int32_t>("kernel_width")
         .Attr<int32_t>("taps")
         .Attr<int32_t>("taps_ago")
         .Attr<bool>("softmax")
         .Attr<bool>("mulaw")
         .Attr<float>("min_log_scale")
-        .Attr<int32_t>("top_k")
         .Attr<float>("top_p")
+        .Attr<int32_t>("top_k")
         .Attr<int32_t>("threads"));
 
 extern "C" {
 
-// Names of the instruction sets that this machine can run, the best first, with spaces between.
+// The table of buffers that this library was built from.
+const char* wavesynth_buffers() { return wavesynth::kTable; }
+
+// Names of the instruction sets that this machine can run, the best first, separated by spaces.
 const char* wavesynth_instruction_sets() {
   static const std::string names = [] {
     std::string all;
@@ -233,7 +237,7 @@ void wavesynth_exp(float* values, int size) { wavesynth::chosen()->exp(values, s
 
 void wavesynth_gate(const float* z, int channels, float* gated) { wavesynth::chosen()->gate(z, channels, gated); }
 
-// Reads `bytes` of memory `repeats` times, each of `threads` its own part: what streaming weights costs at the least.
+// Reads `bytes` of memory `repeats` times, each of `threads` threads its own part: the least that reading weights can cost.
 int wavesynth_read(const int32_t* memory, int64_t bytes, int repeats, int threads) {
   const wavesynth::Loop* loop = wavesynth::chosen();
   std::vector<int> parities(threads);

@@ -1,7 +1,7 @@
-"""The op on CPUs in C++, through XLA's foreign function interface; see native.h for how its sources are divided.
+"""The op on CPUs in C++, through XLA's foreign function interface; `native.h` says how its sources are divided.
 
-Inputs of products are float32 whatever the weights are; only `avx512bf16`, for processors that multiply pairs of bfloat16,
-rounds them to bfloat16 where the weights are.
+Products take float32 inputs whatever the type of the weights. One instruction set, `avx512bf16`, for processors that multiply
+pairs of bfloat16, rounds the inputs of bfloat16 weights to bfloat16.
 
 The library is built when wavesynth is installed. Where that failed, or the processor is not one that it was built for,
 `unsupported_reason` says so and the plain JAX loop serves.
@@ -18,23 +18,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from wavesynth.audio import mulaw
-from wavesynth.kernels.wavenet_decode.cache import DecodeCache, ring_starts
-from wavesynth.kernels.wavenet_decode.weights import DecodeWeights
+from wavesynth.kernels.wavenet_decode import buffers
+from wavesynth.kernels.wavenet_decode.cache import DecodeCache
+from wavesynth.kernels.wavenet_decode.weights import DecodeWeights, sizes_of
 from wavesynth.models.likelihoods import MIN_LOG_SCALE, quantize
 
 TARGET = "wavesynth_wavenet_decode"
-SHARED_WEIGHTS = 400_000  # matrix entries from which several threads on one stream are faster than one, as measured
+SHARED_WEIGHTS = 400_000  # matrix entries from which several threads are faster than one on one stream, as measured
 MOST_SHARED_THREADS = 4  # on one stream: more wait for each other longer than they work
 
 
 @memoized
 def library() -> ctypes.CDLL | None:
-    """The native library with its handler registered, or None where it was not built."""
+    """The native library with its handler registered; None where it was not built, or from another version of the sources."""
     spec = importlib.util.find_spec(f"{__package__}._native")
     if spec is None or spec.origin is None or not Path(spec.origin).exists():
         return None
     loaded = ctypes.CDLL(spec.origin)
-    loaded.wavesynth_instruction_sets.restype = ctypes.c_char_p
+    if not hasattr(loaded, "wavesynth_buffers"):
+        return None
+    loaded.wavesynth_instruction_sets.restype = loaded.wavesynth_buffers.restype = ctypes.c_char_p
+    if loaded.wavesynth_buffers().decode() != buffers.table():
+        return None
     jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(loaded.wavesynth_wavenet_decode), platform="cpu")
     return loaded
 
@@ -46,21 +51,25 @@ def instruction_sets() -> list[str]:
 
 
 def instruction_set() -> str:
-    """The one that the loop uses where it can serve: the best, or what WAVESYNTH_INSTRUCTION_SET says."""
+    """The one that the loop uses: the best, or the one named by WAVESYNTH_INSTRUCTION_SET."""
     return os.environ.get("WAVESYNTH_INSTRUCTION_SET") or next(iter(instruction_sets()), "")
 
 
-def unsupported_reason(weights: DecodeWeights) -> str | None:
-    """Why the native loop cannot serve here; None where it can."""
-    if jax.default_backend() != "cpu":
-        return f"it runs on CPUs, and JAX computes on {jax.default_backend()}"
+def unsupported_reason(weights: DecodeWeights, platform: str | None) -> str | None:
+    """Why the native loop cannot serve these weights on a platform; None where it can."""
+    if platform not in ("cpu", None):
+        return f"it runs on CPUs, and the weights are on a {platform}"
     if library() is None:
         return (
-            "its library was not built: install wavesynth again with GCC or Clang on the path (pip install -v says why)"
+            "its library was not built, or of another version: install wavesynth again with GCC or Clang on the path "
+            "(pip install -v says why it was not built)"
         )
     if instruction_set() not in instruction_sets():
         return f"WAVESYNTH_INSTRUCTION_SET is {instruction_set()!r}: this machine has {', '.join(instruction_sets())}"
-    return None
+    spec = weights.spec
+    if spec.output == "mixture" and (components := (weights.out_bias.size - spec.inputs) // 3) > buffers.COMPONENTS:
+        return f"mixtures is {components}: it draws from at most {buffers.COMPONENTS}"
+    return buffers.beyond_limits(sizes_of(weights))
 
 
 def processors() -> int:
@@ -89,38 +98,47 @@ def decode(
     log_probs: bool,
     threads: int | None = None,
 ) -> tuple[jax.Array, jax.Array | None, DecodeCache]:
-    """What `reference.decode` does; threads: None takes as many as `threads_for` says."""
-    assert library() is not None, "whoever calls has asked `unsupported_reason`"
+    """Does what `reference.decode` does; threads: None takes as many as `threads_for` says."""
+    assert library() is not None, "callers ask `unsupported_reason` first"
     spec = weights.spec
     steps, _, batch = uniforms.shape
-    float32 = jnp.float32
-    results = jax.ffi.ffi_call(
-        TARGET,
-        (
-            jax.ShapeDtypeStruct((steps, batch), float32),
-            jax.ShapeDtypeStruct((steps, batch) if log_probs else (0,), float32),
-            jax.ShapeDtypeStruct(cache.recent.shape, float32),
-            jax.ShapeDtypeStruct(cache.rings.shape, float32),
-        ),
-        input_output_aliases={23: 2, 24: 3},
-    )(
-        weights.whitening, weights.front, weights.front_bias, weights.linear, weights.log_scale,
-        weights.dilated, weights.dilated_bias, weights.residual, weights.residual_bias, weights.skip, weights.skip_bias,
-        weights.head, weights.head_bias, weights.out, weights.out_bias,
-        mulaw.decode(jnp.arange(mulaw.CODES)),
-        jnp.append(mulaw.bin_edges(jnp.arange(mulaw.CODES))[0], mulaw.bin_edges(jnp.array(mulaw.MU))[1]),
-        jnp.zeros((0,), float32) if conditioning is None else conditioning,
-        jnp.zeros((0,), jnp.int32) if frame_index is None else frame_index,
-        jnp.zeros((batch,), jnp.int32) if periods is None else periods,
-        uniforms,
-        jnp.zeros((0,), float32) if forced is None else quantize(forced, spec.quantization),
-        temperature, cache.recent, cache.rings, cache.phase,
-        dilations=np.array(spec.dilations, np.int32), ring_starts=ring_starts(spec),
-        kernel_width=np.int32(spec.kernel_width), taps=np.int32(spec.taps), taps_ago=np.int32(spec.taps_ago),
-        softmax=spec.output == "softmax", mulaw=spec.quantization == "mulaw", min_log_scale=np.float32(MIN_LOG_SCALE),
-        top_k=np.int32(top_k or 0), top_p=np.float32(-1 if top_p is None else top_p),
-        threads=np.int32(threads or threads_for(weights, batch)),
+    softmax = spec.output == "softmax"
+    edges = mulaw.bin_edges(jnp.arange(mulaw.CODES))
+    inputs = {name: getattr(weights, name) for name in buffers.WEIGHTS if name != "front"} | {
+        "front": None if softmax else weights.front,
+        "embedding": weights.front if softmax else None,
+        "grid": mulaw.decode(jnp.arange(mulaw.CODES)),
+        "edges": jnp.append(edges[0], edges[1][-1]),
+        "uniforms": uniforms,
+        "conditioning": conditioning,
+        "frame_index": frame_index,
+        "periods": periods,
+        "forced": None if forced is None else quantize(forced, spec.quantization),
+        "temperature": temperature,
+        "recent": cache.recent,
+        "rings": cache.rings,
+        "phase": cache.phase,
+    }
+    sizes = sizes_of(weights) | {"T": steps, "B": batch}
+    names = [buffer.name for buffer in buffers.INPUTS]
+    results = [
+        jax.ShapeDtypeStruct((0,) if buffer.name == "log_probs" and not log_probs else buffer.shape(sizes), jnp.float32)
+        for buffer in buffers.OUTPUTS
+    ]
+    aliases = {names.index(b.alias): place for place, b in enumerate(buffers.OUTPUTS) if b.alias is not None}
+    samples, scores, recent, rings = jax.ffi.ffi_call(TARGET, results, input_output_aliases=aliases)(
+        *(_or_empty(inputs[buffer.name], buffer) for buffer in buffers.INPUTS),
+        dilations=np.array(spec.dilations, np.int32), kernel_width=np.int32(spec.kernel_width),
+        taps=np.int32(spec.taps), taps_ago=np.int32(spec.taps_ago), softmax=softmax, mulaw=spec.quantization == "mulaw",
+        min_log_scale=np.float32(MIN_LOG_SCALE), top_p=np.float32(-1 if top_p is None else top_p),
+        top_k=np.int32(top_k or 0), threads=np.int32(threads or threads_for(weights, batch)),
     )  # fmt: skip
-    samples, nats, recent, rings = results
     phase = (cache.phase + steps) % spec.period
-    return samples, nats if log_probs else None, DecodeCache(recent, rings, phase)
+    return samples, scores if log_probs else None, DecodeCache(recent, rings, phase)
+
+
+def _or_empty(array: jax.Array | None, buffer: buffers.Buffer) -> jax.Array:
+    if array is not None:
+        return array
+    assert buffer.optional, buffer.name
+    return jnp.zeros((0,), buffer.type)

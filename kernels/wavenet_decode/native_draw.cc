@@ -1,4 +1,4 @@
-// Output distributions of one sample: the scalar part, compiled once for the oldest processor.
+// Output distributions of one sample: scalar code, compiled once for the oldest processor.
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -9,7 +9,7 @@
 namespace wavesynth {
 namespace {
 
-constexpr int kCodes = 256, kMostComponents = 64;
+constexpr int kCodes = 256;
 
 float quantize(const Call& call, float value) {
   if (call.mulaw) return call.grid[encode_mulaw(value)];
@@ -31,7 +31,8 @@ int components_of(const Call& call) { return (call.outputs - call.inputs) / 3; }
 
 int encode_mulaw(float sample) {
   float companded = std::copysign(std::log1p((kCodes - 1) * std::fabs(sample)) / std::log(256.0f), sample);
-  return std::clamp(static_cast<int>(std::floor((companded + 1) * ((kCodes - 1) / 2.0f) + 0.5f)), 0, kCodes - 1);
+  const float code = std::floor((companded + 1) * ((kCodes - 1) / 2.0f) + 0.5f);
+  return static_cast<int>(std::fmin(std::fmax(code, 0.0f), kCodes - 1.0f));  // of NaN: 0
 }
 
 void restrict_logits(float* logits, int size, int top_k, float top_p) {
@@ -54,14 +55,14 @@ void restrict_logits(float* logits, int size, int top_k, float top_p) {
 
 int pick_code(const float* weights, int size, float uniform) {
   constexpr int kBlock = 16;
-  float blocks[kCodes / kBlock] = {}, total = 0, sum = 0;  // summed in blocks, which do not wait for each other
+  float blocks[kCodes / kBlock] = {}, total = 0, sum = 0;  // independent sums, for the processor to overlap
   for (int i = 0; i < size; ++i) blocks[i / kBlock] += weights[i];
   for (float block : blocks) total += block;
   const float wanted = uniform * total;
   int start = 0, last = 0;
   while (start + kBlock < size && sum + blocks[start / kBlock] <= wanted) sum += blocks[start / kBlock], start += kBlock;
   for (int i = start; i < size; ++i) {
-    if (weights[i] > 0) last = i;  // what has no mass is never picked, however the sums are rounded
+    if (weights[i] > 0) last = i;  // an entry without mass is never picked, whatever the rounding
     sum += weights[i];
     if (sum > wanted) return i;
   }

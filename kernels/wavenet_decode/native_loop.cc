@@ -1,7 +1,7 @@
 // The loop over samples, compiled once for every instruction set (WAVESYNTH_ISA, of WAVESYNTH_LANES floats a register).
 //
-// Everything here has internal linkage and nothing here instantiates a template of the standard library: the linker would
-// keep one copy of it for the whole library, and that copy could be the one for a processor that this machine is not.
+// Everything here has internal linkage, and nothing here instantiates a template of the standard library: the linker keeps one
+// copy of those for the whole library, which could be the copy for a processor that this machine does not have.
 #include <cstdint>
 #include <cstring>
 #ifdef __AVX512BF16__
@@ -29,7 +29,7 @@ inline Floats clamped(Floats x, float low, float high) {
 
 // ---- functions -----------------------------------------------------------------------------------------------------
 
-// Relative error below 2e-7 (Cephes' polynomial). Arguments are held in [-87, 88].
+// Relative error below 2e-7 (Cephes' polynomial). Arguments are clamped to [-87, 88].
 inline Floats exp(Floats x) {
   x = clamped(x, -87.0f, 88.0f);
   const Floats magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, which its low bits then hold
@@ -70,14 +70,14 @@ void copy(const float* from, int size, float* to) { std::memcpy(to, from, size *
 // ---- products ------------------------------------------------------------------------------------------------------
 
 constexpr int kPanel = kPanelColumns, kPanelRegisters = kPanel / kLanes;
-// The tile of sums that many streams are worked on by: as large as the registers allow.
+// The tile of sums for several streams: as large as the registers allow.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kTileRegisters = kLanes == 16 ? 2 : 4, kTileStreams = kLanes == 16 ? 8 : 4;
 #else
 constexpr int kTileRegisters = 2, kTileStreams = 6;
 #endif
 
-// Keeps the compiler from reading memory once more for every use of a value: reads are what products are short of.
+// Keeps the compiler from reading a value from memory again for every use: reads are what limits products.
 inline void keep_in_register(Ints& value) {
 #if defined(__x86_64__)
   __asm__("" : "+v"(value));
@@ -92,7 +92,7 @@ constexpr int kAbreast = 1;
 template <>
 constexpr int kAbreast<Half> = 2;
 
-// The inputs of a product, [streams][stride], in the form that its weights want them in.
+// The inputs of a product, [streams][stride], in the form that its weights need.
 template <class Weight>
 struct Inputs {
   const float* x;
@@ -111,8 +111,8 @@ inline void add_rows(const float* m, Inputs<float> in, Floats (&sums)[S][V]) {
 }
 
 #ifdef __AVX512BF16__
-// Inputs rounded to bfloat16, in pairs: a processor that multiplies pairs and adds them up in float32 does two multiply-adds in
-// one, and need not make float32 of the weights.
+// Inputs rounded to bfloat16, in pairs. A processor that multiplies pairs and adds them up in float32 does two multiply-adds in
+// one instruction, and need not convert the weights.
 template <>
 struct Inputs<Half> {
   const int32_t* pairs;
@@ -167,21 +167,36 @@ inline Inputs<Weight> inputs_of(const Weight*, const float* x, int stride, int, 
   return {x, stride};
 }
 
-// One tile of registers: y[s] += x[s] @ m for S streams and the first V registers of a panel.
-template <int S, int V, class Weight>
-inline void add_tile(const Weight* m, int rows, Inputs<Weight> in, float* y, int y_stride) {
+// One tile of registers: y[s] += x[s] @ m for S streams and V registers of each of P panels, `apart` weights from each other.
+template <int S, int V, int P, class Weight>
+inline void add_tile(const Weight* m, int64_t apart, int rows, Inputs<Weight> in, float* y, int y_stride) {
   constexpr int N = kAbreast<Weight>;
-  Floats sums[S][V] = {};
-  for (; rows >= N; rows -= N, m += N * kPanel, in = in.from(0, N)) add_rows<N>(m, in, sums);
-  if (rows) add_rows<1>(m, in, sums);
-  for (int s = 0; s < S; ++s) {
-    float* to = y + s * y_stride;
-    for (int v = 0; v < V; ++v) store(to + v * kLanes, load(to + v * kLanes) + sums[s][v]);
-  }
+  Floats sums[P][S][V] = {};
+  for (; rows >= N; rows -= N, m += N * kPanel, in = in.from(0, N))
+    for (int p = 0; p < P; ++p) add_rows<N>(m + p * apart, in, sums[p]);
+  if (rows)
+    for (int p = 0; p < P; ++p) add_rows<1>(m + p * apart, in, sums[p]);
+  for (int p = 0; p < P; ++p)
+    for (int s = 0; s < S; ++s) {
+      float* to = y + p * kPanel + s * y_stride;
+      for (int v = 0; v < V; ++v) store(to + v * kLanes, load(to + v * kLanes) + sums[p][s][v]);
+    }
 }
 
-// y += x @ m for one stream and one panel: in the order of memory, and in several sums side by side, since a multiply-add
-// takes as long as eight of them take to begin.
+// The same for any number of streams: tiles of as many as the registers allow, and smaller ones for the rest.
+template <int P, class Weight>
+inline void add_tiles(const Weight* m, int64_t apart, int rows, Inputs<Weight> in, float* y, int y_stride, int streams) {
+  constexpr int V = kTileRegisters, S = kTileStreams / P;
+  int s = 0;
+  for (; s + S <= streams; s += S) add_tile<S, V, P>(m, apart, rows, in.from(s, 0), y + s * y_stride, y_stride);
+  if constexpr (S > 3)
+    for (; s + 3 <= streams; s += 3) add_tile<3, V, P>(m, apart, rows, in.from(s, 0), y + s * y_stride, y_stride);
+  for (; s + 2 <= streams; s += 2) add_tile<2, V, P>(m, apart, rows, in.from(s, 0), y + s * y_stride, y_stride);
+  for (; s < streams; ++s) add_tile<1, V, P>(m, apart, rows, in.from(s, 0), y + s * y_stride, y_stride);
+}
+
+// y += x @ m for one stream and one panel, in the order of memory. Several sums run side by side: the result of one multiply-add
+// is ready only after seven others have been issued.
 template <class Weight>
 inline void add_panel(const Weight* m, int rows, Inputs<Weight> in, float* y) {
   constexpr int V = kPanelRegisters, R = V >= 8 ? 1 : 8 / V, N = kAbreast<Weight>;
@@ -198,29 +213,34 @@ inline void add_panel(const Weight* m, int rows, Inputs<Weight> in, float* y) {
 template <class Weight>
 void add_product_of(const void* data, int index, int rows, int columns, int first, int last, const float* x, int x_stride, float* y,
                     int y_stride, int streams, int32_t* pairs) {
-  constexpr int V = kTileRegisters, S = kTileStreams, N = kAbreast<Weight>;
+  constexpr int N = kAbreast<Weight>, kPart = kTileRegisters * kLanes;
   const int64_t apart = (rows + N - 1) / N * N * kPanel;  // one panel from the next
   const Weight* m = static_cast<const Weight*>(data) + index * apart * ((columns + kPanel - 1) / kPanel);
   const Inputs<Weight> in = inputs_of(m, x, x_stride, rows, streams, pairs);
-  for (int column = first; column < last; column += kPanel) {
+  for (int column = first; column < last;) {
     const Weight* panel = m + column / kPanel * apart;
     if (streams == 1) {
       add_panel(panel, rows, in, y + column);
+      column += kPanel;
       continue;
     }
-    for (int part = 0; part < kPanel; part += V * kLanes) {
+    // Few streams use more of the registers by two panels at once.
+    const bool two = kPart == kPanel && streams < kTileStreams && column + kPanel < last;
+    for (int part = 0; part < kPanel; part += kPart) {
       const Weight* from = panel + part * N;
       float* to = y + column + part;
-      int s = 0;
-      for (; s + S <= streams; s += S) add_tile<S, V>(from, rows, in.from(s, 0), to + s * y_stride, y_stride);
-      for (; s + 2 <= streams; s += 2) add_tile<2, V>(from, rows, in.from(s, 0), to + s * y_stride, y_stride);
-      for (; s < streams; ++s) add_tile<1, V>(from, rows, in.from(s, 0), to + s * y_stride, y_stride);
+      if (two) {
+        add_tiles<2>(from, apart, rows, in, to, y_stride, streams);
+      } else {
+        add_tiles<1>(from, apart, rows, in, to, y_stride, streams);
+      }
     }
+    column += two ? 2 * kPanel : kPanel;
   }
 }
 
-// y[s] += x[s] @ m for each stream, in whole panels of columns [first, last) of matrix number `index` of a stack of `rows` by
-// `columns`, of either type. `pairs` is room for [streams][half the next multiple of 32 rows].
+// y[s] += x[s] @ m for each stream, for columns [first, last), in whole panels. m is matrix `index` of a stack [rows, columns]
+// of either type. `pairs` is room for [streams][half the next multiple of 32 rows].
 void add_product(const Matrix& m, int index, int rows, int columns, int first, int last, const float* x, int x_stride, float* y,
                  int y_stride, int streams, int32_t* pairs) {
   const auto add = m.bf16 ? add_product_of<Half> : add_product_of<float>;
@@ -229,7 +249,7 @@ void add_product(const Matrix& m, int index, int rows, int columns, int first, i
 
 // ---- one sample ----------------------------------------------------------------------------------------------------
 
-int padded(int size) { return (size + kPanel + 15) / 16 * 16; }  // whole panels may be read and written behind the end
+int padded(int size) { return (size + kPanel + 15) / 16 * 16; }  // room for whole panels behind the end
 
 // The scratch of some streams, each [streams][stride].
 struct Scratch {
@@ -253,7 +273,7 @@ struct Scratch {
     history = place(call.history + call.steps, history_stride);
     past = place(call.inputs, past_stride);
     white = place(call.inputs, white_stride);
-    x = place(call.width * call.channels, x_stride);  // a layer's input: older taps, and last the newest, the residual path
+    x = place(call.width * call.channels, x_stride);  // a layer's taps, oldest first; the newest is the residual path
     z = place(2 * call.channels, z_stride);
     gated = place(call.channels, gated_stride);
     skip = place(call.skip_channels, skip_stride);
@@ -279,7 +299,7 @@ void write_history(const Call& call, int first, int streams, int steps, const Sc
       call.recent[t * call.batch + first + s] = w.history[s * w.history_stride + steps + t];
 }
 
-// The last samples of each stream to the first layer's input, at x; see `read_past` in cache.py.
+// From the last samples of each stream, the first layer's input at x; see `read_past` in cache.py.
 void read_past(const Call& call, int step, int first, int streams, const Scratch& w, float* x) {
   const int channels = call.channels, taps = call.taps, inputs = call.inputs;
   for (int s = 0; s < streams; ++s) {
@@ -293,8 +313,8 @@ void read_past(const Call& call, int step, int first, int streams, const Scratch
       continue;
     }
     float *past = w.past + s * w.past_stride, *white = w.white + s * w.white_stride;
-    const int period = call.periods[first + s];
-    if (period > 0) copy(now - period - call.taps_ago / 2, call.taps_ago, past);  // else it stays zero
+    const int period = call.periods ? call.periods[first + s] : 0;
+    if (period > 0) copy(now - period - call.taps_ago / 2, call.taps_ago, past);  // else they stay zero
     copy(now - taps, taps, past + call.taps_ago);
     std::memset(white, 0, inputs * sizeof(float));
   }
@@ -305,13 +325,13 @@ void read_past(const Call& call, int step, int first, int streams, const Scratch
               w.pairs);
 }
 
-// What the network says of one stream to the parameters of its mixture, in place; see `mixture_outputs` in wavenet.py.
+// From the network's outputs of one stream, the parameters of its mixture, in place; see `mixture_outputs` in wavenet.py.
 void finish_mixture(const Call& call, const float* white, float* out) {
   const int components = (call.outputs - call.inputs) / 3;
   const float* adaptive_coefficients = out + 3 * components;
-  float fixed = 0, bent = 0;
-  for (int i = 0; i < call.inputs; ++i) fixed += call.linear[i] * white[i], bent += adaptive_coefficients[i] * white[i];
-  const float prediction = fixed + exp(splat(call.log_scale))[0] * bent;
+  float fixed = 0, adapted = 0;
+  for (int i = 0; i < call.inputs; ++i) fixed += call.linear[i] * white[i], adapted += adaptive_coefficients[i] * white[i];
+  const float prediction = fixed + exp(splat(call.log_scale))[0] * adapted;
   float* log_scales = out + 2 * components;
   for (int k = 0; k < components; ++k) {
     float& log_scale = log_scales[k];
@@ -321,7 +341,7 @@ void finish_mixture(const Call& call, const float* white, float* out) {
   }
 }
 
-// Draws the sample of one stream, or takes the forced one; scores it if asked. `work` holds the outputs' size.
+// Draws the sample of one stream, or takes the forced one, and scores it if asked. `work` has room for the codes.
 float choose(const Call& call, int step, int stream, float* out, const float* white, float* work) {
   const int64_t place = static_cast<int64_t>(step) * call.batch + stream;
   const float* uniform = call.uniforms + 2 * static_cast<int64_t>(step) * call.batch + stream;
@@ -340,7 +360,7 @@ float choose(const Call& call, int step, int stream, float* out, const float* wh
     if (call.top_k || call.top_p >= 0) restrict_logits(work, kCodes, call.top_k, call.top_p);
     for (int code = 0; code < kCodes; ++code) work[code] -= highest;
     exp_all(work, kCodes);
-    for (int code = 0; code < kCodes; ++code) work[code] = work[code] > 2e-38f ? work[code] : 0;  // what was cut has no mass
+    for (int code = 0; code < kCodes; ++code) work[code] = work[code] > 2e-38f ? work[code] : 0;  // excluded codes have no mass
     sample = call.grid[pick_code(work, kCodes, uniform[0])];
   }
   call.samples[place] = sample;
@@ -349,7 +369,7 @@ float choose(const Call& call, int step, int stream, float* out, const float* wh
   return sample;
 }
 
-// The rings are larger than the caches near a processor: asks for a layer's older taps before they are needed.
+// The ring buffers exceed a processor's own caches: fetches a layer's older taps before they are needed.
 void prefetch_ring(const Call& call, int step, int layer, int first, int streams) {
   for (int slot = 0; slot < call.width - 1; ++slot) {
     const float* from = call.ring(layer, step, slot, first);
@@ -358,14 +378,14 @@ void prefetch_ring(const Call& call, int step, int layer, int first, int streams
 }
 
 const float* condition(const Call& call, int step, int layer, int stream) {
-  return call.table + ((static_cast<int64_t>(call.frame[step]) * call.layers + layer) * call.batch + stream) * 2 * call.channels;
+  return call.conditioning + ((static_cast<int64_t>(call.frame[step]) * call.layers + layer) * call.batch + stream) * 2 * call.channels;
 }
 
 // ---- streams apart -------------------------------------------------------------------------------------------------
 
 int64_t scratch_floats(const Call& call, int streams) { return Scratch::floats(call, streams); }
 
-// Streams first..last - 1, all of one step before the next, so that each weight is read once for all of them.
+// Streams [first, last), all of one step before the next, so that each weight is read once for all of them.
 void run_streams(const Call& call, int first, int last, float* memory) {
   const int streams = last - first, channels = call.channels;
   Scratch w;
@@ -384,9 +404,9 @@ void run_streams(const Call& call, int first, int last, float* memory) {
           copy(call.ring(layer, step, slot, first + s), channels, x + slot * channels);
         copy(x + (call.width - 1) * channels, channels, call.ring(layer, step, 0, first + s));
         copy(call.dilated_bias + layer * 2 * channels, 2 * channels, z);
-        if (call.table) {
-          const float* told = condition(call, step, layer, first + s);
-          for (int c = 0; c < 2 * channels; ++c) z[c] += told[c];
+        if (call.conditioning) {
+          const float* frame = condition(call, step, layer, first + s);
+          for (int c = 0; c < 2 * channels; ++c) z[c] += frame[c];
         }
       }
       for (int tap = 0; tap < call.width; ++tap)
@@ -421,25 +441,23 @@ void run_streams(const Call& call, int first, int last, float* memory) {
 
 // ---- one stream, several threads -----------------------------------------------------------------------------------
 //
-// Thread 0 goes through the layers, one after the other. What does not lie on that chain is done beside it by the others:
-// the layers' older taps of the next sample, and the skip path behind the layers that are through. They meet three times a
-// sample: behind the skip path, the head, and the last layer. On a busy machine the others may be without a processor for
-// milliseconds at a time: when thread 0 sees that, it sends them home, and whoever called goes on with one thread.
+// Thread 0 goes through the layers, one after the other. The others do what does not lie on that chain: the layers' older
+// taps of the next sample, and the skip path of the layers that are done. All meet three times a sample: after the skip path,
+// the head, and the last layer.
+//
+// A thread spins while it waits, since it usually waits for a microsecond. Where another process has taken a processor, that
+// would cost the process its time and the pair its own: so a thread that has waited long says so and sleeps, thread 0 leaves
+// after the current sample, and goes on alone.
 
 constexpr int64_t kStop = INT64_MAX;
-constexpr int kSpins = 4096, kYields = 64;  // some hundred microseconds; what is usually waited for takes a few
+constexpr int kSpins = 2048;  // some tens of microseconds
 
 void publish(Progress* progress, int64_t done) { __atomic_store_n(&progress->done, done, __ATOMIC_RELEASE); }
 
-struct Waited {
-  int64_t done;
-  bool long_;  // so long that the thread which is waited for may have no processor
-};
-
-Waited wait_for(const Progress* progress, int64_t wanted) {
+int64_t wait_for(const Progress* progress, int64_t wanted, Progress* late) {
   for (int spins = 0;; ++spins) {
     const int64_t done = __atomic_load_n(&progress->done, __ATOMIC_ACQUIRE);
-    if (done >= wanted) return {done, spins >= kSpins + kYields};
+    if (done >= wanted) return done;
     if (spins < kSpins) {
 #if defined(__x86_64__)
       __builtin_ia32_pause();
@@ -447,12 +465,13 @@ Waited wait_for(const Progress* progress, int64_t wanted) {
       __asm__ __volatile__("yield");
 #endif
     } else {
-      yield_thread();
+      __atomic_store_n(&late->done, 1, __ATOMIC_RELAXED);
+      sleep_briefly();
     }
   }
 }
 
-// Shared between the threads: [L][2 C] what is known beforehand of each layer, [L][C] gates, skip, head, out.
+// Shared between the threads: each layer's older taps [L][2 C], gates [L][C], skip, head, out.
 struct Shared {
   int pre_stride, gated_stride;
   float *pre, *gated, *skip, *head, *out;
@@ -476,8 +495,7 @@ struct Shared {
 
 int64_t shared_floats(const Call& call) { return Shared().lay_out(call, nullptr); }
 
-// Columns of `total` that thread `thread` takes when thread 0 takes `first` of them and the others share the rest; in
-// whole panels.
+// The columns that one thread takes, in whole panels: thread 0 the first `first_share` of them, the others share the rest.
 struct Columns {
   int first, last;
 
@@ -494,14 +512,14 @@ struct Columns {
 
 int run_one(const Call& call, int thread, int threads, Progress* progress, float* shared_memory, float* memory) {
   const int channels = call.channels, layers = call.layers;
-  Progress *chain = progress, *ahead = progress + threads, *met = progress + 2 * threads;
+  Progress *chain = progress, *ahead = progress + threads, *met = progress + 2 * threads, *late = progress + 3 * threads;
   Shared shared;
   shared.lay_out(call, shared_memory);
   Scratch w;
   w.lay_out(call, 1, memory);
 
-  // All of the work but head and last layer, in multiply-adds (a gate's function and a drawn code cost as much as some
-  // tens of them, as measured); thread 0 takes on skip columns up to its even share.
+  // The work without head and last layer, in multiply-adds; a gate and a drawn code cost some tens of them, as measured.
+  // Thread 0 takes skip columns up to its even share.
   const int64_t on_chain = static_cast<int64_t>(layers) * channels * (3 * channels + 40) + 100 * call.outputs;
   const int64_t older = static_cast<int64_t>(layers) * (call.width - 1) * channels * 2 * channels;
   const int64_t a_column = static_cast<int64_t>(layers) * channels;
@@ -511,19 +529,18 @@ int run_one(const Call& call, int thread, int threads, Progress* progress, float
   const Columns head(call.head_channels, call.head_channels / threads, thread, threads);
   const Columns out(call.outputs, call.outputs / threads, thread, threads);
   int64_t meetings = 0;
-  bool alone = false;
   const auto meet = [&](bool all) {
     publish(met + thread, ++meetings);
-    for (int other = 0; all && other < threads; ++other) alone |= wait_for(met + other, meetings).long_;
+    for (int other = 0; all && other < threads; ++other) wait_for(met + other, meetings, late);
   };
 
-  // What is known of layer `layer` before step `step`: bias, condition, older taps.
+  // What one layer adds at a step whatever its newest input is: bias, conditioning, older taps.
   const auto prepare = [&](int step, int layer) {
     float* pre = shared.pre + layer * shared.pre_stride;
     copy(call.dilated_bias + layer * 2 * channels, 2 * channels, pre);
-    if (call.table) {
-      const float* told = condition(call, step, layer, 0);
-      for (int c = 0; c < 2 * channels; ++c) pre[c] += told[c];
+    if (call.conditioning) {
+      const float* frame = condition(call, step, layer, 0);
+      for (int c = 0; c < 2 * channels; ++c) pre[c] += frame[c];
     }
     for (int slot = 0; slot < call.width - 1; ++slot)
       add_product(call.dilated, layer * call.width + slot, channels, 2 * channels, 0, 2 * channels,
@@ -536,14 +553,14 @@ int run_one(const Call& call, int thread, int threads, Progress* progress, float
 
   if (thread == 0) read_history(call, 0, 1, w);
   int step = 0;
-  for (; step < call.steps && !(thread == 0 && alone); ++step) {
+  for (; step < call.steps && !(thread == 0 && __atomic_load_n(&late->done, __ATOMIC_RELAXED)); ++step) {
     const int64_t before = static_cast<int64_t>(step) * layers;
     copy(call.skip_bias + skip.first, skip.last - skip.first, shared.skip + skip.first);
     if (thread == 0) {
       read_past(call, step, 0, 1, w, w.x);
       for (int layer = 0; layer < layers; ++layer) {
         float* gated = shared.gated + layer * shared.gated_stride;
-        alone |= wait_for(ahead + 1 + layer % (threads - 1), before + layer + 1).long_;
+        wait_for(ahead + 1 + layer % (threads - 1), before + layer + 1, late);
         copy(w.x, channels, call.ring(layer, step, 0, 0));
         copy(shared.pre + layer * shared.pre_stride, 2 * channels, w.z);
         add_product(call.dilated, (layer + 1) * call.width - 1, channels, 2 * channels, 0, 2 * channels, w.x, 0, w.z, 0, 1, w.pairs);
@@ -561,7 +578,7 @@ int run_one(const Call& call, int thread, int threads, Progress* progress, float
         publish(ahead + thread, before + layer + 1);
       }
       for (int layer = 0; layer < layers; ++layer) {
-        if (wait_for(chain, before + layer + 1).done == kStop) return step;
+        if (wait_for(chain, before + layer + 1, late) == kStop) return step;
         add_skip(layer);
       }
     }
@@ -588,14 +605,14 @@ int run_one(const Call& call, int thread, int threads, Progress* progress, float
   return step;
 }
 
-// Reads words [first, last) `repeats` times, in whole registers, and gives their parity.
+// Reads words [first, last) `repeats` times, in whole registers, and returns their parity.
 int read_words(const int32_t* words, int64_t first, int64_t last, int repeats) {
   constexpr int kRegisters = 8;
   Ints parity[kRegisters] = {};
   for (int repeat = 0; repeat < repeats; ++repeat) {
     for (int64_t i = first; i + kRegisters * kLanes <= last; i += kRegisters * kLanes)
       for (int r = 0; r < kRegisters; ++r) parity[r] ^= *reinterpret_cast<const Ints*>(words + i + r * kLanes);
-    __asm__ __volatile__("" : : : "memory");  // each time anew
+    __asm__ __volatile__("" : : : "memory");  // or the compiler would read once
   }
   int all = 0;
   for (int r = 0; r < kRegisters; ++r)

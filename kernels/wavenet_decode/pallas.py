@@ -1,11 +1,11 @@
 """The op on GPUs as one Pallas kernel (lowered by Triton) that holds the whole loop over time.
 
-Each program decodes one tile of the batch from the first sample to the last, so nothing is launched in between: the
-rings stay in device memory and are updated in place, the weights are read from the cache at every step. A tile of one
-stream multiplies in float32 whatever the weights are. A tile of 16 or more uses the tensor cores: for bfloat16 weights
-what they are multiplied with is rounded to bfloat16 too, float32 is taken apart into three of them. Sums are float32.
+Each program decodes one tile of the batch from the first sample to the last, so nothing is launched in between. The ring
+buffers stay in device memory and are updated in place; the weights are read from the cache at every step. A tile of one
+stream multiplies in float32, whatever the type of the weights. A tile of 16 or more uses the tensor cores: they round the
+inputs of bfloat16 weights to bfloat16, and split float32 into three bfloat16. Sums are float32.
 
-Triton takes powers of two only: `lay_out` fills all sizes up so that what is added stays zero, or has no mass.
+Triton takes powers of two only: `lay_out` fills all sizes up such that the filling stays zero, or has no mass.
 """
 
 from dataclasses import dataclass
@@ -20,28 +20,27 @@ from jax.experimental import pallas as pl
 from wavesynth.audio import mulaw
 from wavesynth.kernels.wavenet_decode.cache import DecodeCache, ring_starts
 from wavesynth.kernels.wavenet_decode.reference import output_distribution
+from wavesynth.kernels.wavenet_decode.strategy import Strategy, entry, nearest
 from wavesynth.kernels.wavenet_decode.weights import DecodeSpec, DecodeWeights, unpack
 from wavesynth.models.likelihoods import MIN_LOG_SCALE, LogisticMixture, quantize
 
-LEAST = 16  # rows and columns of a product on the tensor cores
+LEAST = 16  # rows and columns of a product on the tensor cores, at least
 WARPS = 8
-STAGES = 1  # to read the next layer's weights ahead takes more shared memory than large networks leave
+STAGES = 1  # reading the next layer's weights ahead takes more shared memory than large networks leave
 AT_ONCE = 2_048  # matrix entries multiplied at once by one stream: 8 a thread; with more, registers overflow
 AT_ONCE_BY_TILE = 16_384  # and by a tile on the tensor cores: 64 a thread
-MOST_TILES = 128  # the processors of a large GPU: beyond so many, tiles become larger instead
+MOST_TILES = 128  # the processors of a large GPU: larger batches get larger tiles
 LARGEST_TILE = 64
 THREE_BFLOAT16 = lax.DotAlgorithmPreset.BF16_BF16_F32_X6  # float32 on tensor cores that would round it to 10 bits
 
 
-def unsupported_reason(weights: DecodeWeights) -> str | None:
-    """Why the kernel cannot serve here; None where it can."""
-    if jax.default_backend() != "gpu":
-        return f"it runs on GPUs, and JAX computes on {jax.default_backend()}"
-    return None
+def unsupported_reason(weights: DecodeWeights, platform: str | None) -> str | None:
+    """Why the kernel cannot serve these weights on a platform; None where it can."""
+    return None if platform in ("gpu", None) else f"it runs on GPUs, and the weights are on a {platform}"
 
 
 def tile_for(batch: int) -> int:
-    """How many streams one program decodes: one, or as many as tensor cores take at least, or more where there are many."""
+    """How many streams one program decodes: one, or at least as many rows as the tensor cores take."""
     if batch < LEAST:
         return 1
     return min(max(LEAST, pl.next_power_of_2(-(-batch // MOST_TILES))), LARGEST_TILE)
@@ -49,7 +48,7 @@ def tile_for(batch: int) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is static about one call. components: logistics of a mixture, 0 of a softmax. The rest as in the op."""
+    """The static part of one call. components: logistics of a mixture, 0 for a softmax. The rest as in the op."""
 
     spec: DecodeSpec
     tile: int
@@ -62,7 +61,7 @@ class Plan:
 
 
 class Call(NamedTuple):
-    """What one call brings along. Names and sizes as in the op, B filled up to whole tiles and C to a power of two."""
+    """The inputs of one call. Names and sizes as in the op, B filled up to whole tiles and C to a power of two."""
 
     phase: jax.Array  # int32 [1]
     temperature: jax.Array  # [1]
@@ -73,42 +72,70 @@ class Call(NamedTuple):
     periods: jax.Array | None  # int32 [B]
 
 
-class Network(NamedTuple):
-    """The weights. Names and sizes as in `DecodeWeights`, N, C, S, H and K (logistics) filled up to powers of two."""
+NETWORK: dict[str, tuple[str | int, ...]] = {
+    "ring_starts": ("L",),
+    "dilations": ("L",),
+    "whitening": ("N", "N"),
+    "linear": (1, "N"),
+    "log_scale": (1,),
+    "front": ("N", "C"),
+    "embedding": ("K", 256, "C"),
+    "front_bias": (1, "C"),
+    "dilated": ("L", "W", 2, "C", "C"),
+    "dilated_bias": ("L", 2, 1, "C"),
+    "residual": ("L", "C", "C"),
+    "residual_bias": ("L", 1, "C"),
+    "skip": ("L", "C", "S"),
+    "skip_bias": (1, "S"),
+    "head": ("S", "H"),
+    "head_bias": (1, "H"),
+    "out": (3, "H", "M"),
+    "out_bias": (3, 1, "M"),
+    "adaptive": ("H", "N"),
+    "adaptive_bias": (1, "N"),
+}
+"""The shapes of `Network`: axes as in buffers.py, M the logistics of a mixture; N, C, S, H and M are filled up to powers of
+two. A 2 is signal and gate, a 3 logits, corrections and log scales. A softmax has 1 in its place, and M is 256."""
 
-    ring_starts: jax.Array  # int32 [L]
-    dilations: jax.Array  # int32 [L]
-    whitening: jax.Array | None  # [N, N]; None for a softmax, as below
-    linear: jax.Array | None  # [1, N]
-    log_scale: jax.Array | None  # [1]
-    front: jax.Array  # mixture: [N, C]; softmax: [taps, 256, C]
-    front_bias: jax.Array  # [1, C]
-    dilated: jax.Array  # [L, W, 2, C, C]: signal, gate
-    dilated_bias: jax.Array  # [L, 2, 1, C]
-    residual: jax.Array  # [L, C, C]
-    residual_bias: jax.Array  # [L, 1, C]
-    skip: jax.Array  # [L, C, S]
-    skip_bias: jax.Array  # [1, S]
-    head: jax.Array  # [S, H]
-    head_bias: jax.Array  # [1, H]
-    out: jax.Array  # mixture: [3, H, K]: logits, corrections, log scales; softmax: [1, H, 256]
-    out_bias: jax.Array  # [3, 1, K] or [1, 1, 256]; minus infinity for the logits of logistics that are not there
-    adaptive_coefficients: jax.Array | None  # [H, N]
-    bends_bias: jax.Array | None  # [1, N]
+
+class Network(NamedTuple):
+    """The weights as the kernel reads them, in the shapes of `NETWORK`. A mixture has no embedding, a softmax no whitening,
+    linear, log_scale, front and adaptive; out_bias is minus infinity for logistics that are only filling."""
+
+    ring_starts: jax.Array
+    dilations: jax.Array
+    whitening: jax.Array | None
+    linear: jax.Array | None
+    log_scale: jax.Array | None
+    front: jax.Array | None
+    embedding: jax.Array | None
+    front_bias: jax.Array
+    dilated: jax.Array
+    dilated_bias: jax.Array
+    residual: jax.Array
+    residual_bias: jax.Array
+    skip: jax.Array
+    skip_bias: jax.Array
+    head: jax.Array
+    head_bias: jax.Array
+    out: jax.Array
+    out_bias: jax.Array
+    adaptive: jax.Array | None
+    adaptive_bias: jax.Array | None
 
 
 class State(NamedTuple):
-    """What the kernel writes; the first two are given to it with the past in them.
+    """The outputs of the kernel; the first two come in with the past in them.
 
-    heard: [history + T, B]: the last samples before the call, then those of the call, so that nothing is ever moved.
-    rings: [sum(ring_lengths), B, C].
-    nats: [T, B], a softmax's log-probabilities, if asked for.
-    outputs: [T, 3, B, K], a mixture's parameters, if log-probabilities are asked for: they are computed afterwards.
+    recent: [A + T, B]: the last samples before the call, then those of the call, so that none is ever moved.
+    rings: [R, B, C].
+    log_probs: [T, B], a softmax's log-probabilities, if asked for.
+    outputs: [T, 3, B, M], a mixture's parameters, if log-probabilities are asked for: those are computed afterwards.
     """
 
-    heard: jax.Array
+    recent: jax.Array
     rings: jax.Array
-    nats: jax.Array | None
+    log_probs: jax.Array | None
     outputs: jax.Array | None
 
 
@@ -128,9 +155,10 @@ def decode(
     warps: int = WARPS,
     stages: int = STAGES,
 ) -> tuple[jax.Array, jax.Array | None, DecodeCache]:
-    """What `reference.decode` does; interpret: on any device, slowly, to test the kernel.
+    """Does what `reference.decode` does.
 
-    warps, stages: of each program: 32 threads each; how far reading runs ahead of the tensor cores.
+    interpret: run on any device, slowly, to test the kernel. warps: of 32 threads, per program. stages: how far reads run
+    ahead of the tensor cores.
     """
     spec, likelihood = weights.spec, output_distribution(weights)
     steps, _, batch = uniforms.shape
@@ -141,7 +169,7 @@ def decode(
     plan = Plan(spec, tile, components, top_k, top_p, interpret, warps, stages)
 
     network = lay_out(weights, plan)
-    streams, width = -(-batch // tile) * tile, network.front.shape[-1]
+    streams, width = -(-batch // tile) * tile, network.front_bias.shape[-1]
     if conditioning is not None:
         halves = conditioning.reshape(*conditioning.shape[:-1], 2, channels)
         conditioning = _fill(halves, {2: streams, 4: width})
@@ -154,19 +182,19 @@ def decode(
         conditioning=conditioning,
         periods=None if periods is None or not spec.taps_ago else _fill(periods, {0: streams}),
     )
-    heard = _fill(cache.recent, {0: spec.history + steps, 1: streams})
+    recent = _fill(cache.recent, {0: spec.history + steps, 1: streams})
     rings = _fill(cache.rings, {1: streams, 2: width})
-    after = _run(plan, network, call, State(heard, rings, None, None), log_probs)
+    after = _run(plan, network, call, State(recent, rings, None, None), log_probs)
 
-    heard, nats = after.heard[:, :batch], None
-    samples = heard[spec.history :]
+    recent, scores = after.recent[:, :batch], None
+    samples = recent[spec.history :]
     if after.outputs is not None:
         parameters = jnp.moveaxis(after.outputs[:, :, :batch, : plan.components], 1, 2)
-        nats = likelihood.log_prob(parameters.reshape(steps, batch, likelihood.width), samples)
-    elif after.nats is not None:
-        nats = after.nats[:, :batch]
+        scores = likelihood.log_prob(parameters.reshape(steps, batch, likelihood.width), samples)
+    elif after.log_probs is not None:
+        scores = after.log_probs[:, :batch]
     rings = after.rings[:, :batch, :channels]
-    return samples, nats, DecodeCache(heard[steps:], rings, (cache.phase + steps) % spec.period)
+    return samples, scores, DecodeCache(recent[steps:], rings, (cache.phase + steps) % spec.period)
 
 
 def _run(plan: Plan, network: Network, call: Call, begun: State, log_probs: bool) -> State:
@@ -186,9 +214,9 @@ def _run(plan: Plan, network: Network, call: Call, begun: State, log_probs: bool
         partial(_kernel, plan),
         grid=(streams // plan.tile,),
         out_shape=State(
-            heard=result(*begun.heard.shape),
+            recent=result(*begun.recent.shape),
             rings=result(*begun.rings.shape),
-            nats=result(steps, streams) if log_probs and not mixture else None,
+            log_probs=result(steps, streams) if log_probs and not mixture else None,
             outputs=result(steps, 3, streams, network.out.shape[-1]) if log_probs and mixture else None,
         ),
         input_output_aliases={first: 0, first + 1: 1},
@@ -223,7 +251,8 @@ def lay_out(weights: DecodeWeights, plan: Plan) -> Network:
         whitening=_fill(matrices.whitening, {0: inputs, 1: inputs}) if mixture else None,
         linear=_fill(weights.linear[None], {1: inputs}) if mixture else None,
         log_scale=weights.log_scale[None] if mixture else None,
-        front=_fill(matrices.front, {0: inputs, 1: channels} if mixture else {2: channels}),
+        front=_fill(matrices.front, {0: inputs, 1: channels}) if mixture else None,
+        embedding=None if mixture else _fill(matrices.front, {2: channels}),
         front_bias=_fill(weights.front_bias[None], {1: channels}),
         dilated=_fill(dilated.transpose(0, 1, 3, 2, 4).astype(dtype), {3: channels, 4: channels}),
         dilated_bias=_fill(weights.dilated_bias.reshape(layers, 2, 1, -1), {3: channels}),
@@ -235,8 +264,8 @@ def lay_out(weights: DecodeWeights, plan: Plan) -> Network:
         head_bias=_fill(weights.head_bias[None], {1: head}),
         out=_fill(outputs(matrices.out).astype(dtype), {1: head}),
         out_bias=out_bias,
-        adaptive_coefficients=_fill(matrices.out[:, values:].astype(dtype), {0: head, 1: inputs}) if mixture else None,
-        bends_bias=_fill(weights.out_bias[None, values:], {1: inputs}) if mixture else None,
+        adaptive=_fill(matrices.out[:, values:].astype(dtype), {0: head, 1: inputs}) if mixture else None,
+        adaptive_bias=_fill(weights.out_bias[None, values:], {1: inputs}) if mixture else None,
     )
 
 
@@ -245,7 +274,7 @@ def _size(size: int) -> int:
 
 
 def _fill(array: jax.Array, sizes: dict[int, int]) -> jax.Array:
-    """Zeros behind what is there, up to the size of each axis that is named."""
+    """Pads with zeros at the end, up to the given size of each axis."""
     return jnp.pad(array, [(0, sizes.get(axis, size) - size) for axis, size in enumerate(array.shape)])
 
 
@@ -266,7 +295,7 @@ def _kernel(plan: Plan, network: Any, call: Any, begun: Any, *after: Any) -> Non
         target = None if call.forced is None else call.forced[time, tile]
         finish = _softmax_sample if white is None else partial(_mixture_sample, white)
         sample = finish(plan, network, call.temperature[0], state, hidden, uniforms, target, (time, tile))
-        state.heard[spec.history + time, tile] = sample
+        state.recent[spec.history + time, tile] = sample
         _wait(plan)
         return none
 
@@ -274,7 +303,7 @@ def _kernel(plan: Plan, network: Any, call: Any, begun: Any, *after: Any) -> Non
 
 
 def _wait(plan: Plan) -> None:
-    """Until all threads of a program have read and written so far: device memory is shared, but not in their order."""
+    """A barrier for the threads of a program, whose reads and writes of device memory are not ordered otherwise."""
     if not plan.interpret:
         from jax.experimental.pallas import triton
 
@@ -282,9 +311,9 @@ def _wait(plan: Plan) -> None:
 
 
 def _multiply(matrix: Any, *terms: tuple[jax.Array, tuple], precision: Any = THREE_BFLOAT16) -> jax.Array:
-    """Some x [tile, rows], each times the matrix [rows, columns] at its place in a stack; their sum [tile, columns].
+    """The sum [tile, columns] of some x [tile, rows], each times the matrix [rows, columns] at a place in a stack.
 
-    precision: of tiles and float32.
+    precision: of tiles with float32 weights.
     """
     rows, columns = matrix.shape[-2:]
     one_by_one = terms[0][0].shape[0] == 1
@@ -311,15 +340,15 @@ def _dot(x: jax.Array, matrix: jax.Array, precision: Any) -> jax.Array:
 def _read_past(
     plan: Plan, network: Any, call: Any, state: Any, time: jax.Array, first: jax.Array
 ) -> tuple[jax.Array, jax.Array | None]:
-    """The first layer's input [tile, C], and for a mixture the past that is white [tile, N]: `cache.read_past`."""
+    """The first layer's input [tile, C], and for a mixture the whitened past [tile, N]: `cache.read_past`."""
     spec = plan.spec
     newest = time + spec.history - spec.taps  # the place of the first of the newest taps
     bias = network.front_bias[:]
     if not plan.components:
         x = jnp.broadcast_to(bias, (plan.tile, bias.shape[1]))
         for tap in range(spec.taps):
-            codes = mulaw.encode(state.heard[newest + tap, pl.ds(first, plan.tile)])
-            x += network.front[tap, codes, :]
+            codes = mulaw.encode(state.recent[newest + tap, pl.ds(first, plan.tile)])
+            x += network.embedding[tap, codes, :]
         return x, None
     shape = (plan.tile, network.whitening.shape[0])
     tap, stream = lax.broadcasted_iota(jnp.int32, shape, 1), first + lax.broadcasted_iota(jnp.int32, shape, 0)
@@ -330,8 +359,8 @@ def _read_past(
         place = jnp.where(is_ago, time + spec.history - period + tap - spec.taps_ago // 2, place)
         known |= is_ago & (period > 0)
     place = jnp.clip(jnp.where(known, place, 0), 0, time + spec.history - 1)
-    past = jnp.where(known, state.heard[place, stream], 0.0)
-    # What is sought is a thousandth of the amplitude: no tensor cores for these small ones.
+    past = jnp.where(known, state.recent[place, stream], 0.0)
+    # The detail in it is a thousandth of the amplitude, so no tensor cores for these small products.
     white = _multiply(network.whitening, (past, ()), precision=lax.Precision.HIGHEST)
     return _multiply(network.front, (white, ()), precision=lax.Precision.HIGHEST) + bias, white
 
@@ -340,7 +369,7 @@ def _layer(
     plan: Plan, network: Any, call: Any, state: Any, time: jax.Array, tile: Any, layer: jax.Array,
     carry: tuple[jax.Array, jax.Array],
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
-    """One gated layer: (its input [tile, C], the sum of the skip path so far [tile, S]) to the same after it."""
+    """One gated layer: from its input [tile, C] and the skip sum so far [tile, S] to both after it."""
     x, skip = carry
     older = plan.spec.kernel_width - 1
     dilation, now = network.dilations[layer], call.phase[0] + time
@@ -355,7 +384,7 @@ def _layer(
         for half, z in enumerate(halves)
     )
     gated = jnp.tanh(signal) * jax.nn.sigmoid(gate)
-    _wait(plan)  # the oldest input has been read: the newest takes its slot
+    _wait(plan)  # the oldest input has been read, and the newest takes its slot
     state.rings[start + lax.rem(now, length), tile, :] = x
     x += _multiply(network.residual, (gated, (layer,))) + network.residual_bias[layer]
     return x, skip + _multiply(network.skip, (gated, (layer,)))
@@ -365,16 +394,17 @@ def _softmax_sample(
     plan: Plan, network: Any, temperature: jax.Array, state: Any, hidden: jax.Array,
     uniforms: tuple[jax.Array, jax.Array], target: jax.Array | None, place: tuple,
 ) -> jax.Array:  # fmt: skip
-    """One sample [tile] of a softmax over mu-law codes; writes its log-probability if asked for."""
+    """One sample [tile] of a softmax over mu-law codes; writes its log-probability where there is room for it."""
     logits = _multiply(network.out, (hidden, (0,))) + network.out_bias[0]
     if target is None:
-        sample = mulaw.decode(_pick(_restrict(logits / temperature, plan.top_k, plan.top_p), uniforms[0], mulaw.CODES))
+        strategy = Strategy(temperature, plan.top_k, plan.top_p)
+        sample = mulaw.decode(strategy.draw((logits,), uniforms, mulaw.CODES))
     else:
         sample = target
-    if state.nats is not None:
+    if state.log_probs is not None:
         highest = jnp.max(logits, axis=1)
         total = jnp.log(jnp.sum(jnp.exp(logits - highest[:, None]), axis=1))
-        state.nats[place] = _at(logits, mulaw.encode(sample)) - highest - total
+        state.log_probs[place] = entry(logits, mulaw.encode(sample)) - highest - total
     return sample
 
 
@@ -382,13 +412,11 @@ def _mixture_sample(
     white: jax.Array, plan: Plan, network: Any, temperature: jax.Array, state: Any, hidden: jax.Array,
     uniforms: tuple[jax.Array, jax.Array], target: jax.Array | None, place: tuple,
 ) -> jax.Array:  # fmt: skip
-    """One sample [tile] of a mixture of logistics: `mixture_outputs` and `draw`; writes the mixture if asked for."""
+    """One sample [tile] of a mixture of logistics (`mixture_outputs`, a draw); writes the mixture where there is room."""
     logits, corrections, log_scales = (_multiply(network.out, (hidden, (k,))) + network.out_bias[k] for k in range(3))
-    adaptive_coefficients = _multiply(network.adaptive_coefficients, (hidden, ())) + network.bends_bias[:]
+    adaptive = _multiply(network.adaptive, (hidden, ())) + network.adaptive_bias[:]
     unit = network.log_scale[0]
-    prediction = jnp.sum(network.linear[:] * white, axis=1) + jnp.exp(unit) * jnp.sum(
-        adaptive_coefficients * white, axis=1
-    )
+    prediction = jnp.sum(network.linear[:] * white, axis=1) + jnp.exp(unit) * jnp.sum(adaptive * white, axis=1)
     log_scales = jnp.maximum(log_scales + unit, MIN_LOG_SCALE)
     locations = prediction[:, None] + jnp.exp(log_scales) * corrections
     if state.outputs is not None:
@@ -397,63 +425,6 @@ def _mixture_sample(
             state.outputs[time, index, tile, :] = values
     if target is not None:
         return target
-    component = _pick(_restrict(logits / temperature, plan.top_k, None), uniforms[0], plan.components)
-    centred = jnp.clip(uniforms[1], 1e-7, 1 - 1e-7) - 0.5
-    quantile = 0.5 + centred * (1.0 if plan.top_p is None else plan.top_p)
-    spread = jnp.exp(_at(log_scales, component)) * temperature
-    value = _at(locations, component) + spread * (jnp.log(quantile) - jnp.log1p(-quantile))
-    return mulaw.decode(mulaw.encode(value)) if plan.spec.quantization == "mulaw" else _nearest_pcm(value)
-
-
-def _nearest_pcm(value: jax.Array) -> jax.Array:
-    """`quantize` to 16 bits without `round`, which Triton lacks: a half goes to the even neighbour."""
-    steps = value * 32768
-    below = jnp.floor(steps)
-    rest, is_odd = steps - below, below - 2 * jnp.floor(below / 2)
-    up = (rest > 0.5) | ((rest == 0.5) & (is_odd > 0.5))
-    return jnp.clip(below + jnp.where(up, 1.0, 0.0), -32768, 32767) / 32768
-
-
-def _at(values: jax.Array, index: jax.Array) -> jax.Array:
-    """Of each row of [tile, columns] the entry at index [tile]."""
-    columns = lax.broadcasted_iota(jnp.int32, values.shape, 1)
-    return jnp.sum(jnp.where(columns == index[:, None], values, 0.0), axis=1)
-
-
-def _pick(logits: jax.Array, uniform: jax.Array, width: int) -> jax.Array:
-    """`reference.pick`; only the first `width` columns have mass."""
-    mass = jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True))
-    cdf = jnp.cumsum(mass / jnp.sum(mass, axis=1, keepdims=True), axis=1)
-    columns = lax.broadcasted_iota(jnp.int32, logits.shape, 1)
-    total = jnp.sum(jnp.where(columns == logits.shape[1] - 1, cdf, 0.0), axis=1)
-    passed = jnp.where(cdf <= (uniform * total)[:, None], 1, 0)
-    return jnp.minimum(jnp.sum(passed, axis=1), width - 1)
-
-
-def _restrict(logits: jax.Array, top_k: int | None, top_p: float | None) -> jax.Array:
-    """`reference.restrict` without a sort."""
-    kept = logits
-    if top_k is not None:
-        kept = jnp.where(_holds(logits, jnp.ones_like(logits), float(min(top_k, logits.shape[1]))), kept, -jnp.inf)
-    if top_p is not None:
-        mass = jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True))
-        kept = jnp.where(_holds(logits, mass / jnp.sum(mass, axis=1, keepdims=True), top_p), kept, -jnp.inf)
-    return kept
-
-
-def _holds(logits: jax.Array, mass: jax.Array, wanted: float) -> jax.Array:
-    """Which of the logits [tile, columns] are among the likeliest, as few as hold `wanted` of a mass [tile, columns].
-
-    The least of them is found bit by bit, from the sign down, as the highest whole number that it may be: read as whole
-    numbers, floats are in the order of their size once the bits of the negative ones are turned over.
-    """
-    bits = lax.bitcast_convert_type(logits, jnp.int32)
-    keys = jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)
-
-    def narrow(step: jax.Array, least: jax.Array) -> jax.Array:
-        raised = least ^ lax.shift_left(jnp.int32(1), 31 - step)
-        held = jnp.sum(jnp.where(keys >= raised[:, None], mass, 0.0), axis=1)
-        return jnp.where(held >= wanted, raised, least)
-
-    lowest = jnp.full((logits.shape[0],), jnp.iinfo(jnp.int32).min, jnp.int32)
-    return keys >= lax.fori_loop(0, 32, narrow, lowest)[:, None]
+    strategy = Strategy(temperature, plan.top_k, plan.top_p)
+    value = strategy.draw((logits, locations, log_scales), uniforms, plan.components)
+    return nearest(value, plan.spec.quantization)

@@ -1,5 +1,6 @@
 """A WaveNet's parameters, packed for decoding: a few stacked arrays that every implementation reads in the same order."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -7,16 +8,15 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from wavesynth.kernels.wavenet_decode.buffers import PANEL
 from wavesynth.models.wavenet import WaveNetConfig
-
-PANEL = 32  # columns; native.h has the same number
 
 
 @dataclass(frozen=True)
 class DecodeSpec:
-    """What is static about a decoder: the shape of its stack and its output distribution.
+    """The static part of a decoder: the shape of its stack and its output distribution.
 
-    taps, taps_ago: how many samples the first layer looks at, of the last ones and of those around one period ago.
+    taps, taps_ago: how many samples the first layer sees, of the newest ones and of those around one period ago.
     history: how many past samples that takes. The rest as in `wavesynth.models.wavenet.WaveNetConfig`.
     """
 
@@ -46,8 +46,8 @@ class DecodeSpec:
 
     @property
     def period(self) -> int:
-        """After how many steps every ring is back where it began (dilations are powers of two)."""
-        return max(self.ring_lengths)
+        """After how many steps every ring buffer is back where it began."""
+        return math.lcm(*self.ring_lengths)
 
 
 MATRICES = ("whitening", "front", "dilated", "residual", "skip", "head", "out")
@@ -63,20 +63,18 @@ BIASES = ("front_bias", "dilated_bias", "residual_bias", "skip_bias", "head_bias
 class DecodeWeights:
     """C: residual channels, L: layers, W: kernel width, S, H, P: skip, head and output channels, N: `spec.inputs`.
 
-    Matrices are cut into panels of 32 columns, [columns / 32, rows, 32], so that whoever goes through a panel of columns
-    reads memory in its order; the last panel is filled up by zeros. Below are the shapes before that, which `unpack`
-    gives. Time runs oldest first wherever taps are stacked. All is float32, but the last five may be bfloat16: two rows of
-    those lie side by side, [columns / 32, rows / 2, 32, 2], as processors want them that multiply pairs; an odd last row lies
-    beside zeros. The matrices of `dilated`'s taps are cut one by one.
+    Matrices are cut into panels of 32 columns, [columns / 32, rows, 32], so that a product that goes through one panel after
+    the other reads memory in its order. Zeros fill up the last panel. The shapes below are those before that, which `unpack`
+    restores; `buffers.py` has the shapes in memory. Where taps are stacked, the oldest comes first. All arrays are float32, but
+    the last five matrices may be bfloat16: two rows of those lie side by side, [columns / 32, rows / 2, 32, 2], for processors
+    that multiply pairs. Zeros lie beside an odd last row. Each tap of `dilated` is a matrix of its own.
     """
 
     spec: DecodeSpec
-    linear: jax.Array  # [N]: the linear prediction from the white past; zeros for a softmax
+    linear: jax.Array  # [N]: the linear prediction from the whitened past; zeros for a softmax
     log_scale: jax.Array  # []: of the linear prediction's typical error
-    whitening: jax.Array  # [N, N]: past @ whitening is the white past; the identity for a softmax
-    front: (
-        jax.Array
-    )  # mixture: [N, C], applied to the white past; softmax: [taps, 256, C], no panels, rows picked by codes
+    whitening: jax.Array  # [N, N]: past @ whitening is the whitened past; the identity for a softmax
+    front: jax.Array  # mixture: [N, C], of the whitened past; softmax: [K, 256, C], not in panels, rows picked by codes
     dilated: jax.Array  # [L, W C, 2 C]
     residual: jax.Array  # [L, C, C]
     skip: jax.Array  # [L, C, S]
@@ -109,9 +107,9 @@ class Matrices(NamedTuple):
 
 @partial(jax.jit, static_argnames=("spec", "dtype"))
 def pack(params: dict[str, Any], spec: DecodeSpec, dtype: Literal["float32", "bfloat16"] = "float32") -> DecodeWeights:
-    """The parameters of `wavesynth.models.wavenet.WaveNet`, packed. Done once for a model, not once a sample.
+    """Packs the parameters of `wavesynth.models.wavenet.WaveNet`, once for a model.
 
-    dtype: of what is large; sums are float32 in any case.
+    dtype: of the five large matrices; sums are float32 in any case.
     """
     layers = [params["layers"][str(index)] for index in range(len(spec.dilations))]
     arrays = params | {name: jnp.stack([layer[name] for layer in layers]) for name in layers[0]}
@@ -130,7 +128,7 @@ def pack(params: dict[str, Any], spec: DecodeSpec, dtype: Literal["float32", "bf
 
 
 def unpack(weights: DecodeWeights) -> Matrices:
-    """The matrices as they were before they were cut into panels, and float32."""
+    """The matrices before they were cut into panels, in float32."""
     channels, inputs = weights.front_bias.size, weights.spec.inputs
     skip, head, outputs = weights.skip_bias.size, weights.head_bias.size, weights.out_bias.size
     dilated = _natural(weights.dilated, channels, 2 * channels)
@@ -168,10 +166,10 @@ def _natural(panels: jax.Array, rows: int, columns: int) -> jax.Array:
 def condition_table(
     params: dict[str, Any], spec: DecodeSpec, vector: jax.Array | None, frames: jax.Array | None
 ) -> jax.Array | None:
-    """Conditions projected to all layers at once, float32 [F, L, B, 2 C]; None where there is no condition.
+    """Projects the conditioning to all layers at once, float32 [F, L, B, 2 C]; None where there is none.
 
-    vector: [B, vector_channels], a global condition, or [B, F, vector_channels], one that moves. frames: [B, F,
-    frame_channels], a local one.
+    vector: global conditioning [B, vector_channels], or one that moves [B, F, vector_channels]. frames: local conditioning
+    [B, F, frame_channels].
     """
     total = None
     if vector is not None:
@@ -184,3 +182,13 @@ def condition_table(
         return None
     batch, num_frames, _ = total.shape
     return total.reshape(batch, num_frames, len(spec.dilations), -1).transpose(1, 2, 0, 3)
+
+
+def sizes_of(weights: DecodeWeights) -> dict[str, int]:
+    """The sizes of the axes that the weights decide, by their names in `buffers.py`."""
+    spec, channels = weights.spec, weights.front_bias.size
+    return {
+        "L": len(spec.dilations), "W": spec.kernel_width, "C": channels, "G": 2 * channels, "S": weights.skip_bias.size,
+        "H": weights.head_bias.size, "P": weights.out_bias.size, "K": spec.taps, "N": spec.inputs, "A": spec.history,
+        "R": sum(spec.ring_lengths),
+    }  # fmt: skip

@@ -1,10 +1,13 @@
 // The native sampler's loops over many random shapes, for a sanitizer to watch: built and run by .ci/run. Every buffer is an
-// allocation of its own and of its exact size, so that a read or write beside it is seen. Exits with 1 on a sample that is
-// not finite, or where several threads give other samples than one.
+// allocation of its own and of its exact size, so that any access beside it is seen. Half of the calls are damaged first (a
+// size, a type, an attribute or a value is changed): `read_call` has to refuse them, or the loop has to run within its buffers.
+// Exits with 1 where an undamaged call is refused, a sample is not finite, or several threads give other samples than one.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <thread>
@@ -13,120 +16,159 @@
 #include "native.h"
 
 namespace wavesynth {
-void yield_thread() { std::this_thread::yield(); }
+void sleep_briefly() { std::this_thread::sleep_for(std::chrono::microseconds(50)); }
 }  // namespace wavesynth
 
 namespace {
 
-using wavesynth::Call;
-using wavesynth::Loop;
-using wavesynth::Matrix;
+using namespace wavesynth;
 
 std::mt19937 generator(0);
 
 int between(int low, int high) { return std::uniform_int_distribution<int>(low, high)(generator); }
 
-template <class T>
-T* exactly(std::vector<std::unique_ptr<char[]>>& owned, int64_t count) {
-  owned.emplace_back(new char[count * sizeof(T)]());
-  return reinterpret_cast<T*>(owned.back().get());
-}
-
+// One call with random sizes and values, as XLA would pass it.
 struct Random {
   std::vector<std::unique_ptr<char[]>> owned;
-  Call call{};
+  std::vector<std::vector<int64_t>> shapes;
+  Given in[kInputs], out[kOutputs];
+  int64_t sizes[kAxes] = {};
+  std::vector<int> dilations, starts;
+  Attributes attributes{};
+
+  template <class T>
+  T* exactly(int64_t count) {
+    owned.emplace_back(new char[count * sizeof(T)]());
+    return reinterpret_cast<T*>(owned.back().get());
+  }
 
   float* floats(int64_t count, float scale) {
-    float* values = exactly<float>(owned, count);
+    float* values = exactly<float>(count);
     for (int64_t i = 0; i < count; ++i) values[i] = scale * std::normal_distribution<float>()(generator);
     return values;
   }
 
-  Matrix matrix(int stack, int rows, int columns, bool bf16) {
-    if (bf16) rows += rows % 2;
-    const int64_t count = static_cast<int64_t>(stack) * rows * ((columns + 31) / 32 * 32);
-    float* values = floats(count, 0.1f);
-    if (!bf16) return {values, false};
-    auto* halves = exactly<uint16_t>(owned, count);
-    for (int64_t i = 0; i < count; ++i) halves[i] = reinterpret_cast<uint16_t*>(values)[2 * i + 1];
-    return {halves, true};
+  static int64_t count(const std::vector<int64_t>& shape) {
+    int64_t product = 1;
+    for (int64_t size : shape) product *= size;
+    return product;
+  }
+
+  Given make(const Buffer& buffer, bool bf16, bool empty) {
+    std::vector<int64_t> shape;
+    for (int i = 0; i < buffer.rank; ++i) shape.push_back(buffer.axes[i] < 0 ? -buffer.axes[i] : sizes[buffer.axes[i]]);
+    bf16 = bf16 && buffer.type == kMatrix;
+    if (buffer.panels) {
+      const int64_t rows = shape[shape.size() - 2], columns = shape[shape.size() - 1];
+      shape[shape.size() - 2] = (columns + 31) / 32;
+      shape[shape.size() - 1] = bf16 ? (rows + 1) / 2 : rows;
+      shape.push_back(32);
+      if (bf16) shape.push_back(2);
+    }
+    if (empty) shape = {0};
+    void* data;
+    if (buffer.type == kInt) {
+      data = exactly<int>(count(shape));
+    } else {
+      float* values = floats(count(shape), 0.1f);
+      data = values;
+      if (bf16) {
+        auto* halves = exactly<uint16_t>(count(shape));
+        for (int64_t i = 0; i < count(shape); ++i) halves[i] = reinterpret_cast<uint16_t*>(values)[2 * i + 1];
+        data = halves;
+      }
+    }
+    shapes.push_back(shape);
+    const Type type = buffer.type == kMatrix ? (bf16 ? kBfloat16 : kFloat) : buffer.type;
+    return {data, type, static_cast<int>(shape.size()), nullptr};
   }
 
   explicit Random(int batch) {
-    call.steps = between(1, 40);
-    call.batch = batch;
-    call.layers = between(1, 5);
-    call.channels = between(1, 70);
-    call.skip_channels = between(1, 130);
-    call.head_channels = between(1, 130);
-    call.width = between(2, 3);
-    call.taps = between(1, 20);
-    call.softmax = between(0, 1);
-    call.mulaw = call.softmax || between(0, 1);
-    const int longest = between(0, 1) && !call.softmax ? between(8, 60) : 0;
-    call.taps_ago = longest ? between(1, 8) : 0;
-    call.history = longest ? std::max(call.taps, longest + call.taps_ago) : call.taps;
-    call.inputs = call.taps + call.taps_ago;
-    call.outputs = call.softmax ? 256 : 3 * between(1, 6) + call.inputs;
-    const bool bf16 = between(0, 1);
-    const int C = call.channels;
-    call.whitening = matrix(1, call.inputs, call.inputs, false);
-    call.front = matrix(1, call.inputs, C, false);
-    call.embedding = floats(static_cast<int64_t>(call.taps) * 256 * C, 0.1f);
-    call.dilated = matrix(call.layers * call.width, C, 2 * C, bf16);
-    call.residual = matrix(call.layers, C, C, bf16);
-    call.skip = matrix(call.layers, C, call.skip_channels, bf16);
-    call.head = matrix(1, call.skip_channels, call.head_channels, bf16);
-    call.out = matrix(1, call.head_channels, call.outputs, bf16);
-    call.front_bias = floats(C, 0.1f);
-    call.linear = floats(call.inputs, 0.1f);
-    call.log_scale = call.min_log_scale = -5;
-    call.dilated_bias = floats(call.layers * 2 * C, 0.1f);
-    call.residual_bias = floats(call.layers * C, 0.1f);
-    call.skip_bias = floats(call.skip_channels, 0.1f);
-    call.head_bias = floats(call.head_channels, 0.1f);
-    call.out_bias = floats(call.outputs, 0.1f);
-    float* grid = floats(256, 0);
-    float* edges = floats(257, 0);
+    Attributes& a = attributes;
+    sizes[kT] = between(1, 40), sizes[kB] = batch, sizes[kL] = between(1, 5), sizes[kW] = between(2, 4);
+    sizes[kC] = between(1, 70), sizes[kG] = 2 * sizes[kC], sizes[kS] = between(1, 130), sizes[kH] = between(1, 130);
+    sizes[kF] = between(1, 4);
+    a.softmax = between(0, 1), a.mulaw = a.softmax || between(0, 1);
+    const int longest = between(0, 1) && !a.softmax ? between(8, 60) : 0;
+    a.taps = between(1, 20), a.taps_ago = longest ? between(1, 8) : 0;
+    sizes[kK] = a.taps, sizes[kN] = a.taps + a.taps_ago;
+    sizes[kA] = longest ? std::max(a.taps, longest + a.taps_ago) : a.taps;
+    const int components = between(0, 9) ? between(1, 6) : kMostComponents;
+    sizes[kP] = a.softmax ? 256 : 3 * components + sizes[kN];
+    for (int layer = 0; layer < sizes[kL]; ++layer) {
+      dilations.push_back(between(1, 17));
+      sizes[kR] += (sizes[kW] - 1) * dilations[layer];
+    }
+    starts.resize(sizes[kL]);
+    a.dilations = dilations.data(), a.layers = sizes[kL], a.width = static_cast<int>(sizes[kW]);
+    a.min_log_scale = -5, a.top_p = between(0, 1) ? 0.9f : -1, a.top_k = between(0, 1) ? between(1, 300) : 0, a.threads = 1;
+    const bool bf16 = between(0, 1), conditioned = between(0, 1), forced = between(0, 3) == 0, scored = between(0, 1);
+    shapes.reserve(kInputs + kOutputs);
+    for (int i = 0; i < kInputs; ++i) {
+      const bool empty = i == (a.softmax ? in_front : in_embedding) || (i == in_periods && !longest) || (i == in_forced && !forced) ||
+                         ((i == in_conditioning || i == in_frame_index) && !conditioned);
+      in[i] = make(kInputTable[i], bf16, empty);
+    }
+    for (int i = 0; i < kOutputs; ++i) out[i] = make(kOutputTable[i], false, i == out_log_probs && !scored);
+    for (int i = 0; i < kInputs; ++i) in[i].dimensions = shapes[i].data();
+    for (int i = 0; i < kOutputs; ++i) out[i].dimensions = shapes[kInputs + i].data();
+    float *grid = values(in_grid), *edges = values(in_edges), *uniforms = values(in_uniforms);
     for (int code = 0; code < 256; ++code) grid[code] = (2 * code - 255) / 255.0f, edges[code] = (2 * code - 256) / 255.0f;
     edges[256] = 256 / 255.0f;
-    call.grid = grid, call.edges = edges;
-    if (between(0, 1)) {
-      const int frames = between(1, 4);
-      call.table = floats(static_cast<int64_t>(frames) * call.layers * batch * 2 * C, 0.1f);
-      int* frame = exactly<int>(owned, call.steps);
-      for (int t = 0; t < call.steps; ++t) frame[t] = between(0, frames - 1);
-      call.frame = frame;
-    }
-    int* periods = exactly<int>(owned, batch);
-    for (int s = 0; s < batch; ++s) periods[s] = longest && between(0, 3) ? between(call.taps_ago / 2 + 1, longest) : 0;
-    call.periods = periods;
-    float* uniforms = floats(static_cast<int64_t>(call.steps) * 2 * batch, 0);
-    for (int64_t i = 0; i < static_cast<int64_t>(call.steps) * 2 * batch; ++i)
-      uniforms[i] = std::uniform_real_distribution<float>(0, 0.99999f)(generator);
-    call.uniforms = uniforms;
-    if (between(0, 3) == 0) call.forced = floats(static_cast<int64_t>(call.steps) * batch, 0);
-    call.temperature = 0.9f;
-    call.top_p = between(0, 1) ? 0.9f : -1;
-    call.top_k = between(0, 1) ? between(1, 300) : 0;
-    int* dilations = exactly<int>(owned, call.layers);
-    int* starts = exactly<int>(owned, call.layers);
-    int total = 0;
-    for (int layer = 0; layer < call.layers; ++layer) {
-      dilations[layer] = 1 << between(0, 4);
-      starts[layer] = total;
-      total += (call.width - 1) * dilations[layer];
-    }
-    call.dilations = dilations, call.ring_starts = starts;
-    call.phase = between(0, 100);
-    call.rings = floats(static_cast<int64_t>(total) * batch * C, 0.1f);
-    call.recent = floats(static_cast<int64_t>(call.history) * batch, 0.01f);
-    call.samples = floats(static_cast<int64_t>(call.steps) * batch, 0);
-    if (between(0, 1)) call.log_probs = floats(static_cast<int64_t>(call.steps) * batch, 0);
-    rings = static_cast<int64_t>(total) * batch * C;
+    for (int64_t i = 0; i < count(shapes[in_uniforms]); ++i) uniforms[i] = std::uniform_real_distribution<float>(0, 0.99999f)(generator);
+    *values(in_temperature) = 0.9f, *values(in_log_scale) = -5;
+    *numbers(in_phase) = between(0, 100);
+    if (conditioned)
+      for (int t = 0; t < sizes[kT]; ++t) numbers(in_frame_index)[t] = between(0, static_cast<int>(sizes[kF]) - 1);
+    if (longest)
+      for (int s = 0; s < batch; ++s) numbers(in_periods)[s] = between(0, 3) ? between((a.taps_ago + 1) / 2, longest) : 0;
   }
 
-  int64_t rings;
+  float* values(int input) { return static_cast<float*>(in[input].data); }
+  int* numbers(int input) { return static_cast<int*>(in[input].data); }
+
+  // Changes one thing, mostly for the worse.
+  void damage() {
+    static const int odd[] = {0, -1, 1, 2, 3, 65, 1000, 1 << 20, INT32_MAX, INT32_MIN};
+    const int any = odd[between(0, 9)];
+    Attributes& a = attributes;
+    switch (between(0, 15)) {
+      case 0: a.top_k = any; break;
+      case 1: a.top_p = any; break;
+      case 2: a.width = any; break;
+      case 3: a.taps = any; break;
+      case 4: a.taps_ago = any; break;
+      case 5: a.softmax = !a.softmax; break;
+      case 6: a.mulaw = !a.mulaw; break;
+      case 7: dilations[between(0, static_cast<int>(a.layers) - 1)] = any; break;
+      case 8: a.layers = between(0, static_cast<int>(a.layers)); break;
+      case 9: *numbers(in_phase) = any; break;
+      case 10: *values(in_temperature) = between(0, 1) ? static_cast<float>(any) : NAN; break;
+      case 11:
+        if (in[in_frame_index].dimensions[0]) numbers(in_frame_index)[0] = any;
+        break;
+      case 12:
+        if (in[in_periods].dimensions[0]) numbers(in_periods)[0] = any;
+        break;
+      case 13: {  // values that are not finite
+        const int input = between(0, in_grid - 1);
+        if (in[input].type == kFloat && count(shapes[input])) values(input)[between(0, static_cast<int>(count(shapes[input])) - 1)] = NAN;
+        break;
+      }
+      case 14: (between(0, 1) ? in[between(0, kInputs - 1)] : out[between(0, kOutputs - 1)]).type = static_cast<Type>(between(0, 3)); break;
+      default: {  // another size of one buffer, really allocated
+        const int buffer = between(0, kInputs + kOutputs - 1);
+        auto& shape = shapes[buffer];
+        if (shape.empty()) break;
+        shape[between(0, static_cast<int>(shape.size()) - 1)] += between(0, 1) ? 1 : -1;
+        for (int64_t size : shape)
+          if (size < 0) shape.assign(1, 0);
+        Given& given = buffer < kInputs ? in[buffer] : out[buffer - kInputs];
+        given.rank = static_cast<int>(shape.size());
+        given.data = exactly<int>(count(shape)), given.dimensions = shape.data();
+      }
+    }
+  }
 };
 
 struct Aligned {
@@ -144,7 +186,7 @@ void alone(const Loop& loop, const Call& call) {
 
 int together(const Loop& loop, const Call& call, int threads) {
   Aligned shared(loop.shared_floats(call));
-  std::unique_ptr<wavesynth::Progress[]> progress(new wavesynth::Progress[3 * threads]());
+  std::unique_ptr<Progress[]> progress(new Progress[3 * threads + 1]());
   int done = 0;
   auto part = [&](int thread) {
     Aligned scratch(loop.scratch_floats(call, 1));
@@ -158,17 +200,28 @@ int together(const Loop& loop, const Call& call, int threads) {
   return done;
 }
 
+int refused = 0, damaged = 0;
+
 bool run(const Loop& loop, int shape) {
   const int batch = shape % 3 ? between(1, 9) : 1;
   Random random(batch);
-  Call& call = random.call;
-  const std::vector<float> rings(call.rings, call.rings + random.rings);
-  const std::vector<float> recent(call.recent, call.recent + static_cast<int64_t>(call.history) * batch);
+  const bool whole = shape % 2;
+  if (!whole) random.damage(), ++damaged;
+  Call call{};
+  if (const char* wrong = read_call(random.in, random.out, random.attributes, random.starts.data(), call)) {
+    refused += !whole;
+    return whole ? std::printf("shape %d: %s\n", shape, wrong), false : true;
+  }
+  const int64_t slots = static_cast<int64_t>(random.sizes[kR]) * call.batch * call.channels;
+  std::memcpy(call.rings, random.values(in_rings), slots * sizeof(float));
+  const std::vector<float> rings(call.rings, call.rings + slots);
+  const std::vector<float> recent(call.recent, call.recent + static_cast<int64_t>(call.history) * call.batch);
   alone(loop, call);
-  const std::vector<float> samples(call.samples, call.samples + static_cast<int64_t>(call.steps) * batch);
+  const std::vector<float> samples(call.samples, call.samples + static_cast<int64_t>(call.steps) * call.batch);
+  if (!whole) return true;
   for (float sample : samples)
     if (!std::isfinite(sample)) return std::printf("shape %d: a sample is not finite\n", shape), false;
-  if (batch > 1) return true;
+  if (call.batch > 1) return true;
   std::copy(rings.begin(), rings.end(), call.rings);
   std::copy(recent.begin(), recent.end(), call.recent);
   const int done = together(loop, call, between(2, 4));
@@ -181,20 +234,20 @@ bool run(const Loop& loop, int shape) {
 }  // namespace
 
 int main() {
-  std::vector<const Loop*> loops = {&wavesynth::generic_loop};
+  std::vector<const Loop*> loops = {&generic_loop};
 #ifdef WAVESYNTH_X86
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) loops.push_back(&wavesynth::avx2_loop);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) loops.push_back(&avx2_loop);
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq")) {
-    loops.push_back(&wavesynth::avx512_loop);
+    loops.push_back(&avx512_loop);
 #ifdef WAVESYNTH_BF16
-    if (__builtin_cpu_supports("avx512bf16")) loops.push_back(&wavesynth::avx512bf16_loop);
+    if (__builtin_cpu_supports("avx512bf16")) loops.push_back(&avx512bf16_loop);
 #endif
   }
 #endif
   for (const Loop* loop : loops) {
-    for (int shape = 0; shape < 150; ++shape)
+    for (int shape = 0; shape < 400; ++shape)
       if (!run(*loop, shape)) return 1;
-    std::printf("%s: 150 shapes\n", loop->name);
+    std::printf("%s: 400 calls; of %d damaged ones so far, %d were refused\n", loop->name, damaged, refused);
   }
 }

@@ -1,6 +1,6 @@
-"""The kernel for GPUs, interpreted on whatever is there beside the plain loop; and that it lowers for CUDA.
+"""The GPU kernel, interpreted and compared with the plain loop; and that it lowers for CUDA.
 
-Interpretation proves what the kernel computes. What it cannot prove is that threads wait for each other where they must.
+Interpretation proves what the kernel computes, but not that threads wait for each other where they must.
 """
 
 import contextlib
@@ -14,16 +14,17 @@ import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from wavesynth.errors import UserError
-from wavesynth.kernels.wavenet_decode import IMPLEMENTATIONS, DecodeSpec, pallas, silent_cache
+from wavesynth.kernels.wavenet_decode import IMPLEMENTATIONS, DecodeSpec, pallas, silent_cache, strategy
 from wavesynth.kernels.wavenet_decode.api import choose
 from wavesynth.kernels.wavenet_decode.arg_specs import NV, TESTED, ArgSpec
+from wavesynth.kernels.wavenet_decode.weights import sizes_of
 from wavesynth.models.wavenet import WaveNetConfig
 
 STATIC = ("top_k", "top_p", "log_probs")
 decode_plain = IMPLEMENTATIONS["jax"].decode
 decode_interpreted = jax.jit(
     partial(pallas.decode, interpret=True), static_argnames=STATIC,
-    compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True},  # half the time
+    compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True},  # in half the time
 )  # fmt: skip
 decode_compiled = jax.jit(pallas.decode, static_argnames=STATIC)
 
@@ -89,19 +90,39 @@ def test_chunks_equal_the_whole(make_case):
 @pytest.mark.parametrize("offset", [-3.0, 0.0, 90.0])
 def test_what_is_likeliest_is_found_without_a_sort(top_k, top_p, kept, offset):
     logits = jnp.log(jnp.array([[0.1, 0.4, 0.2, 0.3]])) + offset
-    assert np.isfinite(pallas._restrict(logits, top_k, top_p))[0].tolist() == [each == "1" for each in kept]
+    assert np.isfinite(strategy.restrict(logits, top_k, top_p))[0].tolist() == [each == "1" for each in kept]
+
+
+@pytest.mark.parametrize("name", ["mixture", "mixture-odd", "softmax-width-3", "odd-tile"])
+def test_the_network_has_the_shapes_of_its_table(make_case, name):
+    case = make_case(SPECS[name])
+    likelihood = case.model.likelihood
+    components = getattr(likelihood, "components", 0)
+    plan = pallas.Plan(case.decode_spec, 1, components, None, None, True, 1, 1)
+    sizes = sizes_of(case.weights) | {"M": components or 256}
+    filled = {axis: max(16, 1 << (size - 1).bit_length()) if axis in "NCSHM" else size for axis, size in sizes.items()}
+    network = jax.eval_shape(partial(pallas.lay_out, plan=plan), case.weights)._asdict()
+    assert network.keys() == pallas.NETWORK.keys()
+    for field, array in network.items():
+        expected = [filled.get(axis, axis) for axis in pallas.NETWORK[field]]
+        if not components and field in ("out", "out_bias"):
+            expected[0] = 1
+        assert array is None or list(array.shape) == expected, field
+    absent = {field for field, array in network.items() if array is None}
+    mixture_only = {"whitening", "linear", "log_scale", "front", "adaptive", "adaptive_bias"}
+    assert absent == ({"embedding"} if components else mixture_only)
 
 
 def test_equals_stay_together():
     logits = jnp.array([[0.0, 1.0, 1.0, -1.0]])
-    assert np.isfinite(pallas._restrict(logits, 1, None))[0].tolist() == [False, True, True, False]
+    assert np.isfinite(strategy.restrict(logits, 1, None))[0].tolist() == [False, True, True, False]
 
 
 def test_no_steps_change_nothing(make_case):
     case = make_case(SPECS["mixture"])
     arguments = case.arguments() | {"uniforms": jnp.zeros((0, 2, 1))}
-    samples, nats, cache = decode_interpreted(**arguments)
-    assert samples.shape == nats.shape == (0, 1)
+    samples, log_probs, cache = decode_interpreted(**arguments)
+    assert samples.shape == log_probs.shape == (0, 1)
     jax.tree.map(np.testing.assert_array_equal, cache, arguments["cache"])
 
 
@@ -116,7 +137,7 @@ def test_where_it_cannot_serve_it_says_why(make_case):
 
 
 def without_a_gpu():
-    """Lets JAX lower for a GPU that is not there; before 0.11 it did so without being told."""
+    """Lets JAX lower for a GPU that is not there; before 0.11 it did so by itself."""
     if jax.__version_info__ < (0, 11):
         return contextlib.nullcontext()
     device = AbstractDevice(device_kind="NVIDIA H200", num_cores=None, platform="gpu")

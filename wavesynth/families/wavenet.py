@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from typing import ClassVar
 
 import jax
@@ -18,12 +18,13 @@ from wavesynth.evaluation.baselines import baselines
 from wavesynth.evaluation.descriptors import onset_time
 from wavesynth.families.base import ONE_SHOT_SECONDS, PITCHES, Family
 from wavesynth.families.protocols import Request
-from wavesynth.kernels.wavenet_decode import DecodeSpec, condition_table, pack
+from wavesynth.kernels.wavenet_decode import DecodeSpec
 from wavesynth.models.functional import initialize, pure, shapes
 from wavesynth.models.layers import one_hot
 from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax, quantize
 from wavesynth.models.wavenet import WaveNet, WaveNetConfig
 from wavesynth.sampling.autoregressive import ConditioningSchedule, stream
+from wavesynth.sampling.devices import packed_weights
 from wavesynth.timbre.refine import refine
 from wavesynth.timbre.timbre import straight
 from wavesynth.training.likelihood import Likelihood
@@ -151,27 +152,11 @@ class WaveNetFamily(Family):
     ) -> Iterator[np.ndarray]:  # fmt: skip
         """Endless samples, given the global and local conditioning in the form that the network takes."""
         model, spec = self.model, DecodeSpec.of(self.model)
-
-        def moves(part: jax.Array) -> bool:
-            return part.ndim == 3 and part.shape[1] > 1
-
-        @lru_cache(maxsize=1)  # once the conditions are constant, they are not projected again
-        def table(first: int, count: int) -> jax.Array:
-            own = (
-                part[:, first : first + count] if part is not None and moves(part) else part
-                for part in (vector, frames)
-            )
-            return condition_table(params, spec, *own)
-
-        schedule = None
-        if vector is not None or frames is not None:
-            lengths = [part.shape[1] for part in (vector, frames) if part is not None and moves(part)]
-            schedule = ConditioningSchedule(table, max(lengths, default=1), self._frames_before, model.hop_length)
+        schedule = ConditioningSchedule.of(params, vector, frames, spec, self._frames_before, model.hop_length)
         blocks = stream(
-            pack(params, spec, request.dtype or model.dtype), conditions.batch, request.seed,
-            shared_noise=request.shared_noise, strategy=request.strategy, schedule=schedule,
+            packed_weights(params, spec, request.dtype or model.dtype, request.implementation), conditions.batch,
+            request.seed, shared_noise=request.shared_noise, strategy=request.strategy, schedule=schedule,
             periods=self._periods(jnp.asarray(conditions.constant_pitch)) if model.taps_ago else None,
-            implementation=request.implementation,
             prime=None if request.prime is None else mono(request.prime)[-self.context :],
         )  # fmt: skip
         return (block[:, None] for block in blocks)

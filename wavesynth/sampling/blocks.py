@@ -1,4 +1,4 @@
-"""Blocks of sound, cut as they are wanted."""
+"""Blocks of sound, cut to the length that is asked for."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def until(blocks: Iterator[np.ndarray], samples: float) -> Iterator[np.ndarray]:
-    """Blocks [..., any length] until there are so many samples of each sound, or no more blocks."""
+    """The first `samples` samples of blocks [..., any length], in blocks; fewer where the blocks end before."""
     for block in blocks:
         yield block[..., : int(min(samples, block.shape[-1]))]
         samples -= block.shape[-1]
@@ -15,10 +15,16 @@ def until(blocks: Iterator[np.ndarray], samples: float) -> Iterator[np.ndarray]:
 
 
 def recut(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """Blocks [..., any length] to blocks [..., size]."""
-    kept = None
+    """Blocks [..., any length] in blocks [..., size]; what is left at the end is dropped."""
+    kept: list[np.ndarray] = []
+    length = 0
     for block in blocks:
-        kept = block if kept is None else np.concatenate([kept, block], axis=-1)
-        while kept.shape[-1] >= size:
-            yield kept[..., :size]
-            kept = kept[..., size:]
+        kept.append(block)
+        length += block.shape[-1]
+        if length < size:
+            continue
+        joined = np.concatenate(kept, axis=-1)
+        whole = length // size * size
+        for start in range(0, whole, size):
+            yield joined[..., start : start + size]
+        kept, length = [joined[..., whole:]], length - whole

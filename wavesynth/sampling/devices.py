@@ -1,0 +1,102 @@
+"""Where samples are drawn: the one place that chooses an implementation and its device, and puts weights there."""
+
+import os
+import sys
+import warnings
+import weakref
+from collections import OrderedDict
+from typing import Any, Literal, NamedTuple
+
+import jax
+
+from wavesynth.errors import UserError
+from wavesynth.kernels.wavenet_decode import DecodeSpec, DecodeWeights, pack
+from wavesynth.kernels.wavenet_decode.api import choose
+
+KEPT = 4  # packed weights: of a synth in two types, on two devices
+
+
+class Placement(NamedTuple):
+    """implementation: of `wavenet_decode`. device: the `jax.Device` where its arguments must be."""
+
+    implementation: str
+    device: Any
+
+
+def place(implementation: str | None, weights: DecodeWeights) -> Placement:
+    """Chooses the implementation and the device that sample with these weights.
+
+    implementation: None for the fastest that serves. That is the native loop on the CPU, on hosts with a GPU too (which is
+    said once); a name is taken at its word, on the device that it runs on.
+    """
+    default = jax.devices()[0]
+    cpu = default if default.platform == "cpu" else _cpu()
+    if implementation is None and cpu is not None:
+        chosen = Placement(choose(None, weights, "cpu"), cpu)
+        if cpu is not default:
+            _say_once(
+                f"JAX computes on a {default.platform}, and this model is sampled on the CPU, by {chosen.implementation!r}: "
+                'the GPU kernel must be named, implementation="pallas"'
+            )
+        return chosen
+    device = cpu if implementation == "native" and cpu is not None else default
+    return Placement(choose(implementation, weights, device.platform), device)
+
+
+def packed_weights(
+    params: dict[str, Any], spec: DecodeSpec, dtype: Literal["float32", "bfloat16"], implementation: str | None = None
+) -> tuple[DecodeWeights, Placement]:
+    """A WaveNet's parameters, packed and on the device that samples; made once for the same arrays.
+
+    They are recognised by identity: arrays that are changed in place are not packed again.
+    """
+    check_process()
+    leaves = jax.tree.leaves(params)
+    wanted = (*map(id, leaves), spec, dtype, implementation)
+    kept = _kept.get(wanted)
+    if kept is not None and all(ref() is leaf for ref, leaf in zip(kept[0], leaves, strict=True)):
+        _kept.move_to_end(wanted)
+        return kept[1]
+    shapes = jax.eval_shape(lambda: pack(params, spec, dtype))
+    placement = place(implementation, shapes)
+    weights = pack(jax.device_put(params, placement.device), spec, dtype)
+    references = [weakref.ref(leaf, lambda _: _kept.pop(wanted, None)) for leaf in leaves]
+    _kept[wanted] = references, (weights, placement)
+    while len(_kept) > KEPT:
+        _kept.popitem(last=False)
+    return weights, placement
+
+
+def check_process() -> None:
+    """Raises UserError in a process that was forked from one that had used JAX: there, most of JAX would wait for ever."""
+    if _forked:
+        raise UserError(
+            "this process was forked from one that had used JAX, whose threads do not survive a fork: start it by "
+            'multiprocessing.get_context("spawn")'
+        )
+
+
+def _cpu() -> Any:
+    try:
+        return jax.devices("cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
+        return None
+
+
+def _say_once(message: str) -> None:
+    if message not in _said:
+        _said.add(message)
+        warnings.warn(message, stacklevel=2)
+
+
+def _after_fork() -> None:
+    global _forked
+    bridge = sys.modules.get("jax._src.xla_bridge")  # JAX has no public way to ask without starting it
+    _forked = getattr(bridge, "backends_are_initialized", lambda: True)()
+
+
+_kept: OrderedDict[tuple, tuple[list, tuple[DecodeWeights, Placement]]] = OrderedDict()
+_said: set[str] = set()
+_forked = False
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
