@@ -574,9 +574,8 @@ class Synth:
         shares = np.linspace(0, 1, size)
         rows = shares if others else shares[:1]
         check_memory(len(rows) * size, num_samples(length, self.sample_rate, self.longest), self.channels)
-        points = [
-            self._renderer.between(self._renderer.between(a, b, x), self._renderer.between(c, d, x), y) for y in rows for x in shares
-        ]  # fmt: skip
+        between = self._renderer.between
+        points = [between(between(a, b, x), between(c, d, x), y) for y in rows for x in shares]
         sounds = self._render(points, length, **options)
         return sounds.reshape(len(rows), size, *sounds.shape[1:])
 
