@@ -215,17 +215,17 @@ def test_a_timbre_is_encoded_and_played(trained: Path, sounds: Path, tmp_path: P
 
 
 def test_evaluate(trained: Path, tmp_path: Path, start, fails):
-    shards, run, told = trained / "shards", trained / "run", tmp_path / "metrics.json"
-    child = start("evaluate", run, shards, "--n", 3, "--seconds", 0.02, "--json", told)
+    shards, run, metrics = trained / "shards", trained / "run", tmp_path / "metrics.json"
+    child = start("evaluate", run, shards, "--n", 3, "--seconds", 0.02, "--json", metrics)
     assert child.status == 0, child.stderr
     assert child.stdout.startswith("3 generated and 3 held-out sounds of 0.02 seconds")
     assert re.search(r"^energy distance, dB +\S+ +\S+ +training sounds$", child.stdout, re.MULTILINE)
     assert f"  wavesynth train {shards} runs/judge --preset classifier" in child.stdout
-    before = json.loads(told.read_text())
+    before = json.loads(metrics.read_text())
     assert before["generated"] == 3
-    assert "overwrite it by --force" in fails("evaluate", run, shards, "--json", told)
+    assert "overwrite it by --force" in fails("evaluate", run, shards, "--json", metrics)
     assert "cannot judge sounds" in fails("evaluate", run, shards, "--classifier", run)
-    assert json.loads(told.read_text()) == before
+    assert json.loads(metrics.read_text()) == before
 
 
 def test_a_classifier_is_trained_and_judges(trained: Path, tmp_path: Path, start):

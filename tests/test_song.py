@@ -114,12 +114,12 @@ def play(tmp_path: Path) -> Callable[..., np.ndarray]:
     def play(synth: Synth, *notes: Line, **options: Any) -> np.ndarray:
         path = midi(tmp_path / "played.mid", *notes)
         options = {"normalize": False} | options
-        told = wavesynth.render(path, tmp_path / "played.wav", synth, force=True, **options)
+        rendering = wavesynth.render(path, tmp_path / "played.wav", synth, force=True, **options)
         samples, rate = soundfile.read(tmp_path / "played.wav", dtype="float32")
         assert rate == RATE
-        assert told.notes == len(notes)
-        assert told.seconds == len(samples) / RATE
-        assert told.peak == pytest.approx(np.abs(samples).max(), abs=STEP)
+        assert rendering.notes == len(notes)
+        assert rendering.seconds == len(samples) / RATE
+        assert rendering.peak == pytest.approx(np.abs(samples).max(), abs=STEP)
         return samples
 
     return play
@@ -137,7 +137,7 @@ def expected(*notes: Line, amplitude: float = 0.5) -> np.ndarray:
     return mix
 
 
-# What is heard.
+# What is rendered.
 
 
 def test_a_note_where_it_stands_with_its_release(tones: Synth, play):
@@ -207,11 +207,11 @@ def test_without_normalization_only_a_mix_that_would_clip_is_scaled(play, tmp_pa
     def gain(*notes: Line) -> float:
         samples = play(made(Full), *notes)
         path, out = tmp_path / "played.mid", tmp_path / "again.wav"
-        told = wavesynth.render(path, out, made(Full), force=True, normalize=False)
-        assert samples.max() == pytest.approx(told.peak, abs=STEP)
-        if told.gain < 1:
-            assert told.peak == pytest.approx(1.0, abs=4 * EPS)
-        return told.gain
+        rendering = wavesynth.render(path, out, made(Full), force=True, normalize=False)
+        assert samples.max() == pytest.approx(rendering.peak, abs=STEP)
+        if rendering.gain < 1:
+            assert rendering.peak == pytest.approx(1.0, abs=4 * EPS)
+        return rendering.gain
 
     assert gain((0.0, 0.5, 60, 127)) == 1
     assert gain((0.0, 0.5, 60, 127), (0.6, 1.0, 60, 127)) == 1
@@ -226,8 +226,8 @@ def test_a_silent_song_is_said_to_be_silent(tones: Synth, tmp_path: Path):
     path, out = tmp_path / "song.mid", tmp_path / "song.wav"
     mido.MidiFile(ticks_per_beat=500, tracks=[mido.MidiTrack([volume, *notes])]).save(path)
     with pytest.warns(UserWarning, match="the song is silent: the volume of its channels is 0"):
-        told = wavesynth.render(path, out, tones)
-    assert (told.gain, told.peak, told.seconds) == (1.0, 0.0, 0.45)
+        rendering = wavesynth.render(path, out, tones)
+    assert (rendering.gain, rendering.peak, rendering.seconds) == (1.0, 0.0, 0.45)
     assert not tones.family.asked
     mido.MidiFile(ticks_per_beat=500, tracks=[mido.MidiTrack(notes)]).save(path)
     with pytest.warns(UserWarning, match="the song is silent, since the synth makes silence of its notes"):
@@ -240,8 +240,8 @@ def test_a_silent_song_is_said_to_be_silent(tones: Synth, tmp_path: Path):
 def test_a_late_song_begins_at_its_first_note(tones: Synth, tmp_path: Path):
     path = midi(tmp_path / "song.mid", (100_000.0, 100_000.5, 60, 127), (100_001.0, 100_001.5, 62, 127))
     with pytest.warns(UserWarning, match="the first note comes after 100,000 s of silence; the wav begins with it"):
-        told = wavesynth.render(path, tmp_path / "song.wav", tones, normalize=False)
-    assert told.seconds == 1.5 + song.RELEASE
+        rendering = wavesynth.render(path, tmp_path / "song.wav", tones, normalize=False)
+    assert rendering.seconds == 1.5 + song.RELEASE
     samples, _ = soundfile.read(tmp_path / "song.wav")
     np.testing.assert_allclose(samples, expected((0.0, 0.5, 60, 127), (1.0, 1.5, 62, 127)), atol=STEP)
 
@@ -270,10 +270,10 @@ def test_ten_thousand_notes_under_one_pedal(tones: Synth, tmp_path: Path):
         track += [mido.Message("note_off", note=20 + index % 96, time=50)]
     mido.MidiFile(ticks_per_beat=500, tracks=[track]).save(tmp_path / "song.mid")
     began = time.process_time()
-    told = wavesynth.render(tmp_path / "song.mid", tmp_path / "song.wav", tones)
+    rendering = wavesynth.render(tmp_path / "song.mid", tmp_path / "song.wav", tones)
     assert time.process_time() - began < 30  # linear in the notes: a few seconds
-    assert told.notes == count
-    assert told.peak == pytest.approx(song.PEAK)
+    assert rendering.notes == count
+    assert rendering.peak == pytest.approx(song.PEAK)
     assert len(tones.family.asked) == 96  # one sound for each pitch
 
 
@@ -399,8 +399,8 @@ def test_nothing_is_overwritten_unasked(tones: Synth, tmp_path: Path):
 
 def test_the_report_reads_well(tones: Synth, tmp_path: Path):
     path = midi(tmp_path / "song.mid", (0.0, 0.95, 69, 127), (0.0, 0.95, 69, 127))
-    told = wavesynth.render(path, tmp_path / "song.wav", tones)
-    assert str(told) == f"wrote {tmp_path / 'song.wav'}: 2 notes, 1.0 s, gain -1.0 dB, peak -1.0 dBFS"
+    rendering = wavesynth.render(path, tmp_path / "song.wav", tones)
+    assert str(rendering) == f"wrote {tmp_path / 'song.wav'}: 2 notes, 1.0 s, gain -1.0 dB, peak -1.0 dBFS"
 
 
 WRONG: list[tuple[Callable[[Synth], dict], str]] = [
@@ -440,8 +440,8 @@ def test_the_command_does_what_the_function_does(tiny_run: Path, tiny_synth: Syn
     path = midi(tmp_path / "song.mid", (0.0, 0.03, 60, 127), (0.02, 0.06, 67, 90))
     child = start("render", path, tmp_path / "a.wav", "--synth", tiny_run, "--label", "flute", "--seed", 3)
     assert child.status == 0, child.stderr
-    told = wavesynth.render(path, tmp_path / "b.wav", tiny_synth, label="flute", seed=3)
-    assert child.stdout.strip() == str(dataclasses.replace(told, path=tmp_path / "a.wav"))
+    rendering = wavesynth.render(path, tmp_path / "b.wav", tiny_synth, label="flute", seed=3)
+    assert child.stdout.strip() == str(dataclasses.replace(rendering, path=tmp_path / "a.wav"))
     samples = [soundfile.read(tmp_path / name, dtype="int16")[0] for name in ("a.wav", "b.wav")]
     assert len(samples[0]) == round((0.06 + song.RELEASE) * tiny_synth.sample_rate)
     np.testing.assert_array_equal(*samples)

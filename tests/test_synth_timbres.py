@@ -16,7 +16,7 @@ from wavesynth.audio import pitch as pitches
 from wavesynth.conditions import Conditions
 from wavesynth.config import DatasetInfo
 from wavesynth.families import Family, Request
-from wavesynth.timbre.timbre import straight
+from wavesynth.timbre.interpolation import straight
 
 RATE, HOP = 16_000, 160
 

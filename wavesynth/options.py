@@ -12,7 +12,8 @@ from wavesynth.conditions import Curve, CurveLike
 from wavesynth.config import DatasetInfo
 from wavesynth.errors import UserError
 from wavesynth.families.protocols import Dtype
-from wavesynth.timbre.timbre import Fill, Timbre
+from wavesynth.timbre.interpolation import Fill
+from wavesynth.timbre.timbre import Timbre
 
 MOST_SAMPLES = 2**30  # of all sounds that are in memory at once: 4 GiB
 MOST_WRITTEN = 2**31 - 22  # of one wav, whose header counts its bytes in 32 bits

@@ -18,7 +18,8 @@ from wavesynth.options import MOST_SOUNDS, check_count, check_memory, check_pitc
 from wavesynth.sampling.blocks import until
 from wavesynth.sampling.devices import check_process
 from wavesynth.sampling.strategies import Strategy
-from wavesynth.timbre.timbre import FILLS, Fill, Timbre, lerp, same_length
+from wavesynth.timbre.interpolation import FILLS, Fill, same_length
+from wavesynth.timbre.timbre import Timbre, lerp
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,8 +38,9 @@ from wavesynth.options import (
 from wavesynth.rendering import Renderer, checked_fill
 from wavesynth.sampling.blocks import recut
 from wavesynth.timbre import morph as paths
+from wavesynth.timbre.interpolation import check_share
 from wavesynth.timbre.points import Point, as_point, detected_pitch
-from wavesynth.timbre.timbre import Timbre, check_share, onset_at
+from wavesynth.timbre.timbre import Timbre, onset_at
 from wavesynth.writing import numbered, write_blocks
 
 

@@ -162,10 +162,10 @@ def test_what_is_given_is_passed_on():
 
 
 def test_a_leading_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/users/me")
     flags = read("~/a", "~/b", "--prime=~/x.wav")
-    assert flags["source"] == Path("/home/me/a")
-    assert flags["prime"] == Path("/home/me/x.wav")
+    assert flags["source"] == Path("/users/me/a")
+    assert flags["prime"] == Path("/users/me/x.wav")
 
     def homeless(_: Path) -> Path:
         raise RuntimeError("Could not determine home directory.")

@@ -111,7 +111,7 @@ def test_pulses_are_all_harmonics_below_half_the_rate(pitch: float):
     turns = multiples[-1] * 512 * frequency / RATE
     np.testing.assert_allclose(found[0], wanted, atol=len(multiples) * 16 * EPS * turns)
     assert not found[1].any()
-    np.testing.assert_allclose(found[2], 0, atol=8 * EPS)  # too high to be heard
+    np.testing.assert_allclose(found[2], 0, atol=8 * EPS)  # beyond the Nyquist frequency
 
 
 def test_pulses_do_not_lose_their_phase_in_a_day():

@@ -40,16 +40,16 @@ def test_a_sound_of_any_length_and_silence_behind_it(
     features: Callable[[np.ndarray], np.ndarray], num_samples: int, silence: int
 ):
     sound = noise(num_samples)[None]
-    heard = features(sound)
-    assert heard.shape == (1, 6)
-    assert heard.any()
-    np.testing.assert_allclose(features(np.pad(sound, ((0, 0), (0, silence)))), heard, atol=TOLERANCE)
+    found = features(sound)
+    assert found.shape == (1, 6)
+    assert found.any()
+    np.testing.assert_allclose(features(np.pad(sound, ((0, 0), (0, silence)))), found, atol=TOLERANCE)
 
 
-def test_what_is_heard_matters(features: Callable[[np.ndarray], np.ndarray]):
+def test_different_sounds_have_different_features(features: Callable[[np.ndarray], np.ndarray]):
     low, high = (0.3 * np.sin(2 * np.pi * hz * np.arange(4_000) / RATE).astype(np.float32) for hz in (200, 3_000))
-    heard = features(np.stack([low, high, 0.1 * low, noise(4_000)]))
-    assert all(np.abs(heard[i] - heard[j]).max() > 10 * TOLERANCE for i in range(4) for j in range(i))
+    found = features(np.stack([low, high, 0.1 * low, noise(4_000)]))
+    assert all(np.abs(found[i] - found[j]).max() > 10 * TOLERANCE for i in range(4) for j in range(i))
 
 
 def test_silence_is_heard_without_harm(classifier: Classifier):

@@ -69,20 +69,20 @@ def test_discriminators_judge_each_example_alone_and_know_its_condition():
     np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
     assert (after[1] != before[1]).all()
     condition[2] = condition[1]
-    told = np.asarray(judge(sounds, condition))
-    np.testing.assert_array_equal(told[:2], before[:2])
-    assert (told[2] != before[2]).all()
+    scores = np.asarray(judge(sounds, condition))
+    np.testing.assert_array_equal(scores[:2], before[:2])
+    assert (scores[2] != before[2]).all()
 
 
-def test_activations_are_those_that_figures_are_made_of():
+def test_scores_are_those_of_the_activations():
     make = partial(Discriminators, TINY, LENGTH, 0)
     discriminators = pure(lambda rngs: make(rngs=rngs))(initialize(lambda rngs: make(rngs=rngs), jax.random.key(0)))
     sounds = jnp.asarray(0.1 * np.random.default_rng(0).standard_normal((2, LENGTH), np.float32))
     seen = views(TINY, sounds)
-    metrics, heard = discriminators.discriminate(seen, jnp.zeros((2, 0)), jax.random.key(1))
+    metrics, activations = discriminators.discriminate(seen, jnp.zeros((2, 0)), jax.random.key(1))
     np.testing.assert_array_equal(metrics, discriminators(seen, jnp.zeros((2, 0)), jax.random.key(1)))
-    assert [len(layers) for layers in heard] == [3, 3, 3, 4]
-    spectral = heard[-1][-1]  # the last discriminator counts all places alike
+    assert [len(layers) for layers in activations] == [3, 3, 3, 4]
+    spectral = activations[-1][-1]  # the last discriminator counts all places alike
     by_hand = (spectral.mean(axis=1) * discriminators.members[-1].last[...]).sum(axis=-1)
     np.testing.assert_allclose(metrics[:, -1], by_hand, rtol=64 * EPS, atol=64 * EPS)
 

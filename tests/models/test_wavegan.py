@@ -100,8 +100,8 @@ def test_shapes_for_any_length(config: WaveGANConfig):
     def metrics(params, sounds, key):
         return pure(discriminators_of(config))(params)(views(config, sounds), options(config)[1], key)
 
-    told = jax.eval_shape(metrics, structure(discriminators_of(config)), made, jax.random.key(0))
-    assert (told.shape, told.dtype) == ((3, 1 + 2 + 1), jnp.float32)
+    scores = jax.eval_shape(metrics, structure(discriminators_of(config)), made, jax.random.key(0))
+    assert (scores.shape, scores.dtype) == ((3, 1 + 2 + 1), jnp.float32)
 
 
 def test_a_length_that_the_strides_do_not_divide():

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from wavesynth.errors import UserError
-from wavesynth.timbre.timbre import Timbre, arc, held, lerp, looped, mean, onset_at, shifted, slerp, stretched
+from wavesynth.timbre.interpolation import arc, held, looped, shifted, stretched
+from wavesynth.timbre.timbre import Timbre, lerp, mean, onset_at, slerp
 
 A = Timbre(np.array([1.0, 2.0], np.float32), "one")
 B = Timbre(np.array([3.0, -2.0], np.float32), "one")

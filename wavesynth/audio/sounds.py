@@ -61,7 +61,7 @@ def samples_of(
         Samples in [-1, 1], float32 [channels, T].
 
     Raises:
-        UserError: it is not a sound, or its axes cannot be told apart.
+        UserError: it is not a sound, or which of its axes is time is not clear.
 
     >>> samples_of(np.zeros((2, 22_050), np.int16), "sound", 16_000, own_rate=22_050).shape
     (1, 16000)

@@ -12,7 +12,7 @@ from wavesynth.conditions import Conditions
 from wavesynth.data.batches import Batches
 from wavesynth.families.base import Family
 from wavesynth.families.protocols import Request
-from wavesynth.timbre.timbre import straight
+from wavesynth.timbre.interpolation import straight
 from wavesynth.training.state import Params
 
 MEMORY_SECONDS = 2.0  # length of the mean paths

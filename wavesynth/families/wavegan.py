@@ -24,8 +24,8 @@ from wavesynth.models.discriminators import Discriminators, views
 from wavesynth.models.functional import initialize, pure, shapes
 from wavesynth.models.layers import one_hot
 from wavesynth.models.wavegan import Generator, WaveGANConfig
+from wavesynth.timbre.interpolation import arc, straight
 from wavesynth.timbre.refine import refine
-from wavesynth.timbre.timbre import arc, straight
 from wavesynth.training.adversarial import Adversarial, AdversarialTraining
 from wavesynth.training.objective import Batch
 from wavesynth.training.state import Params

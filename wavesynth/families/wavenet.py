@@ -25,8 +25,8 @@ from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax, quantize
 from wavesynth.models.wavenet import WaveNet, WaveNetConfig
 from wavesynth.sampling.autoregressive import ConditioningSchedule, stream
 from wavesynth.sampling.devices import packed_weights
+from wavesynth.timbre.interpolation import straight
 from wavesynth.timbre.refine import refine
-from wavesynth.timbre.timbre import straight
 from wavesynth.training.likelihood import Likelihood
 from wavesynth.training.objective import Batch
 from wavesynth.training.state import Params

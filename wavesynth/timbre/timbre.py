@@ -4,11 +4,11 @@ import json
 import math
 import numbers
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -18,19 +18,15 @@ from wavesynth.audio.names import display
 from wavesynth.config import Pitch
 from wavesynth.errors import UserError
 from wavesynth.fields import Real, Text, allowed_values, shown
+from wavesynth.timbre.interpolation import arc, check_share, same_length, shifted, straight
 
-SMALL_ANGLE = 1e-4  # radians; float32 knows no arc below
 FORMAT = 1  # of a timbre's file
 MOST_JSON = 2**16  # bytes of that file
-MOST_NUMBERS = 2**26  # of a latent: 256 MB
-KNOWN = ("frame_rate", "pitch", "seconds", "onset")  # what a timbre may know of its sound
+MOST_NUMBERS = 2**26  # in a latent: 256 MB
+KNOWN = ("frame_rate", "pitch", "seconds", "onset")  # what a timbre may hold besides its latent
 FrameRate = Annotated[float, Real(above=0, most=768_000)]
 Seconds = Annotated[float, Real(above=0, most=86_400)]
 Onset = Annotated[float, Real(least=0, most=86_400)]
-Fill = Literal["hold", "loop", "stretch"]
-"""How a path is made to last as long as is wanted: its last frame is held, it begins again, or all of it goes slower."""
-
-
 _quiet = np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused, not warned of
 
 
@@ -222,34 +218,62 @@ def files_of(path: str | PathLike[str], force: bool) -> tuple[Path, Path]:
 
 
 def lerp(a: Timbre, b: Timbre, t: float, *, extrapolate: bool = False) -> Timbre:
-    """The timbre a share `t` of the straight way from a to b; the ends are exactly a and b.
+    """The timbre at a share `t` of the straight line from a to b.
 
-    t: 0 to 1, or with `extrapolate` any number. What is known of both (pitch, seconds) goes the same way.
+    Args:
+        a: the timbre at t = 0.
+        b: the timbre at t = 1; both ends are exact. Pitch, length and onset are interpolated too.
+        t: 0 to 1, or any number with `extrapolate`.
+        extrapolate: whether t may lie outside [0, 1].
 
-    >>> halfway = lerp(a, b, 0.5)
+    Raises:
+        UserError: t is out of range, or the timbres belong to two synths.
+
+    >>> lerp(Timbre([0.0], "synth", pitch=60), Timbre([1.0], "synth", pitch=64), 0.5).pitch
+    62.0
     """
     check_share(t, extrapolate)
     first, last = same_length(a.latent, a._matching(b))
-    return _way(a, b, t, straight(first, last, t))
+    return _interpolated(a, b, t, straight(first, last, t))
 
 
 def slerp(a: Timbre, b: Timbre, t: float, *, extrapolate: bool = False) -> Timbre:
-    """The timbre a share `t` of the way from a to b along an arc (Shoemake, 1985); lengths go from one to the other.
+    """The timbre at a share `t` of the arc from a to b (Shoemake, 1985), with lengths interpolated linearly.
 
-    It is the way for latents drawn from a Gaussian: they lie on a shell, which a straight line leaves. Of paths, each
-    frame goes along an arc of its own.
+    It suits latents drawn from a Gaussian: they lie near a sphere, which a straight line leaves. Each frame of a path takes an
+    arc of its own.
 
-    >>> halfway = slerp(a, b, 0.5)
+    Args:
+        a: the timbre at t = 0.
+        b: the timbre at t = 1; both ends are exact. Pitch, length and onset are interpolated too.
+        t: 0 to 1, or any number with `extrapolate`.
+        extrapolate: whether t may lie outside [0, 1].
+
+    Raises:
+        UserError: t is out of range, or the timbres belong to two synths.
+
+    >>> slerp(Timbre([1.0, 0.0], "synth"), Timbre([0.0, 1.0], "synth"), 0.5).latent.round(3).tolist()
+    [0.7070000171661377, 0.7070000171661377]
     """
     check_share(t, extrapolate)
     first, last = same_length(a.latent, a._matching(b))
     if first.ndim == 1:
-        return _way(a, b, t, arc(first, last, t))
-    return _way(a, b, t, np.stack([arc(begin, end, t) for begin, end in zip(first, last, strict=True)]))
+        return _interpolated(a, b, t, arc(first, last, t))
+    return _interpolated(a, b, t, np.stack([arc(begin, end, t) for begin, end in zip(first, last, strict=True)]))
 
 
 def mean(timbres: Sequence[Timbre]) -> Timbre:
-    """The mean of some timbres of one synth: of paths, frame by frame, shorter ones held."""
+    """The mean of timbres of one synth; of paths frame by frame, with the last frames of shorter ones held.
+
+    Args:
+        timbres: at least one.
+
+    Raises:
+        UserError: there are none, or they belong to several synths.
+
+    >>> mean([Timbre([0.0], "synth"), Timbre([1.0], "synth")]).latent.tolist()
+    [0.5]
+    """
     if not timbres:
         raise UserError("timbres is empty: give at least one")
     total = timbres[0]
@@ -262,67 +286,14 @@ def mean(timbres: Sequence[Timbre]) -> Timbre:
 
 
 def onset_at(timbre: Timbre, seconds: float) -> Timbre:
-    """A path that begins to be heard at some time, earlier or later than it did; a point, or what has no known onset, stays."""
+    """A path shifted so that its onset is at `seconds`. A point, or a path without a known onset, is returned as it is."""
     if timbre.onset is None or timbre.frame_rate is None:
         return timbre
     frames = (seconds - timbre.onset) * timbre.frame_rate
     return replace(timbre, latent=shifted(timbre.latent, frames), onset=seconds)
 
 
-def straight(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-    """`lerp` of arrays of one shape."""
-    return a * np.float32(1 - t) + b * np.float32(t)
-
-
-def arc(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-    """`slerp` of float32 [D]; straight where there is no arc, or no one: the ends are alike, opposite, or zero."""
-    lengths = np.linalg.norm(a), np.linalg.norm(b)
-    cosine = float(np.dot(a, b) / max(lengths[0] * lengths[1], np.finfo(np.float32).tiny))
-    angle = math.acos(min(max(cosine, -1.0), 1.0))
-    if t in (0, 1) or min(lengths) == 0 or math.sin(angle) < SMALL_ANGLE:
-        return straight(a, b, t)
-    toward_a, toward_b = (math.sin(share * angle) / math.sin(angle) for share in (1 - t, t))
-    direction = a / lengths[0] * toward_a + b / lengths[1] * toward_b
-    return np.float32(lengths[0] * (1 - t) + lengths[1] * t) * direction.astype(np.float32)
-
-
-def same_length(*latents: np.ndarray) -> list[np.ndarray]:
-    """Points as they are, and paths of one length: the last frames of the shorter ones are held."""
-    longest = max(len(latent) for latent in latents)
-    return [latent if latent.ndim == 1 else held(latent, longest) for latent in latents]
-
-
-def held(path: np.ndarray, frames: int) -> np.ndarray:
-    """A path [F, D] cut to some frames, or its last frame held until then."""
-    return path[np.minimum(np.arange(frames), len(path) - 1)]
-
-
-def looped(path: np.ndarray, frames: int) -> np.ndarray:
-    """A path [F, D] cut to some frames, or begun again as often as it takes."""
-    return path[np.arange(frames) % len(path)]
-
-
-def stretched(path: np.ndarray, frames: int) -> np.ndarray:
-    """A path [F, D] made to last some frames, between which it goes straight."""
-    return _at(path, np.linspace(0, len(path) - 1, frames))
-
-
-FILLS: dict[Fill, Callable[[np.ndarray, int], np.ndarray]] = {"hold": held, "loop": looped, "stretch": stretched}
-
-
-def shifted(path: np.ndarray, frames: float) -> np.ndarray:
-    """A path [F, D] that begins so many frames later (earlier below 0), of the same length; its ends are held."""
-    return _at(path, np.clip(np.arange(len(path)) - frames, 0, len(path) - 1))
-
-
-def _at(path: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """A path between its frames, straight from one to the next."""
-    before = np.floor(places).astype(int)
-    share = (places - before).astype(np.float32)[:, None]
-    return path[before] * (1 - share) + path[np.minimum(before + 1, len(path) - 1)] * share
-
-
-def _way(a: Timbre, b: Timbre, t: float, latent: np.ndarray) -> Timbre:
+def _interpolated(a: Timbre, b: Timbre, t: float, latent: np.ndarray) -> Timbre:
     known = {}
     for name in ("pitch", "seconds", "onset"):
         first, last = getattr(a, name), getattr(b, name)
@@ -337,11 +308,3 @@ def _way(a: Timbre, b: Timbre, t: float, latent: np.ndarray) -> Timbre:
 def _mean_known(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def check_share(t: float, extrapolate: bool) -> None:
-    """Raises UserError where a share of a way does not lie on it, or with `extrapolate` is no number."""
-    if not math.isfinite(t) or not (extrapolate or 0 <= t <= 1):
-        raise UserError(
-            f"t is {t}: it must lie between 0 (the first timbre) and 1 (the second); to go on beyond them say extrapolate=True"
-        )
