@@ -218,11 +218,11 @@ def test_evaluate(trained: Path, tmp_path: Path, start, fails):
     shards, run, told = trained / "shards", trained / "run", tmp_path / "metrics.json"
     child = start("evaluate", run, shards, "--n", 3, "--seconds", 0.02, "--json", told)
     assert child.status == 0, child.stderr
-    assert child.stdout.startswith("3 made sounds beside 3 held-out ones, of 0.02 seconds")
+    assert child.stdout.startswith("3 generated and 3 held-out sounds of 0.02 seconds")
     assert re.search(r"^energy distance, dB +\S+ +\S+ +training sounds$", child.stdout, re.MULTILINE)
     assert f"  wavesynth train {shards} runs/judge --preset classifier" in child.stdout
     before = json.loads(told.read_text())
-    assert before["made"] == 3
+    assert before["generated"] == 3
     assert "overwrite it by --force" in fails("evaluate", run, shards, "--json", told)
     assert "cannot judge sounds" in fails("evaluate", run, shards, "--classifier", run)
     assert json.loads(told.read_text()) == before
@@ -348,7 +348,7 @@ def test_mistakes_in_what_is_named(trained: Path, tmp_path: Path, fails):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--seconds", "0"], "seconds is 0.0: it must be above 0"),
+        (["--seconds", "0"], "seconds is 0.0: it must be"),
         (["--seconds", "nan"], "seconds is nan"),
         (["--n", "0"], "n is 0"),
         (["--label", "gong"], "label is 'gong', which the model does not know: choose one of its labels"),
@@ -420,6 +420,7 @@ FAILURES: list[tuple[BaseException, int, str]] = [
     (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."), 2, "not enough memory"),
     (RecursionError("maximum recursion depth exceeded"), 2, "a file is nested too deeply to be read"),
     (RuntimeError("Unable to initialize backend 'gpu': nothing"), 2, "JAX finds no such device: Unable to"),
+    (ValueError("I/O error: File too large (os error 27)"), 2, "I/O error: File too large (os error 27)"),
     (UserError("two\nlines \x1b[31m"), 2, "two\\nlines \\x1b[31m"),
     (KeyError("bug"), 1, "KeyError: 'bug'; this is a bug of wavesynth, WAVESYNTH_TRACEBACK=1 shows where"),
     (KeyboardInterrupt(), 130, "interrupted"),

@@ -17,8 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the sounds to the user. A module imports from its own row and the rows above it, never from a row below.
 LAYERS = (
     {"errors"},
+    {"fields"},
     {"config"},
-    {"audio"},
+    {"audio", "strict_json", "strict_tensors"},
     {"data"},
     {"models"},
     {"kernels"},

@@ -6,7 +6,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import mido
 import numpy as np
@@ -16,8 +16,9 @@ import soundfile
 import wavesynth
 from wavesynth import Synth, Timbre, UserError, song
 from wavesynth.audio.files import WavWriter
+from wavesynth.conditions import Conditions
 from wavesynth.config import DatasetInfo
-from wavesynth.families import Family
+from wavesynth.families import Family, Request
 
 RATE = 8_000
 STEP = 1 / 32_768
@@ -26,23 +27,37 @@ FADE = round(song.RELEASE * RATE)
 
 
 class Tones(Family):
-    """A sine of the pitch; its amplitude is the timbre, or 0.5. `asked` has the requests."""
+    """A sine of the pitch; its amplitude is the timbre, or 0.5. `asked` has (conditions, request) of every sound."""
 
     name = "tones"
+    autoregressive: ClassVar[bool] = False
+    reconstructs: ClassVar[bool] = False
+    frame_rate: ClassVar[None] = None
+    glide_rate: ClassVar[None] = None
+    latent_channels: ClassVar[int] = 1
+    length: ClassVar[int | None] = None
 
     def __init__(self, dataset: DatasetInfo) -> None:
         super().__init__(None, dataset)
-        self.asked: list[Any] = []
+        self.asked: list[tuple[Conditions, Request]] = []
 
-    def stream(self, params: Any, request: Any) -> Iterator[np.ndarray]:
-        self.asked.append(request)
-        amplitude = 0.5 if request.latent is None else float(np.ravel(request.latent)[0])
+    def generate(self, params: Any, conditions: Conditions, request: Request) -> Iterator[np.ndarray]:
+        self.asked.append((conditions, request))
+        amplitude = 0.5 if request.latents is None else float(np.ravel(request.latents)[0])
+        pitch = float(conditions.constant_pitch[0])
         for begin in range(0, 10**9, 1_024):
-            yield np.tile(amplitude * self.wave(request.pitch, begin + np.arange(1_024)), (request.n, 1))
+            yield np.tile(amplitude * self.wave(pitch, begin + np.arange(1_024)), (conditions.batch, 1, 1))
 
     def wave(self, pitch: float, samples: np.ndarray) -> np.ndarray:
         return np.sin(2 * np.pi * hertz(pitch) / RATE * samples).astype(np.float32)
 
+    def between(self, a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
+        return a + np.float32(t) * (b - a)
+
+    def unused(self, *_: Any) -> Any:
+        raise AssertionError("a song encodes and draws no timbres")
+
+    encode = latent_of = draw = unused
     adapt = init = shapes = objective = baselines = None  # type: ignore[assignment]
 
 
@@ -56,7 +71,7 @@ class Full(Tones):
 class Short(Tones):
     """A model whose sounds last 0.2 seconds."""
 
-    length = 1_600
+    length: ClassVar[int | None] = 1_600
 
 
 def hertz(pitch: float) -> float:
@@ -285,7 +300,8 @@ def test_a_glide_moves_from_note_to_note(tones: Synth, play):
 
 def test_label_and_seed_reach_the_synth(tones: Synth, play):
     play(tones, (0.0, 0.1, 60, 127), (0.2, 0.3, 62, 127), label="cello", seed=7)
-    assert [(asked.label, asked.seed, asked.pitch) for asked in tones.family.asked] == [(1, 7, 60), (1, 7, 62)]
+    found = [(*asked.label_indices, request.seed, *asked.constant_pitch) for asked, request in tones.family.asked]
+    assert found == [(1, 7, 60), (1, 7, 62)]
 
 
 def test_sounds_are_made_once(tones: Synth, play):
@@ -309,6 +325,14 @@ def test_notes_longer_than_the_sounds_end_with_them(play):
         samples = play(short, (0.0, 0.5, 69, 127), (0.6, 0.7, 69, 127))
     whole = expected((0.0, 0.15, 69, 127), (0.6, 0.7, 69, 127))  # with its release the first one lasts 0.2 s
     np.testing.assert_allclose(samples, whole, atol=STEP)
+
+
+def test_notes_outside_the_training_sounds_are_warned_of_once(tmp_path: Path):
+    path = midi(tmp_path / "song.mid", *((0.1 * index, 0.1 * index + 0.1, 55 + 2 * index, 80) for index in range(5)))
+    says = "notes outside the pitches of the training sounds, 57 to 60: 3; quality drops there"
+    with pytest.warns(UserWarning, match=says) as caught:
+        wavesynth.render(path, tmp_path / "song.wav", made(Tones, pitches=(57, 60)))
+    assert len(caught) == 1
 
 
 # The file.
@@ -345,14 +369,14 @@ def test_silence_is_written_in_blocks(tones: Synth, tmp_path: Path, monkeypatch:
 
 
 def test_an_interrupt_leaves_what_was_made(tones: Synth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    stream = Tones.stream
+    generate = Tones.generate
 
-    def stopped(family: Tones, params: Any, request: Any) -> Iterator[np.ndarray]:
-        if request.pitch == 62:
+    def stopped(family: Tones, params: Any, conditions: Conditions, request: Request) -> Iterator[np.ndarray]:
+        if conditions.constant_pitch[0] == 62:
             raise KeyboardInterrupt
-        return stream(family, params, request)
+        return generate(family, params, conditions, request)
 
-    monkeypatch.setattr(Tones, "stream", stopped)
+    monkeypatch.setattr(Tones, "generate", stopped)
     notes = [(0.0, 0.4, 60, 127), (0.5, 0.9, 61, 127), (1.0, 1.4, 62, 127)]
     path = midi(tmp_path / "song.mid", *notes)
     with pytest.raises(KeyboardInterrupt):

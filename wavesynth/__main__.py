@@ -15,6 +15,10 @@ from wavesynth.errors import UserError
 TRACEBACK = "WAVESYNTH_TRACEBACK"
 """The environment variable that shows where an error came from."""
 
+_ENVIRONMENT = f"""\
+Compiled programs are kept in ~/.cache/wavesynth/jax, up to 1 GiB; JAX_COMPILATION_CACHE_DIR names another folder,
+JAX_ENABLE_COMPILATION_CACHE=false keeps none. {TRACEBACK}=1 shows where an error came from."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command.
@@ -72,6 +76,8 @@ def _explained(error: Exception) -> tuple[int, str]:
             2,
             f"not enough memory ({reason or 'none is left'}): ask for fewer or shorter sounds, or smaller batches",
         )
+    if "(os error " in reason:  # of libraries in Rust, such as safetensors
+        return 2, reason
     if "Unable to initialize backend" in reason:
         return 2, f"JAX finds no such device: {reason}"
     if isinstance(error, RecursionError):
@@ -93,6 +99,7 @@ def _overview(_: list[str]) -> None:
     say("wavesynth: a folder of sounds becomes an instrument\n\nusage: wavesynth COMMAND ... (--help for each)\n")
     for name, command in COMMANDS.items():
         say(f"  {name:8} {(command.__doc__ or '').splitlines()[0]}")
+    say(f"\n{_ENVIRONMENT}")
 
 
 def _version(_: list[str]) -> None:

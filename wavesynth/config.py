@@ -1,28 +1,38 @@
-"""What a run is made of, as frozen dataclasses that are checked when made and travel as JSON.
+"""What a run is made of: frozen dataclasses that are checked when made and stored as JSON.
 
-The shape of a network is its family's own dataclass (`WaveNetConfig` and so on): here is what all families share.
+The shape of a network is its family's own dataclass (`WaveNetConfig` and so on). This module has what all families share.
+What values a field may have is part of its type: see `wavesynth.fields`.
 """
 
 import dataclasses
 import json
-import math
+import numbers
 import random
-import types
-import typing
 import unicodedata
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from wavesynth.errors import UserError
+from wavesynth.fields import Checked, Count, Real, Text, Whole, allowed_values, shown
 
 Optimizer = Literal["adamw", "muon"]
 Schedule = Literal["cosine", "constant"]
 VERSION = "0.1.0"  # of wavesynth; pyproject.toml reads it here
 FORMAT = 2  # of config.json; raised when an older reader would misunderstand a newer file
 
+# Types that several configs share.
+SampleRate = Annotated[int, Whole(1_000, 768_000)]
+Pitch = Annotated[float, Real(least=0, most=127)]
+LabelAndPitch = Annotated[tuple[Annotated[float, Real(least=-1, most=65_535)], ...], Count(2, 2)]
+Width = Annotated[int, Whole(1, 8_192)]
+Steps = Annotated[int, Whole(1, 10**9)]
+Weight = Annotated[float, Real(least=0, most=1e6)]
+Share = Annotated[float, Real(least=0, most=1)]
+Decay = Annotated[float, Real(least=0, below=1)]
+
 
 @dataclass(frozen=True)
-class DatasetInfo:
+class DatasetInfo(Checked):
     """What a model must know of the sounds it is trained on.
 
     Attributes:
@@ -35,20 +45,33 @@ class DatasetInfo:
         typical: label index (-1 for none) and pitch (-1 for none) of some clips, as frequent here as in the training sounds.
     """
 
-    sample_rate: int
-    labels: tuple[str, ...] = ()
+    sample_rate: SampleRate
+    labels: Annotated[tuple[Annotated[str, Text(1)], ...], Count(0, 65_536)] = ()
     pitched: bool = False
-    clip_seconds: float = 0.0
-    pitches: tuple[float, ...] = ()
-    channels: int = 1
-    typical: tuple[tuple[float, ...], ...] = ()
+    clip_seconds: Annotated[float, Real(least=0, most=1e9)] = 0.0
+    pitches: Annotated[tuple[Pitch, ...], Count(0, 2)] = ()
+    channels: Annotated[int, Whole(1, 2)] = 1
+    typical: Annotated[tuple[LabelAndPitch, ...], Count(0, 4_096)] = ()
 
     def __post_init__(self) -> None:
-        if self.sample_rate < 1:
-            raise UserError(f"sample_rate is {self.sample_rate}: it must be at least 1 Hz")
+        super().__post_init__()
+        if len(set(self.labels)) < len(self.labels):
+            raise UserError(f"labels is {shown(self.labels)}: each must be there once")
+        if len(self.pitches) == 1 or list(self.pitches) != sorted(self.pitches):
+            raise UserError(f"pitches is {self.pitches}: give the lowest and the highest, or none")
+        for pair in self.typical:
+            if pair[0] not in range(-1, len(self.labels)) or pair[1] > 127:
+                raise UserError(f"typical is {shown(self.typical)}: {pair} is no label index and pitch of these sounds")
 
     def label_index(self, label: str | None) -> int:
-        """The index of a label; -1 for None. Labels are compared in Unicode's normal form C."""
+        """The index of a label; -1 for None. Labels are compared in Unicode's normal form C.
+
+        Raises:
+            UserError: the model was not trained with that label.
+
+        >>> DatasetInfo(16_000, ("kick", "snare")).label_index("snare")
+        1
+        """
         if label is None:
             return -1
         label = unicodedata.normalize("NFC", label)
@@ -66,7 +89,8 @@ class DatasetInfo:
         generator = random.Random(seed * 2**32 + row)
         pairs = self._typical_of(label)
         if not pairs:
-            return generator.randrange(len(self.labels)) if self.labels and label < 0 else label, None
+            drawn = generator.randrange(len(self.labels)) if self.labels and label < 0 else label
+            return drawn, self.median_pitch()
         chosen, pitch = generator.choice(pairs)
         return int(chosen), None if pitch < 0 else float(pitch)
 
@@ -80,26 +104,26 @@ class DatasetInfo:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """How a model is trained. A family whose objective knows more has a subclass of its own.
+class TrainingConfig(Checked):
+    """How a model is trained. A family whose objective has more settings has a subclass of its own.
 
     Attributes:
-        steps: optimiser steps in all.
-        batch_size: examples a step, over all devices and hosts.
-        crop: samples of each example that are learned; context comes on top. A family that learns whole sounds has 0.
-        noise: standard deviation of the white noise that is added to the sounds, as a share of their root mean square. It
-            keeps what is sampled in tune with itself: a model that has only ever seen a clean past goes astray in its own.
-        optimizer: "adamw", or "muon": matrices by Muon, the rest by AdamW.
-        beta1: decay a step of the optimiser's moving average of the gradient.
-        beta2: decay a step of its moving average of the gradient's square.
-        learning_rate: the highest.
-        schedule: "cosine": it falls to 0 along one; "constant": it stays.
-        weight_decay: of matrices, times the learning rate, a step.
-        warmup: steps over which the learning rate rises from 0; a tenth of all at most.
+        steps: number of optimiser steps.
+        batch_size: examples per step, over all devices and hosts.
+        crop: samples to learn from in each example; the left context comes on top. 0 for families that learn whole sounds.
+        noise: standard deviation of white noise added to the sounds, as a share of their root mean square. A model that has
+            only seen a clean past drifts off in its own samples; noise keeps it in tune.
+        optimizer: "adamw", or "muon": Muon for matrices, AdamW for the rest.
+        beta1: decay per step of the optimiser's moving average of the gradient.
+        beta2: decay per step of its moving average of the squared gradient.
+        learning_rate: the peak learning rate.
+        schedule: "cosine" decays the learning rate to 0; "constant" keeps it.
+        weight_decay: of matrices, per step, times the learning rate.
+        warmup: steps over which the learning rate rises from 0; at most a tenth of all steps.
         clip: the largest norm of a gradient.
-        ema: decay a step of the moving average of the weights, which is what samples and is published.
+        ema: decay per step of the moving average of the weights. Sampling uses that average, and it is what is published.
         validate_every: steps between validations.
-        validation_windows: held-out windows that one validation scores, at most.
+        validation_windows: the most held-out windows that a validation scores.
         save_every: steps between saved states.
         keep: how many of the latest states stay on disk.
         preview_every: steps between previews.
@@ -107,114 +131,93 @@ class TrainingConfig:
         seed: of everything random.
     """
 
-    steps: int = 20_000
-    batch_size: int = 8
-    crop: int = 8_192
-    noise: float = 0.0
+    steps: Steps = 20_000
+    batch_size: Annotated[int, Whole(1, 65_536)] = 8
+    crop: Annotated[int, Whole(0, 2**24)] = 8_192
+    noise: Annotated[float, Real(least=0, most=100)] = 0.0
     optimizer: Optimizer = "adamw"
-    beta1: float = 0.9
-    beta2: float = 0.99
-    learning_rate: float = 3e-3
+    beta1: Decay = 0.9
+    beta2: Decay = 0.99
+    learning_rate: Annotated[float, Real(above=0, most=100)] = 3e-3
     schedule: Schedule = "cosine"
-    weight_decay: float = 0.0
-    warmup: int = 100
-    clip: float = 1.0
-    ema: float = 0.999
-    validate_every: int = 250
-    validation_windows: int = 64
-    save_every: int = 250
-    keep: int = 2
-    preview_every: int = 1_000
-    preview_seconds: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_at_least_one(self, "steps", "batch_size", "validate_every", "validation_windows")
-        check_at_least_one(self, "save_every", "keep", "preview_every")
-        for name in ("learning_rate", "clip", "preview_seconds"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"{name} is {getattr(self, name)}: it must be above 0 and finite")
-        for name in ("weight_decay", "warmup", "noise", "crop"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{name} is {getattr(self, name)}: it must not be negative, and finite")
-        check_seed(self.seed)
-        check_choice(self, "optimizer", Optimizer)
-        check_choice(self, "schedule", Schedule)
-        for name in ("ema", "beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
+    weight_decay: Annotated[float, Real(least=0, most=100)] = 0.0
+    warmup: Annotated[int, Whole(0, 10**9)] = 100
+    clip: Annotated[float, Real(above=0, most=1e12)] = 1.0
+    ema: Decay = 0.999
+    validate_every: Steps = 250
+    validation_windows: Annotated[int, Whole(1, 10**6)] = 64
+    save_every: Steps = 250
+    keep: Annotated[int, Whole(1, 10_000)] = 2
+    preview_every: Steps = 1_000
+    preview_seconds: Annotated[float, Real(above=0, most=600)] = 1.0
+    seed: Annotated[int, Whole(0, 2**32 - 1)] = 0
 
 
 @dataclass(frozen=True)
 class Config:
-    """A family's name, the shape of its network (that family's own dataclass) and how it is trained."""
+    """A family's name, the shape of its network (that family's own dataclass) and how it is trained.
+
+    >>> Config("wavenet", WaveNetConfig(channels=32), TrainingConfig(steps=500))      # doctest: +SKIP
+    """
 
     family: str
     model: Any
     training: TrainingConfig
 
-
-def check_at_least_one(config: Any, *names: str) -> None:
-    """Raises UserError unless all these fields of a dataclass are 1 or more."""
-    for name in names:
-        if getattr(config, name) < 1:
-            raise UserError(f"{name} is {getattr(config, name)}: it must be at least 1")
-
-
-def check_choice(config: Any, name: str, choices: Any) -> None:
-    """Raises UserError unless a field of a dataclass is one of the values of a Literal."""
-    if getattr(config, name) not in typing.get_args(choices):
-        known = ", ".join(map(repr, typing.get_args(choices)))
-        raise UserError(f"{name} is {getattr(config, name)!r}: choose one of {known}")
+    def __post_init__(self) -> None:
+        if not isinstance(self.training, TrainingConfig):
+            raise UserError(
+                f"training is {shown(self.training)}: give a TrainingConfig, or the family's subclass of it"
+            )
 
 
 def check_seed(seed: int) -> None:
-    """Raises UserError unless a seed is one: others would be taken for their remainder, or not at all."""
-    if not 0 <= seed < 2**32:
-        raise UserError(f"seed is {seed}: it must lie between 0 and {2**32 - 1}")
+    """Raises UserError unless a seed is a whole number from 0 to 2^32 - 1, the seeds that JAX keeps apart."""
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
+        raise UserError(f"seed is {shown(seed)}: it must lie between 0 and {2**32 - 1} (a whole number)")
 
 
 def to_json(value: Any) -> str:
-    """A dataclass as readable JSON."""
+    """A dataclass as readable JSON.
+
+    >>> print(to_json(DatasetInfo(16_000))[:23])
+    {
+      "sample_rate": 16000
+    """
     return json.dumps(dataclasses.asdict(value), indent=2, ensure_ascii=False) + "\n"
 
 
 def from_dict(kind: type, values: Any, where: str) -> Any:
-    """The dataclass `kind` from its JSON form. A field that is unknown or of another type is an error naming `where`."""
+    """A dataclass from its JSON form.
+
+    Args:
+        kind: the dataclass.
+        values: its fields by name, as `json` reads them.
+        where: the file and the place in it; every error begins with it.
+
+    Raises:
+        UserError: a field is missing, unknown, or holds what its type does not allow.
+
+    >>> from_dict(TrainingConfig, {"steps": 500}, "config.json").steps
+    500
+    """
     if not isinstance(values, dict):
-        raise UserError(f"{where} holds {values!r}, not the fields of {kind.__name__}: it was not written by wavesynth")
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(set(values) - set(hints))
+        raise UserError(
+            f"{where} holds {shown(values)}, not the fields of {kind.__name__}: it was not written by wavesynth"
+        )
+    allowed = allowed_values(kind)
+    unknown = sorted(set(values) - set(allowed))
     if unknown:
         raise UserError(
-            f"{where} has the unknown field {unknown[0]!r}: it was written by another version of wavesynth; "
+            f"{where} has the unknown field {shown(unknown[0])}: it was written by another version of wavesynth; "
             "use that version, or train anew"
         )
     required = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
     missing = sorted(required - set(values))
     if missing:
         raise UserError(f"{where} lacks the field {missing[0]!r}: it is damaged, or of another version of wavesynth")
-    fields = {name: _coerce(hints[name], value, f"{where}: {name}") for name, value in values.items()}
+    fields = {name: allowed[name].checked(value, f"{where}: {name}") for name, value in values.items()}
     try:
         return kind(**fields)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-
-
-def _coerce(hint: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise UserError(f"{where} is {value!r}: it must be a list")
-        return tuple(_coerce(arguments[0], item, where) for item in value)
-    if origin is Literal:
-        if value not in arguments:
-            raise UserError(f"{where} is {value!r}: choose one of {', '.join(map(repr, arguments))}")
-        return value
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else _coerce(arguments[0], value, where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
-        raise UserError(f"{where} is {value!r}: it must be of type {hint.__name__}")
-    return value

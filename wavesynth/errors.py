@@ -1,8 +1,8 @@
-"""The one exception a user is meant to read."""
+"""The one exception that users are meant to read."""
 
 
 class UserError(ValueError):
-    """Something the user can mend. The message names the argument, its value and the remedy, in one line.
+    """A problem that the user can fix. The message is one line: the argument, its value and the remedy.
 
-    The command line prints the message alone and exits with status 2; anything else that escapes is a bug.
+    The command line prints the message alone and exits with status 2. Any other exception that escapes is a bug.
     """

@@ -58,7 +58,7 @@ def _reconstructed(synth: Synth, held_out: Batches, training: TrainingConfig) ->
         record = held_out.shards.clips[clip]
         start = loudest(held_out.shards, clip, length)
         before = min(start, lead)
-        samples = to_float(np.atleast_2d(held_out.shards.samples(clip))[:, start - before : start + length])
+        samples = to_float(held_out.shards.samples(clip)[:, start - before : start + length])
         timbre = synth.timbre_of(samples, record.pitch)
         decoded = np.atleast_2d(synth.decode(timbre, seed=training.seed))[:, before : samples.shape[-1]]
         name = display(record.file)
@@ -68,7 +68,7 @@ def _reconstructed(synth: Synth, held_out: Batches, training: TrainingConfig) ->
 
 def loudest(shards: Shards, clip: int, length: int) -> int:
     """Where the loudest `length` samples of a clip begin, to a fraction of their length; 0 for a clip that is no longer."""
-    pcm = np.atleast_2d(shards.samples(clip))
+    pcm = shards.samples(clip)
     step = max(1, length // 4)
     count = pcm.shape[-1] // step
     if pcm.shape[-1] <= length:

@@ -45,6 +45,10 @@ class Renderer:
         """Seconds of the longest sound that the family generates; inf where there is no limit."""
         return (require(self.family, Generative).length or math.inf) / self.sample_rate
 
+    def samples(self, sound: Sound, argument: str, sample_rate: float | None) -> np.ndarray:
+        """A sound as float32 [C, T], with the synth's rate and channels."""
+        return samples_of(sound, argument, self.sample_rate, sample_rate, self.family.dataset.channels)
+
     def blocks(
         self, n: int = 1, seconds: float = math.inf, *, seed: int = 0, label: str | None = None,
         timbre: Timbre | Sequence[Timbre] | None = None, fill: Fill = "hold", pitch: CurveLike | None = None,
@@ -67,7 +71,7 @@ class Renderer:
         conditions = self.conditions(n, seed, label, timbres, pitch)
         request = Request(
             seed=seed, latents=self.latents(timbres, conditions, seed, seconds, fill),
-            prime=None if prime is None else np.atleast_2d(samples_of(prime, "prime", self.sample_rate, sample_rate)),
+            prime=None if prime is None else self.samples(prime, "prime", sample_rate),
             strategy=Strategy(temperature, top_k, top_p), truncation=truncation,
             shared_noise=timbre is not None and not isinstance(timbre, Timbre), endless=seconds == math.inf,
             implementation=implementation, dtype=dtype,

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from wavesynth import strict_json
 from wavesynth.config import FORMAT, VERSION, Config, DatasetInfo, TrainingConfig, from_dict, to_json
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
@@ -67,11 +68,8 @@ def read(run: Path) -> tuple[Any, TrainingConfig]:
             f"run is {str(run)!r}, which holds no {CONFIG}: name the folder that training wrote, or one that comes with "
             f"wavesynth ({', '.join(published())})"
         )
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}): restore it, or train anew") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content = strict_json.read(path, "restore it, or train anew")
+    if content.get("format") != FORMAT:
         raise UserError(f"{path} is not of format {FORMAT}, the one that wavesynth {VERSION} reads")
     try:
         kind = family_type(str(content.get("family")))

@@ -117,7 +117,8 @@ def render(
     longest = min(synth.longest, LONGEST)
     parts, ended = _bounded(_parts(taken.notes, begin, taken.seconds, synth.sample_rate, longest))
     check_length(out, max(part.end for part in parts), synth.sample_rate)
-    for remark in (*taken.remarks, *_remarks(taken.notes, begin, longest, ended)):
+    learned = synth.family.dataset.pitches
+    for remark in (*taken.remarks, *_remarks(taken.notes, begin, longest, ended, learned)):
         warnings.warn(f"{taken.name}: {remark}", stacklevel=2)
     timbre, glide = (end and onset_at(end, 0.0) for end in (timbre, glide))  # notes begin on time
     player = _Player(synth, timbre, glide, label, seed, _lengths(parts, glide is not None))
@@ -190,7 +191,7 @@ def _bounded(parts: Sequence[Part]) -> tuple[list[Part], int]:
     return parts, ended
 
 
-def _remarks(notes: Sequence[Note], begin: float, longest: float, ended: int) -> list[str]:
+def _remarks(notes: Sequence[Note], begin: float, longest: float, ended: int, learned: Sequence[float]) -> list[str]:
     remarks = []
     if begin:
         remarks.append(f"the first note comes after {begin:,.0f} s of silence; the wav begins with it")
@@ -198,6 +199,11 @@ def _remarks(notes: Sequence[Note], begin: float, longest: float, ended: int) ->
         remarks.append(f"notes longer than {longest:g} s, the longest that one can last: {cut}; they end there")
     if ended:
         remarks.append(f"notes ended early because more than {VOICES} would sound at once: {ended}")
+    if learned and (outside := sum(not learned[0] <= note.pitch <= learned[-1] for note in notes)):
+        remarks.append(
+            f"notes outside the pitches of the training sounds, {learned[0]:g} to {learned[-1]:g}: {outside}; quality "
+            "drops there"
+        )
     if not any(note.volume for note in notes):
         remarks.append("the song is silent: the volume of its channels is 0 (controller 7 or 11)")
     return remarks
@@ -283,7 +289,7 @@ class _Mix:
             self.peak = max(self.peak, peak)
             try:
                 self.file.seek(4 * self.begin)
-                content = memoryview(ready).cast("B")
+                content = ready.data.cast("B")
                 while content:
                     content = content[self.file.write(content) :]
             except OSError as error:
@@ -332,7 +338,9 @@ class _Player:
         if key not in self.kept:
             seconds = self.lengths[key] / self.synth.sample_rate
             seconds = 2 ** (math.ceil(RUNGS * math.log2(seconds)) / RUNGS)
-            self.kept[key] = self._make(pitch, min(seconds, self.synth.longest), share)[: self.lengths[key]]
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "pitch is .* training sounds")  # said once, for all notes
+                self.kept[key] = self._make(pitch, min(seconds, self.synth.longest), share)[: self.lengths[key]]
         self.kept.move_to_end(key)
         while len(self.kept) > 1 and sum(sound.nbytes for sound in self.kept.values()) > KEPT_BYTES:
             self.kept.popitem(last=False)

@@ -15,7 +15,7 @@ import numpy as np
 
 from wavesynth.audio import files
 from wavesynth.audio.names import display
-from wavesynth.audio.sounds import Sound, block_of, samples_of
+from wavesynth.audio.sounds import Sound, block_of, is_pair
 from wavesynth.audio.streaming import resampled
 from wavesynth.conditions import CurveLike
 from wavesynth.config import check_seed
@@ -214,6 +214,7 @@ class Synth:
         seconds = self._renderer.length(seconds, options.get("timbre"))
         total = num_samples(seconds, self.sample_rate, self.longest)
         check_wav(seconds, self.sample_rate, self.channels)
+        check_count("n", n, 1, MOST_SOUNDS, "sounds")
         numbered(folder, n, force)  # what cannot be written fails before anything is generated
         return write_blocks(
             self.blocks(n, seconds, **options), folder, n, total, self.sample_rate, force=force, progress=progress
@@ -244,7 +245,7 @@ class Synth:
         >>> ws.load("runs/mine").log_prob(np.zeros(100)).shape
         (100,)
         """
-        samples = self._samples(sound, "sound", sample_rate)
+        samples = self._renderer.samples(sound, "sound", sample_rate)
         family = require(self.family, Scored)
         return family.log_prob(self._weights, samples, self._renderer.conditions_of_sound(label, pitch), quantization)
 
@@ -352,12 +353,12 @@ class Synth:
         >>> synth.encode(0.3 * np.sin(2 * np.pi * 261.63 * t), pitch=60).latent.shape
         (16, 16)
         """
-        if isinstance(sound, list | tuple):
+        if isinstance(sound, list) or (isinstance(sound, tuple) and not is_pair(sound)):
             return [
                 self.encode(one, sample_rate, pitch=pitch, label=label, seed=seed, progress=progress) for one in sound
             ]
         check_seed(seed)
-        family, samples = require(self.family, Timbral), self._samples(sound, "sound", sample_rate)
+        family, samples = require(self.family, Timbral), self._renderer.samples(sound, "sound", sample_rate)
         length = samples.shape[-1]
         onset = float(descriptors.onset_time(mono(samples), self.sample_rate))
         if not math.isfinite(onset):
@@ -604,10 +605,6 @@ class Synth:
     def _render(self, points: Sequence[Timbre], seconds: float, **options: Any) -> np.ndarray:
         """The sounds of some timbres, [N, T] or [N, C, T], with the same noise."""
         return self.sample(len(points), seconds, timbre=points, **options)
-
-    def _samples(self, sound: Sound, argument: str, sample_rate: float | None) -> np.ndarray:
-        """A sound as float32 [C, T] at the synth's rate."""
-        return samples_of(sound, argument, self.sample_rate, sample_rate, self.channels)
 
     def _squeezed(self, sounds: np.ndarray) -> np.ndarray:
         """Sounds [n, C, T] as users get them: [n, T] of one channel."""

@@ -1,5 +1,6 @@
 """Batches: a pure function of (seed, step, host), with true context, silence around clips, and every sample learned."""
 
+import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Callable
@@ -360,18 +361,28 @@ def test_no_silence_is_what_batches_were_without_it(shards: Shards, align: int):
     assert (batches.batch(3)["start"] >= 0).all()
 
 
-def test_the_start_of_a_window_without_silence_is_fixed():
-    """Runs that were begun by earlier versions go on with the same windows."""
-    batches = object.__new__(Batches)
-    for name, value in {"crop": CROP, "align": 16}.items():
-        object.__setattr__(batches, name, value)
-    for length in (1, 40, 100, 101, 333, 1_000):
+def test_windows_of_sounding_clips_begin_anywhere(shards: Shards):
+    """Where nothing is silent, windows begin as likely at every place, and beginnings and ends are seen as often as middles."""
+    batches = of(shards, align=16)
+    for clip, length in enumerate(LENGTHS):
+        rounded = -(-length // 16) * 16
+        last = max(rounded - CROP, 0)
+        last += -last % 16
         for where in np.linspace(0, 1, 37, endpoint=False):
-            rounded = -(-length // 16) * 16
-            last = max(rounded - CROP, 0)
-            last += -last % 16
-            start = int(np.clip(int(where * (rounded + CROP)) - CROP, 0, last))
-            assert batches._start(length, where, 0) == start - start % 16
+            start = int(np.clip(int(where * (length + CROP)) - CROP, 0, min(last, rounded - 16)))
+            assert batches._start(clip, where, 0) == start - start % 16
+
+
+def test_long_silence_is_left_out(shards: Shards):
+    """Of a clip that sounds in two places, every window shows one of them; both attacks are seen at any place in a window."""
+    clip = LENGTHS.index(1_000)
+    clips = list(shards.clips)
+    clips[clip] = dataclasses.replace(clips[clip], sound=((200, 250), (800, 850)))
+    quiet = Shards(shards.path, dataclasses.replace(shards.manifest, clips=tuple(clips)))
+    batches = of(quiet)
+    starts = {batches._start(clip, where, 0) for where in np.linspace(0, 1, 4_000, endpoint=False)}
+    assert starts == {*range(200 - CROP, 250), *range(800 - CROP, 850)}
+    assert batches.reach[-1] - batches.reach[-2] == len(starts)
 
 
 def test_mono_is_the_mean_of_the_channels():

@@ -91,7 +91,7 @@ def test_activations_are_those_that_figures_are_made_of():
     ("change", "message"),
     [
         (dict(discriminator_channels=0, periods=(), spectral_windows=()), "give it one discriminator"),
-        (dict(spectral_windows=(30,)), r"spectral_windows is \(30,\): each must be a multiple of 4, at least 16"),
+        (dict(spectral_windows=(30,)), r"spectral_windows\[0\] is 30: it must be a multiple of 4"),
         (dict(widest=0), "widest is 0: it must be at least 1"),
     ],
 )

@@ -120,22 +120,24 @@ def test_a_length_that_the_strides_do_not_divide():
     ("change", "message"),
     [
         (dict(seconds=0), "seconds is 0: it must be above 0"),
-        (dict(seconds=math.inf), "seconds is inf"),
+        (dict(seconds=math.inf), "seconds is inf: it must be a finite number"),
         (dict(latent=0), "latent is 0: it must be at least 1"),
-        (dict(strides=()), r"strides is \(\): give at least one"),
-        (dict(strides=(4, 1)), r"strides is \(4, 1\): give at least one, each at least 2"),
+        (dict(strides=(1_024, 1_024, 17)), r"strides is .*: their product must be at most 16,777,216"),
+        (dict(length=2**24, channels=8), "length is 16,777,216: in these channels a sound would take 134,217,728"),
+        (dict(strides=()), r"strides is \(\): it must have 1 to 24 members"),
+        (dict(strides=(4, 1)), r"strides\[1\] is 1: it must be at least 2"),
         (dict(discriminator_channels=0, periods=(), spectral_windows=()), "give it one discriminator"),
-        (dict(spectral_windows=(66,)), r"spectral_windows is \(66,\): each must be a multiple of 4"),
-        (dict(spectral_windows=(8,)), r"spectral_windows is \(8,\)"),
+        (dict(spectral_windows=(66,)), r"spectral_windows\[0\] is 66: it must be a multiple of 4"),
+        (dict(spectral_windows=(8,)), r"spectral_windows\[0\] is 8: it must be at least 16"),
         (dict(dtype="float16"), "dtype is 'float16': choose one of 'float32', 'bfloat16'"),
-        (dict(length=-64), "length is -64: it must not be negative; 0 is for what `seconds` comes to"),
-        (dict(level=0.0), "level is 0.0: it must be above 0 and finite; 1 leaves"),
+        (dict(length=-64), "length is -64: it must be at least 0"),
+        (dict(level=0.0), "level is 0.0: it must be above 0"),
         (dict(level=math.nan), "level is nan"),
-        (dict(periods=(2, 1)), r"periods is \(2, 1\): each must be at least 2; discriminator_channels is for"),
+        (dict(periods=(2, 1)), r"periods\[1\] is 1: it must be at least 2 and at most 4,096; period 1 is the waveform"),
         (dict(period_channels=0), "period_channels is 0: it must be at least 1"),
         (dict(spectral_channels=0), "spectral_channels is 0: it must be at least 1"),
         *(
-            (dict.fromkeys((name,), -1), f"{name} is -1: it must not be negative; 0 is for none")
+            (dict.fromkeys((name,), -1), f"{name} is -1: it must be at least 0")
             for name in ("style_channels", "noise_channels", "output_filter", "discriminator_channels", "phase_shuffle")
         ),
     ],

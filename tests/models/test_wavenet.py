@@ -7,7 +7,7 @@ import pytest
 
 from wavesynth.errors import UserError
 from wavesynth.models.functional import initialize, pure
-from wavesynth.models.layers import gate, product
+from wavesynth.models.layers import UNROLLED, gate, over_examples, product
 from wavesynth.models.wavenet import WaveNet, WaveNetConfig
 
 SMALL = WaveNetConfig(
@@ -170,6 +170,20 @@ def test_product_is_a_product_and_so_is_its_gradient():
         np.testing.assert_allclose(ours, plain, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 8, 18, 31])
+def test_any_batch_is_a_program_of_few_copies(size):
+    copies = []
+
+    def one(x, nothing):
+        assert nothing is None
+        copies.append(x)
+        return 2 * x
+
+    x = jnp.arange(3.0 * size).reshape(size, 3)
+    np.testing.assert_array_equal(over_examples(one, x, None), 2 * x)
+    assert len(copies) < 2 * UNROLLED
+
+
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_examples_do_not_mix(monkeypatch, backend):
     """Eight examples run in groups on a CPU and as one batch elsewhere; each alone must give the same, gradients too."""
@@ -189,8 +203,28 @@ def test_examples_do_not_mix(monkeypatch, backend):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("channels", 0), ("kernel_width", 4), ("taps", 0), ("hop_length", 0), ("output", "softmax")]
+    ("change", "message"),
+    [
+        (dict(channels=0), "channels is 0: it must be at least 1"),
+        (dict(kernel_width=4), "kernel_width is 4: it must be at least 2 and at most 3"),
+        (dict(mixtures=80), "mixtures is 80: it must be at least 1 and at most 64"),
+        (dict(stacks=10**6), "stacks is 1000000: it must be at least 1 and at most 64"),
+        (dict(layers_per_stack=10**5), "layers_per_stack is 100000: it must be at least 1 and at most 16"),
+        (dict(stacks=33, layers_per_stack=8), "stacks is 33: it makes 264 layers in all, and at most 256 can be"),
+        (
+            dict(stacks=16, layers_per_stack=16, kernel_width=3),
+            "layers_per_stack is 16: it makes a receptive field of 2,0",
+        ),
+        (dict(layers_per_stack=16, channels=8_192), "channels is 8,192: with these dilations a stream would keep"),
+        (dict(output="foo"), "output is 'foo': choose one of 'mixture', 'softmax'"),
+        (dict(output="softmax"), 'quantization is "int16": a softmax output is over mu-law codes'),
+        (dict(quantization="int8"), "quantization is 'int8': choose one of 'int16', 'mulaw'"),
+        (dict(dtype="float64"), "dtype is 'float64': choose one of 'float32', 'bfloat16'"),
+        (dict(period_taps=-3), "period_taps is -3: it must be at least 0"),
+        (dict(vector_channels=-4), "vector_channels is -4: it must be at least 0"),
+        (dict(labels=2, vector_channels=0), "labels is 2 and vector_channels 0: labels need an embedding"),
+    ],
 )
-def test_an_impossible_shape_is_named(field, value):
-    with pytest.raises(UserError, match="quantization" if field == "output" else field):
-        replace(SMALL, **{field: value})
+def test_an_impossible_shape_is_named(change, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        replace(SMALL, **change)

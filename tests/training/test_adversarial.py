@@ -315,14 +315,14 @@ def test_without_changes_the_probability_stays_at_0():
     [
         (dict(loss="gan"), "loss is 'gan': choose one of 'relativistic', 'hinge', 'wgan-gp'"),
         (dict(discriminator_steps=0), "discriminator_steps is 0: it must be at least 1"),
-        (dict(penalty_share=0.0), "penalty_share is 0.0: it must lie above 0"),
+        (dict(penalty_share=0.0), "penalty_share is 0.0: it must be above 0"),
         (dict(penalty_share=1.5), "penalty_share is 1.5"),
         (dict(penalty=-1.0), "penalty is -1.0"),
         (dict(penalty=math.nan), "penalty is nan"),
-        (dict(discriminator_rate=0.0), "discriminator_rate 0.0"),
-        (dict(augment=0.5), "augment is 0.5: it must lie above 0.5"),
+        (dict(discriminator_rate=0.0), "discriminator_rate is 0.0: it must be above 0 and at most 1,000"),
+        (dict(augment=0.5), "augment is 0.5: it must be above 0.5"),
         (dict(augment=1.1), "augment is 1.1"),
-        (dict(crop=512), "crop is 512: a sound is learned whole"),
+        (dict(crop=512), "crop is 512: it must be 0; a sound is learned whole"),
         (dict(beta1=1.0), "beta1 is 1.0: it must be at least 0 and below 1"),
     ],
 )

@@ -79,7 +79,7 @@ def test_what_is_not_finite_is_noticed(bad: float):
     jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
-@pytest.mark.parametrize("bad", [-0.1, 1.5, math.nan])
+@pytest.mark.parametrize("bad", [-0.1, 1.5])
 def test_a_probability_that_is_none_is_named(bad: float):
-    with pytest.raises(UserError, match=f"augment is {bad}: it must lie between 0 and 1"):
+    with pytest.raises(UserError, match=f"augment is {bad}: it must be at least 0 and at most 1"):
         ClassificationTraining(augment=bad)

@@ -251,9 +251,9 @@ def test_a_probe_of_no_weight_rests():
 
 
 WRONG = [
-    (dict(kl_weight=-1.0), "kl_weight is -1.0: it must not be negative, and finite"),
-    (dict(discriminator_rate=0.0), "discriminator_rate is 0.0: it must be above 0 and finite"),
-    (dict(adversarial_from=1.5), "adversarial_from is 1.5: it must lie between 0 and 1"),
+    (dict(kl_weight=-1.0), "kl_weight is -1.0: it must be at least 0"),
+    (dict(discriminator_rate=0.0), "discriminator_rate is 0.0: it must be above 0"),
+    (dict(adversarial_from=1.5), "adversarial_from is 1.5: it must be at least 0 and at most 1"),
     (dict(loss="least squares"), "loss is 'least squares': choose one of 'hinge', 'relativistic'"),
 ]
 

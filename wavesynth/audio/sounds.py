@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,13 @@ MOST_CHANNELS = 8
 _BLOCK = 2**16
 
 
+def is_pair(sound: Any) -> TypeGuard[tuple[SupportsArray, float]]:
+    """Whether a sound is a pair of samples and their rate, rather than several sounds."""
+    if not isinstance(sound, tuple) or len(sound) != 2 or isinstance(sound[0], str | PathLike):
+        return False
+    return np.ndim(sound[1]) == 0 and not isinstance(sound[1], str | PathLike) and np.ndim(sound[0]) > 0
+
+
 def samples_of(
     sound: Sound, argument: str, sample_rate: int, own_rate: float | None = None, channels: int = 1
 ) -> NDArray[np.float32]:
@@ -61,7 +68,7 @@ def samples_of(
     """
     if isinstance(sound, str | PathLike):
         return read(sound, sample_rate, channels)
-    if isinstance(sound, tuple) and len(sound) == 2 and np.ndim(sound[1]) == 0 and np.ndim(sound[0]) > 0:
+    if is_pair(sound):
         sound, own_rate = sound
     samples = _channels_first(_floats(sound, argument), argument)
     own_rate = sample_rate if own_rate is None else own_rate

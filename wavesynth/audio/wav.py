@@ -6,7 +6,6 @@ import struct
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from wavesynth.audio.containers import check_sample_rate
@@ -104,7 +103,7 @@ class WavWriter:
         written = self.num_samples
         try:
             self.num_samples += len(pcm)
-            self._write((_HEADER + 2 * written, pcm.astype("<i2", copy=False)), (0, self._header()))
+            self._write((_HEADER + 2 * written, pcm.astype("<i2").tobytes()), (0, self._header()))
         except BaseException as error:
             self.num_samples = written
             if isinstance(error, OSError):
@@ -132,12 +131,11 @@ class WavWriter:
         self._open = False
         self._partial.unlink(missing_ok=True)
 
-    def _write(self, *parts: tuple[int, bytes | np.ndarray], mode: str = "r+b") -> None:
+    def _write(self, *parts: tuple[int, bytes], mode: str = "r+b") -> None:
         """Writes bytes at positions of the partial file, unbuffered: a full disk shows at once."""
         with open(self._partial, mode, buffering=0) as file:
             for position, content in parts:
                 file.seek(position)
-                content = memoryview(content).cast("B")
                 while content:
                     content = content[file.write(content) :]
 

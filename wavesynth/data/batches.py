@@ -98,13 +98,23 @@ class Batches:
 
     @cached_property
     def reach(self) -> np.ndarray:
-        """Running sum of how many windows touch each clip. Clips are drawn in proportion, so short ones count too."""
-        return np.cumsum(self.lengths + self.crop)
+        """Running sum of how many windows show sound of each clip. Clips are drawn in proportion, so short ones count too."""
+        return np.cumsum([sum(end - begin for begin, end in self._starts(clip)) for clip in self.clips])
+
+    def _starts(self, clip: int) -> list[tuple[int, int]]:
+        """The ranges in which windows begin that show sound of a clip: up to a crop before it. Long silence is left out."""
+        ranges: list[tuple[int, int]] = []
+        for begin, end in self.shards.clips[clip].sounding:
+            if ranges and begin - self.crop <= ranges[-1][1]:
+                ranges[-1] = ranges[-1][0], end
+            else:
+                ranges.append((begin - self.crop, end))
+        return ranges
 
     def batch(self, step: int) -> Batch:
         """This host's part of the batch of `step`.
 
-        Clips are as likely as they are long, and so are all places in them; with `whole`, all clips are equally likely.
+        Clips are as likely as they sound long, and so are all places in them; with `whole`, all clips are equally likely.
         """
         rows = self.batch_size // self.hosts
         random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
@@ -116,16 +126,21 @@ class Batches:
                 windows.append((self.clips[int(which * len(self.clips))], 0))
                 continue
             index = int(np.searchsorted(self.reach, which * self.reach[-1], side="right"))
-            windows.append((self.clips[index], self._start(int(self.lengths[index]), where, self.silence * silent)))
+            windows.append((self.clips[index], self._start(self.clips[index], where, self.silence * silent)))
         return self._assemble(windows, rows, self.crop, (step, self.host * rows))
 
-    def _start(self, length: int, where: float, silence: int) -> int:
-        """Where a window begins in a clip of `length` samples, or up to `silence` around it; `where` in [0, 1) is random."""
-        length = -(-length // self.align) * self.align  # the last frame counts like the others
+    def _start(self, clip: int, where: float, silence: int) -> int:
+        """Where a window begins in a clip, or up to `silence` samples around it; `where` in [0, 1) is random."""
+        ranges = self._starts(clip)
+        ends = np.cumsum([end - begin for begin, end in ranges])
+        place = int(where * ends[-1])
+        index = int(np.searchsorted(ends, place, side="right"))
+        place += ranges[index][1] - int(ends[index])
+        length = -(-self.shards.clips[clip].length // self.align) * self.align  # the last frame counts like the others
         silence = min(silence, self.crop - self.align) // self.align * self.align
         last = max(length - self.crop, 0)
         last = min(last + -last % self.align + silence, length - self.align)  # so that it shows some of the clip
-        start = int(np.clip(int(where * (length + self.crop)) - self.crop, -silence, last))
+        start = int(np.clip(place, -silence, last))
         return start - start % self.align
 
     def held_out(self) -> Iterator[Batch]:
@@ -152,7 +167,7 @@ class Batches:
         filler = [None] * (rows - len(windows))
         names = self.shards.labels
         batch: Batch = {
-            "samples": np.zeros((rows, 1, self.context + self.crop), np.float32),
+            "samples": np.zeros((rows, self.shards.channels, self.context + self.crop), np.float32),
             "real": np.zeros((rows, self.crop), bool),
             "start": np.array([start for _, start in windows] + [0] * len(filler), np.int32),
             "conditions": Conditions.constant(
@@ -162,7 +177,7 @@ class Batches:
             ),
         }  # fmt: skip
         for row, ((clip, start), record) in enumerate(zip(windows, records, strict=True)):
-            pcm = np.atleast_2d(self.shards.samples(clip))
+            pcm = self.shards.samples(clip)
             first, last = max(start - self.context, 0), min(start + self.crop, record.length)
             offset = first - (start - self.context)
             if first < last:

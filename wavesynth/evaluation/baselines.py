@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -73,7 +74,6 @@ def _linear_prediction(examples: np.ndarray, windows: np.ndarray, crop: int, qua
     outputs = np.stack(
         [zeros, np.full_like(zeros, math.log(USUAL_WEIGHT)), location, location, np.log(adaptive), usual], axis=-1
     )
-    log_prob = LogisticMixture(2, quantization).log_prob(
-        jnp.asarray(outputs, jnp.float32), jnp.asarray(windows[:, -crop:])
-    )
+    score = jax.jit(LogisticMixture(2, quantization).log_prob)
+    log_prob = score(jnp.asarray(outputs, jnp.float32), jnp.asarray(windows[:, -crop:]))
     return -np.asarray(log_prob) / math.log(2)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from wavesynth.audio.pcm import to_float
 from wavesynth.audio.sounds import samples_of
 from wavesynth.audio.spectral import DEFAULT_MEL, log_mel, num_frames
+from wavesynth.data.batches import mono
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.timbre.points import Point
@@ -138,16 +139,16 @@ def nearest(
     """
     if isinstance(sound, Timbre) or (isinstance(sound, str) and (sound in synth.labels or sound.endswith(".json"))):
         (timbre,) = synth.timbres([sound])
-        samples = np.atleast_2d(synth.decode(timbre)).mean(axis=0)
+        samples = mono(np.atleast_2d(synth.decode(timbre)))
     else:
-        samples = np.atleast_2d(samples_of(sound, "sound", synth.sample_rate, sample_rate)).mean(axis=0)
+        samples = mono(samples_of(sound, "sound", synth.sample_rate, sample_rate, synth.channels))
     source = Shards.open(shards)
     if source.sample_rate != synth.sample_rate:
         raise UserError(
             f"shards is of {source.sample_rate:,} Hz, the model of {synth.sample_rate:,} Hz: give the model's own"
         )
     library = (
-        (source.clips[clip].file, np.atleast_2d(to_float(source.samples(clip))).mean(axis=0)) for clip in source.split("train")
+        (source.clips[clip].file, mono(to_float(source.samples(clip)))) for clip in source.split("train")
     )  # fmt: skip
     found = nearest_sounds(samples[None], library, synth.sample_rate, k)
     return [(name, float(distance)) for name, distance in zip(found.names[0], found.distances[0], strict=True)]

@@ -23,7 +23,7 @@ from wavesynth.families.coding import CodingFamily
 from wavesynth.families.protocols import Request
 from wavesynth.models.autoencoder import Autoencoder, AutoencoderConfig, Probe
 from wavesynth.models.discriminators import Discriminators, views
-from wavesynth.models.functional import initialize, pure
+from wavesynth.models.functional import initialize, pure, shapes
 from wavesynth.training.objective import Batch
 from wavesynth.training.reconstruction import Reconstruction, ReconstructionTraining, real_frames
 from wavesynth.training.state import Params
@@ -74,8 +74,7 @@ class AutoencoderFamily(CodingFamily):
         }
 
     def shapes(self) -> Params:
-        key = jax.random.key(0)
-        return {name: jax.eval_shape(partial(initialize, make, key)) for name, make in self._makers.items()}
+        return {name: shapes(make) for name, make in self._makers.items()}
 
     def published(self, params: Params) -> Params:
         return {"coder": params["coder"]}
@@ -115,7 +114,7 @@ class AutoencoderFamily(CodingFamily):
 
         @cache
         def learned(clip: int, start: int) -> np.ndarray:
-            sound = to_float(np.atleast_2d(shards.samples(clip))[:, start : start + crop])
+            sound = to_float(shards.samples(clip)[:, start : start + crop])
             return np.asarray(frames(np.pad(sound, ((0, 0), (0, crop - sound.shape[-1])))))
 
         values, weights = [], []
@@ -206,7 +205,7 @@ class AutoencoderFamily(CodingFamily):
     def _encoded_in_blocks(self, coder: Params, sounds: np.ndarray) -> np.ndarray:
         frames, size, ahead = sounds.shape[1] // self.code_hop, BLOCK * self.code_hop, self.model.lookahead
         padded = np.pad(sounds, ((0, 0), (0, ahead + -sounds.shape[1] % size)))
-        state = self._bind["coder"](coder).encoder.init_cache(jnp.asarray(padded[:, :ahead]))
+        state = self._bind["coder"](coder).encoder.init_cache(padded[:, :ahead])
         codes = []
         for first in range(ahead, padded.shape[1], size):
             block, state = self._programs["encode block"](coder, padded[:, first : first + size], state)

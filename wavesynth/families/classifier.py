@@ -14,7 +14,7 @@ from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.families.base import Family
 from wavesynth.models.classifier import Classifier, ClassifierConfig
-from wavesynth.models.functional import initialize, pure
+from wavesynth.models.functional import initialize, pure, shapes
 from wavesynth.training.classification import Classification, ClassificationTraining
 from wavesynth.training.objective import Batch
 from wavesynth.training.state import Params
@@ -54,7 +54,7 @@ class ClassifierFamily(Family):
         return initialize(self._make, key)
 
     def shapes(self) -> Params:
-        return jax.eval_shape(lambda: initialize(self._make, jax.random.key(0)))
+        return shapes(self._make)
 
     def objective(self, training: ClassificationTraining) -> Classification:
         return Classification(lambda params, sounds: self._bind(params)(mono(sounds)), training)

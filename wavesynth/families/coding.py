@@ -120,7 +120,7 @@ class CodingFamily(Family):
         sounds = np.zeros((len(chosen), self.dataset.channels, length), np.float32)
         real = np.zeros((len(chosen), self._memory_frames), bool)
         for row, index in enumerate(chosen):
-            pcm = np.atleast_2d(learned.shards.samples(clips[index]))
+            pcm = learned.shards.samples(clips[index])
             start = 0 if self.one_shots else max(0, (pcm.shape[-1] - length) // 2)
             excerpt = to_float(pcm[:, start : start + length])
             sounds[row, :, : excerpt.shape[-1]] = excerpt

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import ClassVar
 
 import jax
@@ -21,7 +21,7 @@ from wavesynth.evaluation.energy import energy_distance, spectra
 from wavesynth.families.base import PITCHES, Family
 from wavesynth.families.protocols import Request
 from wavesynth.models.discriminators import Discriminators, views
-from wavesynth.models.functional import initialize, pure
+from wavesynth.models.functional import initialize, pure, shapes
 from wavesynth.models.layers import one_hot
 from wavesynth.models.wavegan import Generator, WaveGANConfig
 from wavesynth.timbre.refine import refine
@@ -121,8 +121,7 @@ class WaveGANFamily(Family):
         }
 
     def shapes(self) -> Params:
-        key = jax.random.key(0)
-        return {name: jax.eval_shape(partial(initialize, make, key)) for name, make in self._makers.items()}
+        return {name: shapes(make) for name, make in self._makers.items()}
 
     def published(self, params: Params) -> Params:
         return {"generator": params["generator"]}

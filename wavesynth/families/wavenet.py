@@ -19,7 +19,7 @@ from wavesynth.evaluation.descriptors import onset_time
 from wavesynth.families.base import ONE_SHOT_SECONDS, PITCHES, Family
 from wavesynth.families.protocols import Request
 from wavesynth.kernels.wavenet_decode import DecodeSpec
-from wavesynth.models.functional import initialize, pure
+from wavesynth.models.functional import initialize, pure, shapes
 from wavesynth.models.layers import one_hot
 from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax, quantize
 from wavesynth.models.wavenet import WaveNet, WaveNetConfig
@@ -68,7 +68,7 @@ class WaveNetFamily(Family):
     def adapt(cls, model: WaveNetConfig, dataset: DatasetInfo) -> WaveNetConfig:
         return replace(
             model,
-            labels=len(dataset.labels),
+            labels=len(dataset.labels) if model.vector_channels else 0,
             vector_channels=model.vector_channels if dataset.labels else 0,
             frame_channels=PITCHES * dataset.pitched + CLOCK * (dataset.clip_seconds <= ONE_SHOT_SECONDS),
             longest_period=round(dataset.sample_rate / LOWEST_HZ) if dataset.pitched else 0,
@@ -114,7 +114,7 @@ class WaveNetFamily(Family):
             yield np.concatenate([ago, rows[:, -model.taps - 1 :]], axis=1)
 
     def shapes(self) -> Params:
-        return jax.eval_shape(lambda: initialize(self._make, jax.random.key(0)))
+        return shapes(self._make)
 
     def objective(self, training: TrainingConfig) -> Likelihood:
         return Likelihood(partial(self._batch_log_prob, self.model.likelihood), training)

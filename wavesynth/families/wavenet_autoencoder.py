@@ -16,7 +16,7 @@ from wavesynth.data.batches import mono
 from wavesynth.families.coding import CodingFamily
 from wavesynth.families.protocols import Request
 from wavesynth.families.wavenet import WaveNetFamily, pitch_and_start
-from wavesynth.models.functional import initialize, pure
+from wavesynth.models.functional import initialize, pure, shapes
 from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax
 from wavesynth.models.wavenet_autoencoder import Encoder, WaveNetAutoencoderConfig
 from wavesynth.sampling.blocks import until
@@ -79,8 +79,7 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
         return {"decoder": decoder, "encoder": initialize(self._make_encoder, jax.random.fold_in(key, 1))}
 
     def shapes(self) -> Params:
-        encoder = jax.eval_shape(lambda: initialize(self._make_encoder, jax.random.key(0)))
-        return {"decoder": super().shapes(), "encoder": encoder}
+        return {"decoder": super().shapes(), "encoder": shapes(self._make_encoder)}
 
     def objective(self, training: TrainingConfig) -> Likelihood:
         return NoisyLikelihood(partial(self._batch_log_prob, self.model.likelihood), training)

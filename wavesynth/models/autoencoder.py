@@ -1,119 +1,127 @@
-"""A variational autoencoder of sounds in the manner of RAVE (Caillon and Esling, 2021), all of it at the rate of frames.
+"""A variational autoencoder of sounds, after RAVE (Caillon and Esling, 2021), that works at frame rate throughout.
 
 Activations are [B, frames, channels]. At 16 kHz, with the defaults:
 
-    sound -> log-magnitude spectra, window 512, a frame each 128 samples                [B, F, 257]
-    residual dilated convolutions; four frames become one; mean and log variance        [B, F / 4, 16]  the code
-    code and pitch -> residual dilated convolutions, first at its rate, then at the frames'    [B, F, 192]
-    dense -> filters for a pulse train of the wanted pitch and for noise, a spectrum of its own, gains
-    inverse transform, overlap-add, gains -> sound                                      [B, 128 F]
+    sound -> log-magnitude spectra, window 512, a frame every 128 samples                      [B, F, 257]
+    residual dilated convolutions; four frames become one; mean and log variance of the code   [B, F / 4, 16]
+    code and pitch -> residual dilated convolutions, first at code rate, then at frame rate    [B, F, 192]
+    dense -> filters for a pulse train of that pitch and for noise, a spectrum added to both, gains
+    inverse Fourier transform, overlap-add, gains -> sound                                     [B, 128 F]
 
-The decoder makes no waveform: it filters an excitation in the frequency domain (neural source-filter, Wang, Takaki and
-Yamagishi, 2019; DDSP, Engel et al., 2020) and leaves the way to samples to an inverse transform (Vocos, Siuzdak, 2023). It is
-in tune by construction, and needs about a twentieth of the multiply-adds of convolutions that upsample step by step.
+The decoder filters an excitation in the frequency domain (neural source-filter, Wang, Takaki and Yamagishi, 2019; DDSP, Engel
+et al., 2020), and an inverse transform makes the samples (Vocos, Siuzdak, 2023). It is in tune by construction, and needs
+about a twentieth of the multiply-adds of convolutions that upsample step by step.
 
-Frame k spans the samples from `hop k` on, for a sound that is heard and one that is made alike. So the decoder makes `code_hop`
-samples of each code as it comes, and the encoder looks ahead by `lookahead` samples: that is the delay of a stream. Before
-its first code the decoder holds that code until its windows overlap.
+Frame k begins at sample `hop k`, in the encoder and in the decoder. So the decoder makes `code_hop` samples from each code as
+it comes, and the encoder looks `lookahead` samples ahead: that is the latency of a stream. Before the first code, the decoder
+repeats that code until its windows overlap.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Float, Key, UInt
 
 from wavesynth.audio.spectral import SOFT_FLOOR, hann_window
-from wavesynth.config import check_at_least_one
+from wavesynth.config import Width
 from wavesynth.errors import UserError
-from wavesynth.models.discriminators import DiscriminatorsConfig, normal, plus
+from wavesynth.fields import Count, Whole
+from wavesynth.models.discriminators import DiscriminatorsConfig, RateOrUnknown, normal, plus
 from wavesynth.models.frames import noise, overlapped, pulses, ramps, windowed
-from wavesynth.models.layers import one_hot, zeros
+from wavesynth.models.layers import check_remembered, one_hot, zeros
 
 Cache = dict[str, Any]
 
-WIDTH = 3  # frames that a convolution sees
-SPECTRUM_UNIT = 3.0  # of the encoder's input, natural log of magnitudes over the floor
+WIDTH = 3  # taps of a convolution
+SPECTRUM_UNIT = 3.0  # of the encoder's input, the natural logarithm of magnitudes over the floor
 CODE_DILATIONS = (1, 2)  # of the convolutions at the rate of codes
 PULSE_LEVEL, NOISE_LEVEL, OWN_LEVEL = 0.02, 0.005, 0.002  # of an untrained decoder's sources: quiet, as sounds are
-TILT_HZ = 300.0  # above which an untrained filter of pulses falls by 6 dB an octave
+TILT_HZ = 300.0  # above it, an untrained pulse filter falls by 6 dB per octave
 FIRST_LOG_VARIANCE = -3.0
 PROBE_CHANNELS = 128
-LOUDEST = 6.0  # natural log of a filter's magnitude
+LOUDEST = 6.0  # natural logarithm of a filter's largest magnitude
+MOST_OVERLAP = 64  # hops in a window
+MOST_CODE_HOP = 65_536  # samples
+Dilations = Annotated[tuple[Annotated[int, Whole(1, 1_024)], ...], Count(0, 64)]
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig(DiscriminatorsConfig):
-    """The shape of an autoencoder. The defaults need 43 + 155 million multiply-adds for a second of sound at 16 kHz.
+    """The shape of an autoencoder. The defaults need 43 + 155 million multiply-adds per second of sound at 16 kHz.
 
     Attributes:
-        code_channels: dimensions of a frame of the code.
+        code_channels: dimensions of a code.
         hop: samples from one frame to the next.
-        window: samples of a frame, a multiple of the hop.
-        stride: frames for each frame of the code.
+        window: samples of a frame's window, a multiple of the hop.
+        stride: frames per code.
         gain_hop: samples from one value of the decoder's gain to the next; it divides the hop.
         encoder_channels: of the encoder.
-        encoder_dilations: of its residual convolutions at the rate of frames.
+        encoder_dilations: of the encoder's residual convolutions at frame rate.
         channels: of the decoder.
-        dilations: of its residual convolutions at the rate of frames.
+        dilations: of the decoder's residual convolutions at frame rate.
         causal: whether convolutions look back only, so that sounds can be encoded and decoded as they come.
-        pitches: how many there are. Filled in from the data.
+        pitches: number of pitches. Filled in from the data.
         sample_rate: Hz. Filled in from the data.
     """
 
     discriminator_channels: int = 0
-    spectral_windows: tuple[int, ...] = (256, 1024)
     spectral_channels: int = 48
-    code_channels: int = 16
-    hop: int = 128
-    window: int = 512
-    stride: int = 4
-    gain_hop: int = 32
-    encoder_channels: int = 128
-    encoder_dilations: tuple[int, ...] = (1, 2, 4, 8)
-    channels: int = 192
-    dilations: tuple[int, ...] = (1, 2, 4, 1, 2, 4)
+    code_channels: Annotated[int, Whole(1, 1_024)] = 16
+    hop: Annotated[int, Whole(1, 16_384)] = 128
+    window: Annotated[int, Whole(2, 65_536, multiple_of=2)] = 512
+    stride: Annotated[int, Whole(1, 256)] = 4
+    gain_hop: Annotated[int, Whole(1, 16_384)] = 32
+    encoder_channels: Width = 128
+    encoder_dilations: Dilations = (1, 2, 4, 8)
+    channels: Width = 192
+    dilations: Dilations = (1, 2, 4, 1, 2, 4)
     causal: bool = True
-    pitches: int = 0
-    sample_rate: int = 0
+    pitches: Annotated[int, Whole(0, 128)] = 0
+    sample_rate: RateOrUnknown = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least_one(self, "code_channels", "hop", "window", "stride", "gain_hop", "encoder_channels", "channels")
-        if self.window % self.hop or self.window % 2 or self.window // self.hop < 2:
+        if self.window % self.hop or not 2 <= self.window // self.hop <= MOST_OVERLAP:
             raise UserError(
-                f"window is {self.window}: it must be even and at least twice the hop {self.hop}, which divides it"
+                f"window is {self.window}: it must be 2 to {MOST_OVERLAP} times the hop {self.hop}, a whole number of times"
             )
         if self.hop % self.gain_hop:
             raise UserError(f"gain_hop is {self.gain_hop}: it must divide the hop {self.hop}")
-        for name in ("encoder_dilations", "dilations"):
-            if any(dilation < 1 for dilation in getattr(self, name)):
-                raise UserError(f"{name} is {getattr(self, name)}: each must be at least 1")
+        if self.code_hop > MOST_CODE_HOP:
+            raise UserError(
+                f"stride is {self.stride}: with the hop {self.hop} a code would last {self.code_hop:,} samples, and at most "
+                f"{MOST_CODE_HOP:,} can be"
+            )
+        check_remembered("encoder_channels", self.encoder_channels, (WIDTH - 1) * sum(self.encoder_dilations))
+        check_remembered("channels", self.channels, (WIDTH - 1) * sum(self.dilations))
 
     @property
     def code_hop(self) -> int:
-        """Samples that a frame of the code lasts."""
+        """Samples per code."""
         return self.hop * self.stride
 
     @property
     def lookahead(self) -> int:
-        """Samples behind the end of a frame of the code that it has heard, where convolutions look back only."""
+        """Samples after the end of a code's span that the code depends on, in a causal model."""
         return self.window - self.hop
 
     @property
     def bins(self) -> int:
+        """Frequency bins of a spectrum."""
         return self.window // 2 + 1
 
     @property
     def held(self) -> int:
-        """Frames of the code that the decoder holds the first one for, before the sound begins."""
+        """How many times the decoder repeats the first code before the sound begins."""
         return -(-(self.window // self.hop - 1) // self.stride)
 
 
 class Residual(nnx.Module):
-    """x + W silu(convolution(x, normalised in each frame))."""
+    """``x + W silu(convolution(norm(x)))``, where norm is RMS normalisation of each frame."""
 
     def __init__(self, channels: int, dilation: int, causal: bool, *, rngs: nnx.Rngs) -> None:
         self.dilation, self.causal, self.channels = dilation, causal, channels
@@ -124,15 +132,17 @@ class Residual(nnx.Module):
 
     @property
     def reach(self) -> int:
-        """Frames that it sees beside the one it makes."""
+        """Frames that it sees besides the current one."""
         return (WIDTH - 1) * self.dilation
 
-    def init_cache(self, batch: int, dtype: Any) -> jax.Array:
-        """What it remembers before the first frame: nothing but zeros."""
-        return jnp.zeros((batch, self.reach, self.channels), dtype)
+    def init_cache(self, batch: int, dtype: Any) -> Float[np.ndarray, "{batch} reach channels"]:
+        """The state before the first frame: zeros, of NumPy, so that no program is compiled for them."""
+        return np.zeros((batch, self.reach, self.channels), dtype)
 
-    def __call__(self, x: jax.Array, cache: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """x [B, F, C] to the same shape, and what to remember; without a cache x is all there is."""
+    def __call__(
+        self, x: Float[Array, "batch frames channels"], cache: Float[Array, "batch reach channels"] | None
+    ) -> tuple[Float[Array, "batch frames channels"], Float[Array, "batch _ channels"]]:
+        """The next frames and the state after them. cache: the state before them; None if x is the whole sound."""
         frames = x.shape[1]
         y = x.astype(jnp.float32)
         y *= jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + 1e-4)
@@ -148,15 +158,19 @@ class Residual(nnx.Module):
 
 
 class Stack(nnx.Module):
-    """Residual convolutions, one after the other."""
+    """A sequence of residual convolutions."""
 
     def __init__(self, channels: int, dilations: tuple[int, ...], causal: bool, *, rngs: nnx.Rngs) -> None:
         self.members = nnx.List(Residual(channels, dilation, causal, rngs=rngs) for dilation in dilations)
 
-    def init_cache(self, batch: int, dtype: Any) -> list[jax.Array]:
+    def init_cache(self, batch: int, dtype: Any) -> list[np.ndarray]:
+        """The state before the first frame."""
         return [member.init_cache(batch, dtype) for member in self.members]
 
-    def __call__(self, x: jax.Array, caches: list[jax.Array] | None) -> tuple[jax.Array, list[jax.Array]]:
+    def __call__(
+        self, x: Float[Array, "batch frames channels"], caches: list[Array] | None
+    ) -> tuple[Float[Array, "batch frames channels"], list[Array]]:
+        """The next frames and the state after them. caches: the state before them; None if x is the whole sound."""
         kept = []
         for index, member in enumerate(self.members):
             x, cache = member(x, None if caches is None else caches[index])
@@ -165,7 +179,7 @@ class Stack(nnx.Module):
 
 
 class Encoder(nnx.Module):
-    """A sound to the mean and the log variance of its code."""
+    """A network from a sound to the mean and the log variance of its codes."""
 
     def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
@@ -180,23 +194,30 @@ class Encoder(nnx.Module):
         first = [0.0] * config.code_channels + [FIRST_LOG_VARIANCE] * config.code_channels
         self.out_bias = nnx.Param(jnp.array(first))
 
-    def init_cache(self, ahead: jax.Array) -> Cache:
-        """The state of a stream that has heard its first `lookahead` samples [B, lookahead], and made no code yet."""
+    def init_cache(self, ahead: Float[Array, "batch lookahead"]) -> Cache:
+        """The state of a stream before its first code. ahead: the first `lookahead` samples."""
         own = [stack.init_cache(len(ahead), self.config.dtype) for stack in (self.stack, self.code_stack)]
         return {"samples": ahead, "frames": own[0], "codes": own[1]}
 
-    def step(self, samples: jax.Array, cache: Cache | None) -> tuple[jax.Array, jax.Array, Cache]:
-        """The next samples [B, n code_hop] to n frames of the code: mean and log variance [B, n, D], and the state.
+    def step(
+        self, samples: Float[Array, "batch time"], cache: Cache | None
+    ) -> tuple[Float[Array, "batch codes code_channels"], Float[Array, "batch codes code_channels"], Cache]:
+        """Encodes the next samples.
 
-        Each code was heard `lookahead` samples before the last of these. Without a cache, `lookahead` samples more are
-        given, and they are all there is.
+        Args:
+            samples: [B, n code_hop]; they run `lookahead` samples ahead of the codes. Without a cache, `lookahead` samples
+                more.
+            cache: the state before them; None if the samples are the whole sound.
+
+        Returns:
+            The mean and the log variance of n codes, and the state after them.
         """
         config = self.config
-        heard = samples if cache is None else jnp.concatenate([cache["samples"], samples], axis=1)
-        windows = windowed(heard.reshape(len(heard), -1, config.hop), config.window)
+        known = samples if cache is None else jnp.concatenate([cache["samples"], samples], axis=1)
+        windows = windowed(known.reshape(len(known), -1, config.hop), config.window)
         hann = hann_window(config.window)
         magnitude = jnp.abs(jnp.fft.rfft(windows * jnp.broadcast_to(hann, windows.shape))) * np.float32(2 / hann.sum())
-        x = jnp.log(magnitude / SOFT_FLOOR + 1) / SPECTRUM_UNIT  # silence is 0, like what lies before a sound
+        x = jnp.log(magnitude / SOFT_FLOOR + 1) / SPECTRUM_UNIT  # silence is 0, as is the time before a sound
         x = x.astype(config.dtype)
         x = plus(x @ self.front[...].astype(x.dtype), self.front_bias)
         x, frames = self.stack(x, None if cache is None else cache["frames"])
@@ -205,23 +226,25 @@ class Encoder(nnx.Module):
         x, codes = self.code_stack(x, None if cache is None else cache["codes"])
         x = plus(x.astype(jnp.float32) @ self.out[...], self.out_bias)
         mean, log_variance = jnp.split(x, 2, axis=-1)
-        kept = {"samples": heard[:, heard.shape[1] - config.lookahead :], "frames": frames, "codes": codes}
+        kept = {"samples": known[:, known.shape[1] - config.lookahead :], "frames": frames, "codes": codes}
         return mean, jnp.clip(log_variance, -12.0, 4.0), kept
 
-    def __call__(self, sounds: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Whole sounds [B, F code_hop], silent behind their ends, to mean and log variance [B, F, D]."""
+    def __call__(
+        self, sounds: Float[Array, "batch time"]
+    ) -> tuple[Float[Array, "batch codes code_channels"], Float[Array, "batch codes code_channels"]]:
+        """The mean and the log variance of the codes of whole sounds [B, F code_hop]; silence follows them."""
         return self.step(jnp.pad(sounds, ((0, 0), (0, self.config.lookahead))), None)[:2]
 
 
 class Decoder(nnx.Module):
-    """A code and a pitch to a sound."""
+    """A network from codes and a pitch to a sound."""
 
     def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
         channels, bins = config.channels, config.bins
         self.front = normal(rngs, config.code_channels, channels)
         self.front_bias = zeros(channels)
-        # From zero: a pitch that was never learned says nothing here, and its excitation says it all.
+        # Zeros at first: a pitch that training does not have adds nothing here, and still sets the excitation.
         self.pitch = zeros(config.pitches, channels) if config.pitches else None
         self.code_stack = Stack(channels, CODE_DILATIONS, config.causal, rngs=rngs)
         self.up = normal(rngs, channels, config.stride * channels)
@@ -235,23 +258,36 @@ class Decoder(nnx.Module):
         self.out_bias = nnx.Param(jnp.array(first))
 
     def init_cache(self, batch: int) -> Cache:
-        """The state of a stream before the first code, which is to be given `held` times more than it lasts."""
+        """The state of a stream before its first code. That code must be given `held` times more, first."""
         config = self.config
         over = config.window // config.hop - 1
         return {
             "codes": self.code_stack.init_cache(batch, config.dtype),
             "frames": self.stack.init_cache(batch, config.dtype),
-            "over": jnp.zeros((batch, over, config.hop)),
-            "gain": jnp.zeros((batch, 1)),
-            "frame": jnp.array(-config.held * config.stride % 2**32, jnp.uint32),
+            "over": np.zeros((batch, over, config.hop), np.float32),
+            "gain": np.zeros((batch, 1), np.float32),
+            "frame": np.array(-config.held * config.stride % 2**32, np.uint32),
         }
 
     def step(
-        self, codes: jax.Array, pitch: jax.Array, keys: jax.Array, cache: Cache, whole: bool = False
-    ) -> tuple[jax.Array, Cache]:
-        """The next codes [B, n, D] to samples [B, n code_hop], and the state.
+        self,
+        codes: Float[Array, "batch codes code_channels"],
+        pitch: Float[Array, " batch"],
+        keys: Key[Array, " batch"],
+        cache: Cache,
+        whole: bool = False,
+    ) -> tuple[Float[Array, "batch time"], Cache]:
+        """Decodes the next codes.
 
-        pitch: [B], NaN for none. keys: [B] of the noise. whole: these codes are all there are, the cache has seen none.
+        Args:
+            codes: n of them.
+            pitch: MIDI numbers; NaN for none.
+            keys: of the noise.
+            cache: the state before them.
+            whole: whether these are all codes, and the cache is the one before the first.
+
+        Returns:
+            Samples [B, n code_hop] and the state after them.
         """
         config = self.config
         x = codes.astype(config.dtype)
@@ -273,15 +309,19 @@ class Decoder(nnx.Module):
         return hops.reshape(len(codes), -1) * gain, kept
 
     def _windows(
-        self, x: jax.Array, pitch: jax.Array, keys: jax.Array, first: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """The network's output [B, F, 5 bins + gains] to windows of sound [B, F, window] and gains [B, F gains]."""
+        self,
+        x: Float[Array, "batch frames outputs"],
+        pitch: Float[Array, " batch"],
+        keys: Key[Array, " batch"],
+        first: UInt[Array, ""],
+    ) -> tuple[Float[Array, "batch frames window"], Float[Array, "batch gains"]]:
+        """Windows of sound and F gains from the network's output [B, F, 5 bins + gains]; frame `first` is the first."""
         config = self.config
         pulse, phase, hiss, real, imaginary, gains = jnp.split(x, [config.bins * i for i in range(1, 6)], axis=-1)
         taper = jnp.broadcast_to(np.sqrt(hann_window(config.window)), (*x.shape[:2], config.window))
         count = x.shape[1] + config.window // config.hop - 1
 
-        def source(hops: jax.Array) -> jax.Array:
+        def source(hops: Array) -> Array:
             return jnp.fft.rfft(windowed(hops, config.window) * taper)
 
         own = OWN_LEVEL * config.window
@@ -291,13 +331,18 @@ class Decoder(nnx.Module):
             harmonic = source(pulses(pitch, first, count, config.hop, config.sample_rate))
             size = jnp.exp(jnp.minimum(pulse, LOUDEST))
             spectrum += jax.lax.complex(size * jnp.cos(phase), size * jnp.sin(phase)) * harmonic
-        # The tapers before and after make a Hann window, and those of all windows add up to half the hops in one.
+        # The tapers before and after make a Hann window; overlapping Hann windows sum to half the hops in a window.
         scale = np.float32(2 * config.hop / config.window)
         windows = jnp.fft.irfft(spectrum, config.window) * taper * scale
         return windows, 2 * jax.nn.sigmoid(gains.reshape(len(x), -1))
 
-    def __call__(self, codes: jax.Array, pitch: jax.Array, keys: jax.Array) -> jax.Array:
-        """Whole paths [B, F, D], pitch [B] and keys [B] to sounds [B, F code_hop]."""
+    def __call__(
+        self,
+        codes: Float[Array, "batch codes code_channels"],
+        pitch: Float[Array, " batch"],
+        keys: Key[Array, " batch"],
+    ) -> Float[Array, "batch time"]:
+        """Sounds [B, F code_hop] of whole paths. pitch: MIDI numbers, NaN for none. keys: of the noise."""
         held = self.config.held
         codes = jnp.concatenate([jnp.repeat(codes[:, :1], held, axis=1), codes], axis=1)
         sounds, _ = self.step(codes, pitch, keys, self.init_cache(len(codes)), whole=True)
@@ -313,7 +358,7 @@ class Autoencoder(nnx.Module):
 
 
 class Probe(nnx.Module):
-    """Guesses the pitch from one frame of the code."""
+    """A classifier of the pitch from a single code, which the encoder is trained to defeat."""
 
     def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs) -> None:
         self.front = normal(rngs, config.code_channels, PROBE_CHANNELS, gain=2**0.5)
@@ -321,6 +366,6 @@ class Probe(nnx.Module):
         self.out = normal(rngs, PROBE_CHANNELS, config.pitches)
         self.out_bias = zeros(config.pitches)
 
-    def __call__(self, codes: jax.Array) -> jax.Array:
-        """[B, F, D] to logits [B, F, pitches]."""
+    def __call__(self, codes: Float[Array, "batch codes code_channels"]) -> Float[Array, "batch codes pitches"]:
+        """The logits of the pitches, for each code."""
         return plus(jax.nn.silu(plus(codes @ self.front[...], self.front_bias)) @ self.out[...], self.out_bias)

@@ -7,69 +7,69 @@ Activations are [B, frames, channels]. At 16 kHz:
     mean over the frames that are not silent, dense                 [B, 64]     the features
     dense                                                           [B, labels] logits
 
-Silence is zero in the spectrogram and in all activations, and the mean leaves it out: a sound of any length can be heard,
-and silence behind its end changes nothing.
+Silence is zero in the spectrogram and in all activations, and the mean leaves it out. So sounds may have any length, and
+silence after the end changes nothing.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from wavesynth.audio.spectral import MelSettings, log_mel
-from wavesynth.config import check_at_least_one
+from wavesynth.config import Width
+from wavesynth.fields import Checked, Whole
 from wavesynth.models.layers import dense, zeros
 from wavesynth.models.polyphase import strided
 
 WINDOW_SECONDS = 0.032  # of the spectrogram; the nearest power of two in samples is taken
-FLOOR_DB = -70.0  # what lies below, relative to a sine of amplitude 1, is silence
+FLOOR_DB = -70.0  # relative to a sine of amplitude 1; anything below is silence
 UNIT_DB = 30.0  # of the network's input
 STRIDE, WIDTH = 2, 5  # of the convolutions, in frames
 EPSILON = 1e-3  # added to variances
 
 
 @dataclass(frozen=True)
-class ClassifierConfig:
+class ClassifierConfig(Checked):
     """The shape of a classifier.
 
     Attributes:
-        bands: of the mel spectrogram.
+        bands: number of mel bands.
         channels: of each convolution.
-        layers: convolutions, each of which halves the number of frames.
-        features: how many metrics it sums a sound up in, before it decides.
-        labels: how many there are. Filled in from the data.
+        layers: number of convolutions; each halves the number of frames.
+        features: size of the vector that summarises a sound.
+        labels: number of labels. Filled in from the data.
         sample_rate: Hz. Filled in from the data.
     """
 
-    bands: int = 64
-    channels: int = 64
-    layers: int = 4
-    features: int = 64
-    labels: int = 0
-    sample_rate: int = 0
-
-    def __post_init__(self) -> None:
-        check_at_least_one(self, "bands", "channels", "layers", "features")
+    bands: Annotated[int, Whole(1, 512)] = 64
+    channels: Width = 64
+    layers: Annotated[int, Whole(1, 24)] = 4
+    features: Width = 64
+    labels: Annotated[int, Whole(0, 65_536)] = 0
+    sample_rate: Annotated[int, Whole(0, 768_000)] = 0
 
     @property
     def mel(self) -> MelSettings:
-        """How the spectrogram is measured."""
+        """The settings of the spectrogram."""
         window = 2 ** round(math.log2(WINDOW_SECONDS * self.sample_rate))
         return MelSettings(window, window // 2, self.bands, highest_hz=self.sample_rate / 2, floor_db=FLOOR_DB)
 
 
 class Layer(nnx.Module):
-    """A convolution to half as many frames, its channels normalised in each (Ba et al., 2016), and a rectifier."""
+    """A convolution that halves the number of frames, layer normalisation (Ba et al., 2016), and a rectifier."""
 
     def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
         self.kernel = nnx.Param(dense(rngs, WIDTH * inputs, outputs)[...].reshape(WIDTH, inputs, outputs))
         self.gain = nnx.Param(jnp.ones(outputs))
         self.bias = zeros(outputs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, F, C], F a multiple of the stride, to [B, F / stride, O]."""
+    def __call__(self, x: Float[Array, "batch frames inputs"]) -> Float[Array, "batch half_frames outputs"]:
+        """[B, F, C] to [B, F / 2, O]; F is even."""
         y = strided(x, self.kernel[...], STRIDE)
         y -= y.mean(axis=-1, keepdims=True)
         y *= jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + EPSILON)
@@ -77,7 +77,7 @@ class Layer(nnx.Module):
 
 
 class Classifier(nnx.Module):
-    """Sounds to features, and features to the logits of labels."""
+    """A network from sounds to features, and from features to the logits of labels."""
 
     def __init__(self, config: ClassifierConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
@@ -88,24 +88,24 @@ class Classifier(nnx.Module):
         self.out = dense(rngs, config.features, config.labels)
         self.out_bias = zeros(config.labels)
 
-    def features(self, sounds: jax.Array) -> jax.Array:
-        """[B, T] to [B, features], 0 or more."""
+    def features(self, sounds: Float[Array, "batch time"]) -> Float[Array, "batch features"]:
+        """The vector that summarises each sound; its numbers are 0 or more."""
         mel = self.config.mel
-        heard_out = jnp.pad(sounds, ((0, 0), (0, mel.window)))  # as far as a window reaches behind the end
-        x = (log_mel(heard_out, self.config.sample_rate, mel) - FLOOR_DB) / UNIT_DB
-        heard = x.max(axis=-1, keepdims=True) > 0
+        padded = jnp.pad(sounds, ((0, 0), (0, mel.window)))  # as far as a window reaches beyond the end
+        x = (log_mel(padded, self.config.sample_rate, mel) - FLOOR_DB) / UNIT_DB
+        sounding = x.max(axis=-1, keepdims=True) > 0
         for layer in self.layers:
             behind = ((0, 0), (0, -x.shape[1] % STRIDE), (0, 0))
-            x, heard = jnp.pad(x, behind), jnp.pad(heard, behind)
-            heard = heard.reshape(len(heard), -1, STRIDE, 1).any(axis=2)
-            x = jnp.where(heard, layer(x), 0.0)
-        mean = x.sum(axis=1) / jnp.maximum(heard.sum(axis=1), 1)
+            x, sounding = jnp.pad(x, behind), jnp.pad(sounding, behind)
+            sounding = sounding.reshape(len(sounding), -1, STRIDE, 1).any(axis=2)
+            x = jnp.where(sounding, layer(x), 0.0)
+        mean = x.sum(axis=1) / jnp.maximum(sounding.sum(axis=1), 1)
         return jax.nn.relu(mean @ self.summary[...] + self.summary_bias[...][None])
 
-    def logits(self, features: jax.Array) -> jax.Array:
-        """[B, features] to [B, labels]."""
+    def logits(self, features: Float[Array, "batch features"]) -> Float[Array, "batch labels"]:
+        """The logits of the labels, from features."""
         return features @ self.out[...] + self.out_bias[...][None]
 
-    def __call__(self, sounds: jax.Array) -> jax.Array:
-        """[B, T] to logits [B, labels]."""
+    def __call__(self, sounds: Float[Array, "batch time"]) -> Float[Array, "batch labels"]:
+        """The logits of the labels of sounds."""
         return self.logits(self.features(sounds))

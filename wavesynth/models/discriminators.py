@@ -1,93 +1,95 @@
-"""Discriminators: networks that tell made sounds from real ones, each by its own view of them.
+"""Discriminators: networks that tell generated sounds from real ones, each from its own view of them.
 
 Activations are [B, time, channels].
 """
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float, Key
 
 from wavesynth.audio.spectral import stft_magnitude
-from wavesynth.config import check_at_least_one, check_choice
+from wavesynth.config import Width
 from wavesynth.errors import UserError
+from wavesynth.fields import Checked, Count, Whole
 from wavesynth.models.layers import zeros
 from wavesynth.models.polyphase import strided
 
-SPECTRAL_FLOOR = (
-    1e-3  # of a magnitude, 60 dB below full scale: what is quieter looks alike to the spectral discriminators
-)
-PERIOD_STRIDE, PERIOD_WIDTH = 3, 5  # of the convolutions of the discriminators of periods
+SPECTRAL_FLOOR = 1e-3  # of a magnitude, 60 dB below full scale; spectral discriminators do not see what is quieter
+PERIOD_STRIDE, PERIOD_WIDTH = 3, 5  # of the convolutions of period discriminators
 SPECTRAL_WIDTH = 5  # frames
 Dtype = Literal["float32", "bfloat16"]
+RateOrUnknown = Annotated[int, Whole(0, 768_000)]  # 0 until it is filled in from the data
+WidthOrNone = Annotated[int, Whole(0, 8_192)]
+SpectralWindow = Annotated[int, Whole(16, 65_536, multiple_of=4)]
 
 
 @dataclass(frozen=True)
-class DiscriminatorsConfig:
+class DiscriminatorsConfig(Checked):
     """The shape of a model's discriminators.
 
     Attributes:
-        discriminator_channels: of the first stage of the discriminator that sees the waveform, 0 for no such discriminator.
-        phase_shuffle: by up to how many samples that discriminator's activations are shifted at random, example by example.
+        discriminator_channels: of the first stage of the waveform discriminator; 0 for none.
+        phase_shuffle: the most samples by which its activations are shifted at random, example by example; 0 for none.
         kernel_width: taps of its convolutions.
         widest: the most channels of a stage.
-        periods: of the discriminators that see every second, third, fifth ... sample side by side (Kong et al., 2020).
+        periods: of the period discriminators (Kong et al., 2020), which see every second, third, fifth ... sample.
         period_channels: of their first layers.
-        spectral_windows: of the discriminators that see a spectrogram, in samples.
+        spectral_windows: of the spectral discriminators, which see a spectrogram, in samples.
         spectral_channels: of their layers.
         dtype: of the activations, "float32" or "bfloat16"; parameters, losses and spectra are always float32.
     """
 
-    discriminator_channels: int = 16
-    phase_shuffle: int = 0
-    kernel_width: int = 25
-    widest: int = 512
-    periods: tuple[int, ...] = ()
-    period_channels: int = 16
-    spectral_windows: tuple[int, ...] = (256, 1024)
-    spectral_channels: int = 64
+    discriminator_channels: WidthOrNone = 16
+    phase_shuffle: Annotated[int, Whole(0, 64)] = 0
+    kernel_width: Annotated[int, Whole(1, 1_024)] = 25
+    widest: Width = 512
+    periods: Annotated[tuple[Annotated[int, Whole(2, 4_096, note="period 1 is the waveform")], ...], Count(0, 32)] = ()
+    period_channels: WidthOrNone = 16
+    spectral_windows: Annotated[tuple[SpectralWindow, ...], Count(0, 32)] = (256, 1024)
+    spectral_channels: WidthOrNone = 64
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "widest", "kernel_width")
-        check_choice(self, "dtype", Dtype)
-        for name in ("discriminator_channels", "phase_shuffle"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} is {getattr(self, name)}: it must not be negative; 0 is for none")
+        super().__post_init__()
         if not (self.discriminator_channels or self.periods or self.spectral_windows):
             raise UserError(
                 "discriminator_channels is 0 and there are no periods and no spectral_windows: give it one discriminator"
             )
-        if any(window % 4 or window < 16 for window in self.spectral_windows):
-            raise UserError(f"spectral_windows is {self.spectral_windows}: each must be a multiple of 4, at least 16")
-        if self.periods and min(self.periods) < 2:
-            raise UserError(
-                f"periods is {self.periods}: each must be at least 2; discriminator_channels is for period 1"
-            )
-        if self.periods:
-            check_at_least_one(self, "period_channels")
-        if self.spectral_windows:
-            check_at_least_one(self, "spectral_channels")
+        for name, used in (("period_channels", self.periods), ("spectral_channels", self.spectral_windows)):
+            if used and getattr(self, name) < 1:
+                raise UserError(f"{name} is 0: it must be at least 1, or leave its discriminators out")
 
 
 def normal(rngs: nnx.Rngs, *shape: int, gain: float = 1.0) -> nnx.Param:
-    """Weights [..., inputs, outputs] of variance gain^2 / (all but the outputs)."""
+    """Gaussian weights [..., inputs, outputs] of variance gain^2 / fan_in, where the fan-in is all but the outputs."""
     return nnx.Param(jax.random.normal(rngs.params(), shape) * (gain / math.sqrt(math.prod(shape[:-1]))))
 
 
-def plus(x: jax.Array, bias: nnx.Param) -> jax.Array:
-    """x [..., O] and bias [O], in the dtype of x."""
+def plus(x: Float[Array, "*batch outputs"], bias: nnx.Param) -> Float[Array, "*batch outputs"]:
+    """``x + bias``, in the dtype of x; bias [outputs]."""
     return x + jnp.broadcast_to(bias[...].astype(x.dtype), x.shape)
 
 
 class Discriminator(nnx.Module):
-    """A stack of convolutions that ends in one metric for each example; what it sees is [B, time, channels].
+    """A stack of convolutions with one logit for each example; it sees [B, time, channels].
 
-    places: how many places its last activations have, if each gets weights of its own, as published; 1 counts all alike.
-    A condition enters as an inner product with their mean (Miyato and Koyama, 2018).
+    The conditioning enters as an inner product with the mean of the last activations (projection discriminator, Miyato and
+    Koyama, 2018).
+
+    Args:
+        inputs: channels of what it sees.
+        channels: of each layer.
+        stride: of every convolution.
+        width: taps of every convolution.
+        condition: width of the conditioning vector; 0 for none.
+        places: 1 to weight all places of the last activations equally, or their number to give each its own weights, as in
+            WaveGAN.
+        shuffle: the most places of phase shuffle before each layer but the first.
     """
 
     def __init__(
@@ -101,8 +103,8 @@ class Discriminator(nnx.Module):
         self.condition = normal(rngs, condition, channels[-1]) if condition else None
         self.last = nnx.Param(normal(rngs, channels[-1], places)[...].T)
 
-    def activations(self, x: jax.Array, key: jax.Array) -> list[jax.Array]:
-        """[B, time, C] to the activations of each layer; the last ones are [B, time / stride^layers, channels]."""
+    def activations(self, x: Float[Array, "batch time inputs"], key: Key[Array, ""]) -> list[Float[Array, "batch _ _"]]:
+        """The activations of each layer; the last are [B, time / stride^layers, channels]."""
         layers = []
         for index, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
             if index and self.shuffle:
@@ -113,8 +115,10 @@ class Discriminator(nnx.Module):
             layers.append(x)
         return layers
 
-    def judge(self, features: jax.Array, condition: jax.Array) -> jax.Array:
-        """Features [B, time, C] and condition [B, condition] to [B]."""
+    def judge(
+        self, features: Float[Array, "batch time channels"], condition: Float[Array, "batch condition"]
+    ) -> Float[Array, " batch"]:
+        """The logit of each example, from its last activations; more is more real."""
         places = self.last.shape[0]
         value = jnp.mean(jnp.sum(features * self.last[...][None], axis=-1), axis=1) * math.sqrt(places)
         if self.condition is not None:
@@ -125,7 +129,10 @@ class Discriminator(nnx.Module):
 class Discriminators(nnx.Module):
     """All discriminators of a model, each with its own view of a sound.
 
-    length: of the sounds, in samples; it says how deep discriminators are. condition: width of the vector that is told them.
+    Args:
+        config: their shape.
+        length: of the sounds, in samples; it sets the depth of the discriminators.
+        condition: width of the conditioning vector; 0 for none.
     """
 
     def __init__(self, config: DiscriminatorsConfig, length: int, condition: int, *, rngs: nnx.Rngs) -> None:
@@ -148,25 +155,38 @@ class Discriminators(nnx.Module):
             members.append(Discriminator(window // 2 + 1, channels, 1, SPECTRAL_WIDTH, condition=condition, rngs=rngs))
         self.members = nnx.List(members)
 
-    def __call__(self, views: list[jax.Array], condition: jax.Array, key: jax.Array) -> jax.Array:
-        """Views as above and condition [B, condition] to one metric of each discriminator, [B, discriminators]: real is more."""
+    def __call__(
+        self, views: list[Float[Array, "_ _ _"]], condition: Float[Array, "batch condition"], key: Key[Array, ""]
+    ) -> Float[Array, "batch discriminators"]:
+        """One logit per discriminator; more is more real.
+
+        Args:
+            views: what each discriminator sees, from `views`.
+            condition: the conditioning vectors.
+            key: of the phase shuffle.
+        """
         return self.discriminate(views, condition, key)[0]
 
     def discriminate(
-        self, views: list[jax.Array], condition: jax.Array, key: jax.Array
-    ) -> tuple[jax.Array, list[list[jax.Array]]]:
-        """The same metrics, and every discriminator's activations, layer by layer."""
-        metrics, heard = [], []
+        self, views: list[Float[Array, "_ _ _"]], condition: Float[Array, "batch condition"], key: Key[Array, ""]
+    ) -> tuple[Float[Array, "batch discriminators"], list[list[Float[Array, "_ _ _"]]]]:
+        """The same logits, and the activations of every discriminator, layer by layer."""
+        logits, activations = [], []
         for index, (member, view) in enumerate(zip(self.members, views, strict=True)):
             layers = member.activations(view, jax.random.fold_in(key, index))
             last = layers[-1].astype(jnp.float32)
-            metrics.append(member.judge(last.reshape(len(condition), -1, last.shape[-1]), condition))
-            heard.append(layers)
-        return jnp.stack(metrics, axis=1), heard
+            logits.append(member.judge(last.reshape(len(condition), -1, last.shape[-1]), condition))
+            activations.append(layers)
+        return jnp.stack(logits, axis=1), activations
 
 
-def views(config: DiscriminatorsConfig, sounds: jax.Array) -> list[jax.Array]:
-    """What each discriminator sees of sounds [B, length]: [B, time, channels]; periods lie in the batch, [B period, ...]."""
+def views(config: DiscriminatorsConfig, sounds: Float[Array, "batch length"]) -> list[Float[Array, "_ _ _"]]:
+    """What each discriminator sees of sounds: [B, time, channels]; for a period discriminator, [B period, time, 1].
+
+    >>> config = DiscriminatorsConfig(periods=(3,), spectral_windows=(64,))
+    >>> [view.shape for view in views(config, jnp.zeros((2, 96)))]
+    [(2, 96, 1), (6, 32, 1), (2, 7, 33)]
+    """
     seen = []
     if config.discriminator_channels:
         seen.append(sounds[..., None])
@@ -181,10 +201,12 @@ def views(config: DiscriminatorsConfig, sounds: jax.Array) -> list[jax.Array]:
     return [view.astype(config.dtype) for view in seen]
 
 
-def phase_shuffle(x: jax.Array, most: int, key: jax.Array) -> jax.Array:
-    """Shifts each example of x [B, t, C] by its own random number of places, -most to most; edges are mirrored.
+def phase_shuffle(
+    x: Float[Array, "batch time channels"], most: int, key: Key[Array, ""]
+) -> Float[Array, "batch time channels"]:
+    """Shifts each example by its own random number of places, -most to most; edges are mirrored (Donahue et al., 2019).
 
-    All shifts are made and one is kept by weights of 0 and 1: that is faster than to index, and as differentiable.
+    It computes all shifts and keeps one by weights of 0 and 1, which is faster than indexing and as differentiable.
     """
     length = x.shape[1]
     shifts = jax.random.randint(key, (len(x),), 0, 2 * most + 1)

@@ -1,28 +1,79 @@
 """From a module to pure functions over a plain pytree: the one place where networks leave Flax."""
 
+import math
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 from flax import nnx
 
+from wavesynth.errors import UserError
+
 Params = dict[str, Any]  # nested dictionaries of arrays; members of a list are under "0", "1", ...
 Module = TypeVar("Module", bound=nnx.Module)
+MOST_PARAMETERS = 2**32  # 16 GB in float32
 
 
 def initialize(make: Callable[[nnx.Rngs], nnx.Module], key: jax.Array) -> Params:
-    """Fresh parameters of the module that `make(rngs)` builds."""
-    return _rekey(nnx.to_pure_dict(nnx.state(make(nnx.Rngs(params=key)))), str)
+    """Fresh parameters of the module that `make(rngs)` builds.
+
+    Args:
+        make: builds the module from its random streams.
+        key: what the parameters are drawn from.
+
+    Raises:
+        UserError: the parameters would not fit into this machine's memory. Nothing has been allocated then.
+
+    >>> initialize(lambda rngs: nnx.Linear(2, 3, rngs=rngs), jax.random.key(0))["kernel"].shape
+    (2, 3)
+    """
+    shapes(make)
+    return _fresh(make, key)
+
+
+def shapes(make: Callable[[nnx.Rngs], nnx.Module]) -> Params:
+    """The tree that `initialize` returns, as shapes and dtypes without values.
+
+    Raises:
+        UserError: the parameters would not fit into this machine's memory.
+
+    >>> shapes(lambda rngs: nnx.Linear(2, 3, rngs=rngs))["kernel"].shape
+    (2, 3)
+    """
+    tree = jax.eval_shape(lambda: _fresh(make, jax.random.key(0)))
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+    if count > most_parameters():
+        raise UserError(
+            f"the model would have {count:,} parameters, and at most {most_parameters():,} fit into memory here: choose fewer "
+            "layers or channels"
+        )
+    return tree
+
+
+def most_parameters() -> int:
+    """How many float32 numbers fit into this machine's memory; `MOST_PARAMETERS` where that is unknown or larger."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return MOST_PARAMETERS
+    return min(MOST_PARAMETERS, memory // 4) if memory > 0 else MOST_PARAMETERS
 
 
 def pure(make: Callable[[nnx.Rngs], Module]) -> Callable[[Params], Module]:
-    """A function from parameters to the module that holds them; the module's structure is found once, without computing.
+    """A function from parameters to the module that holds them. The module's structure is found once, without computing.
 
-    >>> bind = pure(lambda rngs: WaveNet(config, rngs=rngs))
-    >>> outputs = bind(params)(samples)         # inside jit or grad
+    >>> make = lambda rngs: nnx.Linear(2, 3, rngs=rngs)
+    >>> bind, params = pure(make), initialize(make, jax.random.key(0))
+    >>> bind(params)(jax.numpy.ones((1, 2))).shape                          # also inside jit and grad
+    (1, 3)
     """
     graph, _ = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
     return lambda params: nnx.merge(graph, _rekey(params, lambda key: int(key) if key.isdigit() else key))
+
+
+def _fresh(make: Callable[[nnx.Rngs], nnx.Module], key: jax.Array) -> Params:
+    return _rekey(nnx.to_pure_dict(nnx.state(make(nnx.Rngs(params=key)))), str)
 
 
 def _rekey(tree: Any, rename: Callable[[Any], Any]) -> Any:

@@ -1,12 +1,12 @@
-"""Output distributions of one sample given its past: what a network's last layer parametrises.
+"""Output distributions of one sample given its past: the last layer of a network holds their parameters.
 
-Each is a small frozen dataclass with the same three members, so that a network, an objective and a sampler may hold any:
+Each is a small frozen dataclass with the same three members, so a network, an objective and a sampler can hold any of them:
 
-* `width`: how many numbers the network must give for each sample;
-* `quantization`: the grid of bins it is integrated over;
-* `log_prob(outputs, samples)`: nats of the bin that holds each sample.
+* `width`: how many numbers the network gives for each sample;
+* `quantization`: the grid of bins that the distribution is integrated over;
+* `log_prob(outputs, samples)`: the log-probability, in nats, of the bin that holds each sample.
 
-Drawing from them is the sampler's work: see `wavesynth.kernels.wavenet_decode`.
+The sampler draws from them: see `wavesynth.kernels.wavenet_decode`.
 """
 
 import math
@@ -15,6 +15,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from wavesynth.audio import mulaw
 
@@ -24,16 +25,22 @@ MIN_LOG_SCALE = math.log(1e-6)  # a logistic a thirtieth of a 16-bit step wide i
 
 @dataclass(frozen=True)
 class MulawSoftmax:
-    """A softmax over the 256 mu-law codes (van den Oord et al., 2016)."""
+    """A softmax over the 256 mu-law codes (van den Oord et al., 2016).
+
+    >>> nats = MulawSoftmax().log_prob(jnp.zeros((3, 256)), jnp.zeros(3))
+    >>> round(float(nats[0]), 4)                        # -log(256)
+    -5.5452
+    """
 
     quantization: Quantization = "mulaw"
 
     @property
     def width(self) -> int:
+        """Logits for each sample."""
         return mulaw.CODES
 
-    def log_prob(self, outputs: jax.Array, samples: jax.Array) -> jax.Array:
-        """Logits [..., 256] and samples [...] to nats [...]."""
+    def log_prob(self, outputs: Float[Array, "*batch 256"], samples: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """The log-probability of samples under logits, in nats."""
         codes = jnp.expand_dims(jnp.arange(mulaw.CODES), range(samples.ndim))
         hit = (
             codes == mulaw.encode(samples)[..., None]
@@ -45,7 +52,15 @@ class MulawSoftmax:
 class LogisticMixture:
     """A mixture of logistics over amplitude, integrated over the bins of a quantisation (Salimans et al., 2017).
 
-    The outputs of one sample are, side by side: `components` logits, locations (amplitude) and log scales.
+    The outputs for one sample are, side by side, `components` logits, locations (amplitude) and log scales.
+
+    Attributes:
+        components: K, how many logistics.
+        quantization: "int16" or "mulaw".
+
+    >>> outputs = jnp.tile(jnp.array([0.0, 0.0, -3.0]), (5, 1))                       # one logistic around 0
+    >>> LogisticMixture(1).log_prob(outputs, jnp.linspace(-0.5, 0.5, 5)).argmax().item()
+    2
     """
 
     components: int
@@ -53,18 +68,21 @@ class LogisticMixture:
 
     @property
     def width(self) -> int:
+        """Numbers for each sample: 3 K."""
         return 3 * self.components
 
-    def split(self, outputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def split(self, outputs: Float[Array, "*batch width"]) -> tuple[Array, Array, Array]:
         """Outputs [..., 3 K] to log weights, locations and scales, each [..., K]."""
         logits, locations, log_scales = jnp.split(outputs, 3, axis=-1)
         return jax.nn.log_softmax(logits), locations, jnp.exp(jnp.maximum(log_scales, MIN_LOG_SCALE))
 
-    def log_prob(self, outputs: jax.Array, samples: jax.Array) -> jax.Array:
-        """Outputs [..., 3 K] and samples [...] to nats [...].
+    def log_prob(
+        self, outputs: Float[Array, "*batch width"], samples: Float[Array, "*batch"]
+    ) -> Float[Array, "*batch"]:
+        """The log-probability of samples, in nats; outputs are [..., 3 K].
 
-        A bin's mass under one logistic is sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)): a product
-        without cancellation. The outermost bins reach to infinity.
+        The mass of a bin from a to b under one logistic is ``sigmoid(b) - sigmoid(a)``, computed without cancellation as
+        ``sigmoid(b) sigmoid(-a) (1 - exp(a - b))``. The outermost bins reach to infinity.
         """
         log_weights, locations, scales = self.split(outputs)
         lower, upper, is_lowest, is_highest = self.bins(samples)
@@ -77,8 +95,10 @@ class LogisticMixture:
         log_mass += jnp.where(inside, jnp.log(-jnp.expm1(-jnp.maximum(bin_width, 1e-12))), 0.0)
         return jax.nn.logsumexp(log_weights + log_mass, axis=-1)
 
-    def bins(self, samples: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        """Lower and upper edge of each sample's bin, and whether it is the lowest or the highest one."""
+    def bins(
+        self, samples: Float[Array, "*batch"]
+    ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"], Bool[Array, "*batch"], Bool[Array, "*batch"]]:
+        """The lower and upper edge of each sample's bin, and whether it is the lowest or the highest bin."""
         if self.quantization == "mulaw":
             codes = mulaw.encode(samples)
             return *mulaw.bin_edges(codes), codes == 0, codes == mulaw.MU
@@ -86,13 +106,21 @@ class LogisticMixture:
         return (steps - 0.5) / 32768, (steps + 0.5) / 32768, steps <= -32768, steps >= 32767
 
 
-def pcm_steps(samples: jax.Array) -> jax.Array:
-    """Samples [...] to whole 16-bit steps, float32 [...] in -32768..32767."""
+def pcm_steps(samples: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Samples in 16-bit steps: whole numbers from -32768 to 32767, as floats.
+
+    >>> pcm_steps(jnp.array([-1.0, 0.0, 1.0])).tolist()
+    [-32768.0, 0.0, 32767.0]
+    """
     return jnp.clip(jnp.round(samples * 32768), -32768, 32767)
 
 
-def quantize(samples: jax.Array, quantization: Quantization) -> jax.Array:
-    """Samples [...] moved to the middles of their bins."""
+def quantize(samples: Float[Array, "*batch"], quantization: Quantization) -> Float[Array, "*batch"]:
+    """Samples moved to the middle of their bin.
+
+    >>> quantize(jnp.array([0.1]), "int16").item() * 32768
+    3277.0
+    """
     if quantization == "mulaw":
         return mulaw.decode(mulaw.encode(samples))
     return pcm_steps(samples) / 32768

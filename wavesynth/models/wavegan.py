@@ -1,5 +1,5 @@
-"""WaveGAN (Donahue, McAuley and Puckette, 2019) and what has been learned since: a generator that makes a whole sound of a
-latent vector at once, for the discriminators of `wavesynth.models.discriminators`.
+"""WaveGAN (Donahue, McAuley and Puckette, 2019) with later improvements: a generator that turns a latent vector into a whole
+sound at once. `wavesynth.models.discriminators` has the discriminators.
 
 Activations are [B, time, channels]. A generator of strides (4, 4, 4, 4, 4) and 32 channels:
 
@@ -7,78 +7,79 @@ Activations are [B, time, channels]. A generator of strides (4, 4, 4, 4, 4) and 
     dense                                               [B, 16, 512]
     5 stages, each four times as long: 256, 128, 64, 32 channels and the sound          [B, 16384]
 
-With `noise_channels`, each stage adds noise that it has shaped itself: a snare need not be drawn from memory sample by
-sample. With pitches, the wanted pitch's harmonics enter beside the noise (see `wavesynth.models.excitation`).
+With `noise_channels`, each stage adds noise that it shapes, so the noise of a snare need not be memorised sample by sample.
+With pitches, the harmonics of the pitch enter beside the noise (see `wavesynth.models.excitation`).
 """
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float, Key
 
-from wavesynth.config import check_at_least_one
+from wavesynth.config import Width
 from wavesynth.errors import UserError
-from wavesynth.models.discriminators import DiscriminatorsConfig, normal, plus
+from wavesynth.fields import Count, Real, Whole
+from wavesynth.models.discriminators import DiscriminatorsConfig, RateOrUnknown, WidthOrNone, normal, plus
 from wavesynth.models.excitation import excitation, white
 from wavesynth.models.layers import zeros
 from wavesynth.models.polyphase import same, smoothed, transposed
 
+LONGEST = 2**24  # samples of a sound; it is made whole, in memory
+MOST_ACTIVATIONS = 2**26  # numbers that a stage makes of a sound: 256 MB
+
 
 @dataclass(frozen=True)
 class WaveGANConfig(DiscriminatorsConfig):
-    """The shape of a WaveGAN. The generator has the `kernel_width`, `widest` and `dtype` of the discriminators too.
+    """The shape of a WaveGAN. The generator shares `kernel_width`, `widest` and `dtype` with the discriminators.
 
     Attributes:
-        seconds: how long every sound is; the strides' product in samples divides it, so it is rounded up to the next
-            length that they do.
-        length: the same in samples. 0: filled in from `seconds` and the sample rate.
+        seconds: length of every sound, rounded up to a multiple of the strides' product in samples.
+        length: the same in samples; 0 until it is filled in from `seconds` and the sample rate.
         latent: dimensions of the Gaussian that sounds are drawn from.
-        style_channels: width of two layers that turn the latent and the condition into a style, which then scales and
-            shifts the channels of every stage; 0 for none, as published: latent and condition enter at the front alone.
+        style_channels: width of the two layers that map latent and conditioning to a style, which scales and shifts the
+            channels of every stage. 0 for none, as published: latent and conditioning enter at the front only.
         channels: of the generator's last stage but one; each stage before it has twice as many.
-        strides: by which each stage lengthens the sound.
+        strides: the factor by which each stage lengthens the sound.
         smooth: whether upsampling is anti-aliased (see `wavesynth.models.polyphase.smoothed`).
         leak: slope of the generator's activations below zero; 0 as published.
-        noise_channels: how many channels of noise each stage can shape and add; 0 for none.
-        level: what the last stage's output is multiplied by, before a tanh. Sounds are quiet: where small weights had to
-            make them so, a step that suits the other weights would throw those far off, and the sound with them.
-        output_filter: taps of a filter learned for the output, 0 for none (the published one has 512).
-        labels: how many there are. Filled in from the data.
-        pitches: how many there are. Filled in from the data.
+        noise_channels: channels of noise that each stage shapes and adds; 0 for none.
+        level: factor of the last stage's output, before a tanh. Sounds are quiet; if small weights had to make them so, a
+            learning rate that suits the other weights would be too high for those.
+        output_filter: taps of a learned filter of the output; 0 for none, 512 as published.
+        labels: number of labels. Filled in from the data.
+        pitches: number of pitches. Filled in from the data.
         sample_rate: Hz. Filled in from the data.
     """
 
-    seconds: float = 1.0
-    length: int = 0
-    latent: int = 128
-    style_channels: int = 128
-    channels: int = 16
-    strides: tuple[int, ...] = (4, 4, 4, 4, 4)
+    seconds: Annotated[float, Real(above=0, most=600)] = 1.0
+    length: Annotated[int, Whole(0, LONGEST)] = 0
+    latent: Width = 128
+    style_channels: WidthOrNone = 128
+    channels: Width = 16
+    strides: Annotated[tuple[Annotated[int, Whole(2, 1_024)], ...], Count(1, 24)] = (4, 4, 4, 4, 4)
     smooth: bool = True
-    leak: float = 0.2
-    noise_channels: int = 4
-    level: float = 0.05
-    output_filter: int = 0
-    labels: int = 0
-    pitches: int = 0
-    sample_rate: int = 0
+    leak: Annotated[float, Real(least=0, most=1)] = 0.2
+    noise_channels: Annotated[int, Whole(0, 1_024)] = 4
+    level: Annotated[float, Real(above=0, most=1e3)] = 0.05
+    output_filter: Annotated[int, Whole(0, 65_536)] = 0
+    labels: Annotated[int, Whole(0, 65_536)] = 0
+    pitches: Annotated[int, Whole(0, 128)] = 0
+    sample_rate: RateOrUnknown = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least_one(self, "latent", "channels")
-        if self.length < 0:
-            raise UserError(f"length is {self.length}: it must not be negative; 0 is for what `seconds` comes to")
-        for name in ("style_channels", "noise_channels", "output_filter"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} is {getattr(self, name)}: it must not be negative; 0 is for none")
-        if not 0 < self.level < math.inf:
-            raise UserError(f"level is {self.level}: it must be above 0 and finite; 1 leaves the sounds as they are")
-        if not 0 < self.seconds < math.inf:
-            raise UserError(f"seconds is {self.seconds}: it must be above 0 and finite")
-        if not self.strides or min(self.strides) < 2:
-            raise UserError(f"strides is {self.strides}: give at least one, each at least 2")
+        if self.hop > LONGEST:
+            raise UserError(f"strides is {self.strides}: their product must be at most {LONGEST:,} samples")
+        size = self.length * max(self.channels, self.noise_channels)
+        if size > MOST_ACTIVATIONS:
+            raise UserError(
+                f"length is {self.length:,}: in these channels a sound would take {size:,} numbers at once, and at most "
+                f"{MOST_ACTIVATIONS:,} can be"
+            )
         if self.length % self.hop:
             raise UserError(
                 f"length is {self.length}, which the strides' product {self.hop} does not divide: "
@@ -87,22 +88,22 @@ class WaveGANConfig(DiscriminatorsConfig):
 
     @property
     def hop(self) -> int:
-        """Samples that one frame of the first stage becomes."""
+        """Samples per frame of the first stage."""
         return math.prod(self.strides)
 
     @property
     def condition_channels(self) -> int:
-        """Width of the vector that tells label and pitch: a weight for each."""
+        """Width of the conditioning vector: a weight for each label and each pitch."""
         return self.labels + self.pitches
 
     @property
     def stage_channels(self) -> tuple[int, ...]:
-        """Channels before each stage; the last one's output is the sound."""
+        """Input channels of each stage; the output of the last is the sound."""
         return tuple(min(self.widest, self.channels * 2**i) for i in reversed(range(len(self.strides))))
 
 
 class Stage(nnx.Module):
-    """One stage of the generator: longer by `stride`, noise added, styled."""
+    """One stage of the generator: it upsamples by `stride`, adds noise and applies the style."""
 
     def __init__(self, config: WaveGANConfig, inputs: int, outputs: int, stride: int, *, rngs: nnx.Rngs) -> None:
         self.stride, self.smooth, self.outputs = stride, config.smooth, outputs
@@ -115,8 +116,19 @@ class Stage(nnx.Module):
         self.mix = normal(rngs, sources, outputs) if sources else None
         self.style = normal(rngs, config.style_channels, 2 * outputs, gain=0.5) if config.style_channels else None
 
-    def __call__(self, x: jax.Array, style: jax.Array | None, sources: jax.Array | None) -> jax.Array:
-        """x [B, t, C], style [B, S] and sources [B, t stride, N] to [B, t stride, O], before its activation."""
+    def __call__(
+        self,
+        x: Float[Array, "batch time inputs"],
+        style: Float[Array, "batch style"] | None,
+        sources: Float[Array, "batch longer sources"] | None,
+    ) -> Float[Array, "batch longer outputs"]:
+        """The output before its activation, `stride` times as long as x.
+
+        Args:
+            x: the activations of the stage before.
+            style: scales and shifts the channels; None for none.
+            sources: noise and harmonics at the output's rate; None for none.
+        """
         kernel = smoothed(self.kernel[...], self.stride) if self.smooth else self.kernel[...]
         y = plus(transposed(x, kernel.astype(x.dtype), self.stride), self.bias)
         if self.mix is not None and sources is not None:
@@ -129,7 +141,7 @@ class Stage(nnx.Module):
 
 
 class Generator(nnx.Module):
-    """A latent and a condition to a sound."""
+    """A network from a latent vector and a conditioning vector to a sound."""
 
     def __init__(self, config: WaveGANConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
@@ -148,8 +160,10 @@ class Generator(nnx.Module):
         )
         self.filter = normal(rngs, config.output_filter, 1, 1) if config.output_filter else None
 
-    def style(self, latent: jax.Array, condition: jax.Array) -> jax.Array:
-        """latent [B, D] and condition [B, condition_channels] to the style that all stages see, [B, S]."""
+    def style(
+        self, latent: Float[Array, "batch latent"], condition: Float[Array, "batch condition"]
+    ) -> Float[Array, "batch style"]:
+        """The style that all stages share."""
         style = jnp.concatenate([latent, condition * math.sqrt(self.config.latent / 2)], axis=-1)
         if self.config.style_channels:
             style *= jax.lax.rsqrt(jnp.mean(jnp.square(style), axis=-1, keepdims=True) + 1e-8)
@@ -157,10 +171,21 @@ class Generator(nnx.Module):
                 style = jax.nn.leaky_relu(plus(style @ matrix[...], bias), 0.2)
         return style
 
-    def __call__(self, style: jax.Array, pitch: jax.Array, keys: jax.Array) -> jax.Array:
-        """style [B, S], pitch [B] in MIDI numbers (NaN for none) and keys [B] of the noise to sounds [B, length].
+    def __call__(
+        self,
+        style: Float[Array, "batch style"] | Float[Array, "batch places style"],
+        pitch: Float[Array, " batch"],
+        keys: Key[Array, " batch"],
+    ) -> Float[Array, "batch length"]:
+        """Generates sounds.
 
-        The front and each stage may also be given a style of its own: [B, 1 + stages, S].
+        Args:
+            style: from `style`; or [B, 1 + stages, S], with a style for the front and for each stage.
+            pitch: MIDI numbers; NaN for none.
+            keys: of the noise.
+
+        Returns:
+            float32 [B, length], in [-1, 1].
         """
         config = self.config
         first, *styles = jnp.moveaxis(style, 1, 0) if style.ndim == 3 else [style] * (1 + len(self.stages))

@@ -1,82 +1,100 @@
 """WaveNet (van den Oord et al., 2016): a stack of gated, dilated, causal convolutions that predicts the next sample.
 
-This is the parallel form, for training and scoring. Its step-by-step form, which samples, is the op
-`wavesynth.kernels.wavenet_decode`; both compute the same function.
+This is the parallel form, for training and scoring. The op `wavesynth.kernels.wavenet_decode` is the sequential form, for
+sampling. Both compute the same function.
 
-Time in one window [R + T]: R samples of left context (the receptive field), then T targets. Every convolution is
-"valid": it eats its own part of the context, so that exactly T predictions are left.
+Time in one window [R + T]: R samples of left context (the receptive field), then T targets. Every convolution is "valid": it
+uses up its part of the context, so that exactly T predictions are left.
 
     samples   |------------- R -------------|------ T ------|
-    front         |-- taps eaten ------------------------|
-    layer 1            |-- dilation eaten ---------------|
+    front         |-- less its taps ---------------------|
+    layer 1            |-- less its dilation ------------|
     ...
     outputs                                 |------ T ------|   outputs[t] predicts samples[R + t]
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float, Int
 
 from wavesynth.audio import mulaw
-from wavesynth.config import check_at_least_one
+from wavesynth.config import Width
 from wavesynth.errors import UserError
-from wavesynth.models.layers import affine, dense, gate, over_examples, shifted_copies, zeros
+from wavesynth.fields import Checked, Whole
+from wavesynth.models.layers import affine, check_remembered, dense, gate, over_examples, shifted_copies, zeros
 from wavesynth.models.likelihoods import MIN_LOG_SCALE, LogisticMixture, MulawSoftmax, Quantization, quantize
 
 ALIGN = 16  # float32 in one AVX-512 register
+MOST_MIXTURES = 64  # the native sampler has room for so many
+MOST_LAYERS = 256  # a program of more takes minutes to build
+MOST_CONTEXT = 2**20  # samples; a minute at 16 kHz
 
 
 @dataclass(frozen=True)
-class WaveNetConfig:
+class WaveNetConfig(Checked):
     """The shape of a WaveNet.
 
     Attributes:
-        stacks: how often the dilations 1, 2, 4 ... are repeated.
-        layers_per_stack: how many of them there are; the last is 2^(layers_per_stack - 1).
+        stacks: how many times the dilations 1, 2, 4 ... are repeated.
+        layers_per_stack: layers of one stack; the last has the dilation 2^(layers_per_stack - 1).
         channels: width of the residual path and of each gate.
-        skip_channels: width of the last layer but one.
-        head_channels: width of the last layer.
+        skip_channels: width of the skip path.
+        head_channels: width of the layer before the output.
         kernel_width: taps of each dilated convolution, 2 or 3.
-        taps: how many past samples the first layer (and the linear prediction of a mixture) looks at.
-        period_taps: how many samples around the place one period of the pitch ago a mixture looks at too (as the
-            quasi-periodic WaveNet of Wu et al., 2021, does in all layers); 0 for none.
-        longest_period: samples; periods up to this long are looked back at, none if it is 0. Filled in from the data.
+        taps: past samples that the first layer (and the linear prediction of a mixture) sees.
+        period_taps: samples around one period of the pitch ago that a mixture also sees; 0 for none. The quasi-periodic
+            WaveNet of Wu et al. (2021) does this in all layers.
+        longest_period: the longest period that is looked back at, in samples; 0 for none. Filled in from the data.
         output: "mixture" of logistics, or a "softmax" over mu-law codes.
-        mixtures: how many logistics.
-        quantization: the bins that a mixture is integrated over, and the grid that it sees; a softmax is always "mulaw".
+        mixtures: number of logistics in a mixture.
+        quantization: the grid of the input and of the bins that a mixture is integrated over, "int16" or "mulaw". A softmax
+            needs "mulaw".
         labels: rows of the table of label embeddings; 0 for none. Filled in from the data.
-        vector_channels: width of the global conditioning vector (a label's embedding, or any vector given); 0 for none.
+        vector_channels: width of the global conditioning vector, a label's embedding; 0 for none.
         frame_channels: width of the local conditioning; 0 for none. Filled in from the data.
-        hop_length: samples that one frame of local conditioning lasts.
+        hop_length: samples per frame of local conditioning.
         dtype: of the activations, "float32" or "bfloat16"; parameters and likelihoods are always float32.
     """
 
-    stacks: int = 2
-    layers_per_stack: int = 9
-    channels: int = 64
-    skip_channels: int = 128
-    head_channels: int = 128
-    kernel_width: int = 2
-    taps: int = 32
-    period_taps: int = 8
-    longest_period: int = 0
+    stacks: Annotated[int, Whole(1, 64)] = 2
+    layers_per_stack: Annotated[int, Whole(1, 16)] = 9
+    channels: Width = 64
+    skip_channels: Width = 128
+    head_channels: Width = 128
+    kernel_width: Annotated[int, Whole(2, 3)] = 2
+    taps: Annotated[int, Whole(1, 1_024)] = 32
+    period_taps: Annotated[int, Whole(0, 256)] = 8
+    longest_period: Annotated[int, Whole(0, 65_536)] = 0
     output: Literal["mixture", "softmax"] = "mixture"
-    mixtures: int = 4
+    mixtures: Annotated[int, Whole(1, MOST_MIXTURES)] = 4
     quantization: Quantization = "int16"
-    labels: int = 0
-    vector_channels: int = 16
-    frame_channels: int = 0
-    hop_length: int = 128
+    labels: Annotated[int, Whole(0, 65_536)] = 0
+    vector_channels: Annotated[int, Whole(0, 4_096)] = 16
+    frame_channels: Annotated[int, Whole(0, 4_096)] = 0
+    hop_length: Annotated[int, Whole(1, 65_536)] = 128
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "stacks", "layers_per_stack", "channels", "skip_channels", "head_channels")
-        check_at_least_one(self, "taps", "mixtures", "hop_length")
-        if self.kernel_width not in (2, 3):
-            raise UserError(f"kernel_width is {self.kernel_width}: choose 2 or 3")
+        super().__post_init__()
+        layers = len(self.dilations)
+        if layers > MOST_LAYERS:
+            raise UserError(
+                f"stacks is {self.stacks}: it makes {layers} layers in all, and at most {MOST_LAYERS} can be"
+            )
+        if self.receptive_field > MOST_CONTEXT:
+            raise UserError(
+                f"layers_per_stack is {self.layers_per_stack}: it makes a receptive field of {self.receptive_field:,} "
+                f"samples, and at most {MOST_CONTEXT:,} can be"
+            )
+        check_remembered("channels", self.channels, (self.kernel_width - 1) * sum(self.dilations))
+        if self.labels and not self.vector_channels:
+            raise UserError(
+                f"labels is {self.labels} and vector_channels 0: labels need an embedding, or set both to 0"
+            )
         if self.output == "softmax" and self.quantization != "mulaw":
             raise UserError(
                 f'quantization is "{self.quantization}": a softmax output is over mu-law codes, so set "mulaw"'
@@ -84,47 +102,49 @@ class WaveNetConfig:
 
     @property
     def dilations(self) -> tuple[int, ...]:
+        """The dilation of each layer."""
         return tuple(2**i for i in range(self.layers_per_stack)) * self.stacks
 
     @property
     def receptive_field(self) -> int:
-        """How many past samples one prediction can see, the current target excluded."""
+        """How many past samples one prediction sees, the current target excluded."""
         return self.history + (self.kernel_width - 1) * sum(self.dilations)
 
     @property
     def history(self) -> int:
-        """How many past samples the first layer can see."""
+        """How far back the first layer sees, in samples."""
         return max(self.taps, self.longest_period + self.taps_ago) if self.taps_ago else self.taps
 
     @property
     def taps_ago(self) -> int:
-        """How many samples around one period ago are looked at: `period_taps` where there are pitches, for a mixture."""
+        """Samples around one period ago that are seen: `period_taps` for a mixture with pitches, else 0."""
         return self.period_taps if self.longest_period and self.output == "mixture" else 0
 
     @property
     def inputs(self) -> int:
-        """How many past samples the first layer looks at."""
+        """How many past samples the first layer sees."""
         return self.taps + self.taps_ago
 
     @property
     def context_frames(self) -> int:
-        """How many frames of local conditioning the left context of a window takes."""
+        """Frames of local conditioning in the left context of a window."""
         return -(-self.receptive_field // self.hop_length)
 
     @property
     def output_channels(self) -> int:
-        """Of the last layer: the likelihood's parameters and, for a mixture, how the linear prediction adapts."""
+        """Outputs per sample: the parameters of the likelihood and, for a mixture, adaptive prediction coefficients."""
         return self.likelihood.width + (self.inputs if self.output == "mixture" else 0)
 
     @property
     def likelihood(self) -> LogisticMixture | MulawSoftmax:
+        """The distribution of a sample given its past."""
         if self.output == "softmax":
             return MulawSoftmax()
         return LogisticMixture(self.mixtures, self.quantization)
 
 
 class GatedLayer(nnx.Module):
-    """One dilated causal convolution, its gate, and the way back to the residual path."""
+    """A dilated causal convolution and its gate, added to the residual path."""
 
     def __init__(self, config: WaveNetConfig, dilation: int, *, rngs: nnx.Rngs) -> None:
         self.shifts = [k * dilation for k in reversed(range(config.kernel_width))]  # of the taps, oldest first
@@ -133,8 +153,16 @@ class GatedLayer(nnx.Module):
         self.residual = dense(rngs, config.channels, config.channels, scale=len(config.dilations) ** -0.5)
         self.residual_bias = zeros(config.channels)
 
-    def __call__(self, x: jax.Array, length: int, conditioning: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """x [C, t] and conditioning [2 C, F] to (x, gate), the last `length` places of both, [C, length]; F divides it."""
+    def __call__(
+        self, x: Float[Array, "channels time"], length: int, conditioning: Float[Array, "gate_channels frames"] | None
+    ) -> tuple[Float[Array, "channels {length}"], Float[Array, "channels {length}"]]:
+        """The residual path and the gate at the last `length` places.
+
+        Args:
+            x: the residual path.
+            length: places; a multiple of the number of frames.
+            conditioning: what is added before the gate, [2 C, F].
+        """
         z = affine(self.dilated, self.dilated_bias, shifted_copies(x, self.shifts, length))
         if conditioning is not None:
             z = (z.reshape(*conditioning.shape, -1) + conditioning[..., None]).reshape(z.shape)
@@ -143,13 +171,18 @@ class GatedLayer(nnx.Module):
 
 
 class WaveNet(nnx.Module):
-    """The network. Its parameters' names are the contract with `wavesynth.kernels.wavenet_decode.weights`.
+    """The network. The names of its parameters are the contract with `wavesynth.kernels.wavenet_decode.weights`.
 
-    A mixture's locations are a linear prediction from the last `taps` samples, bent by the network from sample to sample,
-    plus the network's correction (see `mixture_outputs`). Its first layer sees those in coordinates where they are white
-    (`fixed_whitening`): audio is so predictable that its fine detail, which the network must model, is a thousandth of
-    its amplitude, and a gradient would take hours to find it. Both are set from the data. Parameters whose
-    name begins with `fixed_` are not trained.
+    The locations of a mixture are a linear prediction from the last `taps` samples, with coefficients that the network adapts
+    from sample to sample, plus a correction by the network (see `mixture_outputs`). The first layer sees the past samples
+    whitened (`fixed_whitening`). Audio is so predictable that the detail left to model is a thousandth of its amplitude, and
+    without whitening gradient descent would take hours to find it. Both are computed from the data: parameters whose name
+    begins with `fixed_` are not trained.
+
+    >>> config = WaveNetConfig(stacks=1, layers_per_stack=2, channels=4, skip_channels=4, head_channels=4, taps=4)
+    >>> network = WaveNet(config, rngs=nnx.Rngs(0))
+    >>> network(jnp.zeros((1, config.receptive_field + 5))).shape                  # 3 parameters for each of 4 logistics
+    (1, 5, 12)
     """
 
     def __init__(self, config: WaveNetConfig, *, rngs: nnx.Rngs) -> None:
@@ -179,24 +212,33 @@ class WaveNet(nnx.Module):
 
     def __call__(
         self,
-        samples: jax.Array,
-        vector: jax.Array | None = None,
-        frames: jax.Array | None = None,
-        periods: jax.Array | None = None,
-    ) -> jax.Array:
-        """The likelihood's parameters of the last T samples of each window.
+        samples: Float[Array, "batch time"],
+        vector: Float[Array, "batch vector_channels"] | None = None,
+        frames: Float[Array, "batch frames frame_channels"] | None = None,
+        periods: Int[Array, " batch"] | None = None,
+    ) -> Float[Array, "batch targets width"]:
+        """The parameters of the likelihood for the last T samples of each window.
 
-        samples: float32 [B, R + T], R the receptive field. vector: [B, vector_channels]. frames: local conditioning
-        [B, context_frames + ceil(T / hop_length), frame_channels], a frame beginning with the first target; or
-        [B, 1, frame_channels], held throughout. periods: int32 [B], how many samples one period of each window's pitch
-        lasts, taps_ago / 2 to longest_period; 0, or None, where it is not known. Returns float32 [B, T, likelihood.width].
+        Args:
+            samples: [B, R + T], where R is the receptive field.
+            vector: global conditioning.
+            frames: local conditioning, ``context_frames + ceil(T / hop_length)`` frames of which one begins with the first
+                target; or one frame that holds throughout.
+            periods: samples per period of each window's pitch, from taps_ago / 2 to longest_period; 0 where it is unknown.
+
+        Returns:
+            float32 [B, T, likelihood.width].
         """
         return over_examples(self.one, samples, vector, frames, periods)
 
     def one(
-        self, samples: jax.Array, vector: jax.Array | None, frames: jax.Array | None, period: jax.Array | None
-    ) -> jax.Array:
-        """What `__call__` does, for one window: samples [R + T] to [T, likelihood.width]."""
+        self,
+        samples: Float[Array, " time"],
+        vector: Float[Array, " vector_channels"] | None,
+        frames: Float[Array, "frames frame_channels"] | None,
+        period: Int[Array, ""] | None,
+    ) -> Float[Array, "targets width"]:
+        """The parameters of the likelihood for one window: [R + T] to [T, likelihood.width]."""
         config = self.config
         targets = samples.shape[0] - config.receptive_field
         framed = frames is not None and frames.shape[0] > 1
@@ -209,8 +251,8 @@ class WaveNet(nnx.Module):
         gates = []
         for index, layer in enumerate(self.layers):
             length = lengths[index + 1]
-            told = None if conditioning is None else conditioning[index][:, -length // unit if framed else 0 :]
-            x, gated = layer(x, length, told)
+            own = None if conditioning is None else conditioning[index][:, -length // unit if framed else 0 :]
+            x, gated = layer(x, length, own)
             gates.append(gated[:, -lengths[-1] :])
         skip = jax.nn.relu(affine(self.skip, self.skip_bias, jnp.concatenate(gates)))
         head = jax.nn.relu(affine(self.head, self.head_bias, skip))
@@ -221,13 +263,15 @@ class WaveNet(nnx.Module):
         return outputs[:, :targets].T
 
     def lengths(self, targets: int, unit: int) -> list[int]:
-        """How many places the front and each layer give, in whole units; what is too much comes first and is not used."""
+        """Places that the front and each layer compute, in whole units; those beyond what is needed come first."""
         config = self.config
         left = [(config.kernel_width - 1) * sum(config.dilations[index:]) for index in range(len(config.dilations) + 1)]
         return [-(-(targets + context) // unit) * unit for context in left]
 
-    def read_past(self, samples: jax.Array, period: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Samples [t] to the first layer's input [C, t - history + 1], and the past that is white of them [inputs, same]."""
+    def read_past(
+        self, samples: Float[Array, " time"], period: Int[Array, ""] | None
+    ) -> tuple[Float[Array, "channels places"], Float[Array, "inputs places"]]:
+        """The input of the first layer and the whitened past, at t - history + 1 places of samples [t]."""
         config = self.config
         length = samples.shape[0] - config.history + 1
         first = config.history - config.taps
@@ -240,12 +284,14 @@ class WaveNet(nnx.Module):
             place = config.history - lag - config.taps_ago // 2  # of the first of them
             ago = [jax.lax.dynamic_slice(samples, (place + k,), (length,)) for k in range(config.taps_ago)]
             past = [jnp.where(lag > 0, tap, 0.0) for tap in ago] + past
-        with jax.default_matmul_precision("highest"):  # the detail sought is a thousandth of the amplitude
+        with jax.default_matmul_precision("highest"):  # the detail to model is a thousandth of the amplitude
             white = jax.lax.stop_gradient(self.fixed_whitening[...]).T @ jnp.stack(past)
             return affine(self.front, self.front_bias, white).astype(config.dtype), white
 
-    def conditioning(self, vector: jax.Array | None, frames: jax.Array | None) -> list[jax.Array] | None:
-        """What each layer adds before its gate: a list of [2 C, F], one column a frame; None for none."""
+    def conditioning(
+        self, vector: Float[Array, " vector_channels"] | None, frames: Float[Array, "frames frame_channels"] | None
+    ) -> list[Float[Array, "gate_channels _"]] | None:
+        """What each layer adds before its gate, [2 C, F], a column per frame; None without conditioning."""
         config = self.config
         total = None
         if config.vector_channels and vector is not None:
@@ -256,13 +302,27 @@ class WaveNet(nnx.Module):
         return None if total is None else jnp.split(total.astype(config.dtype), len(config.dilations))
 
 
-def mixture_outputs(outputs: jax.Array, white: jax.Array, linear: jax.Array, log_scale: jax.Array) -> jax.Array:
-    """What the network says [3 K + taps, t], with the white past [taps, t], to a mixture's parameters [3 K, t].
+def mixture_outputs(
+    outputs: Float[Array, "outputs time"],
+    white: Float[Array, "inputs time"],
+    linear: Float[Array, " inputs"],
+    log_scale: Float[Array, ""],
+) -> Float[Array, "parameters time"]:
+    """The parameters of a mixture of K logistics from the outputs of the network.
 
-    Its first rows are logits, corrections and log scales. The others bend the linear prediction from sample to sample: a
-    tone of any pitch is predicted from the past by some coefficients, and coefficients that hold as long as the tone does
-    are easier to learn than the tone itself. The unit of the prediction's bending and of scales is exp(log_scale), the
-    typical error of linear prediction; the unit of a correction is its component's own scale.
+    The first 3 K rows of the outputs are logits, corrections and log scales. The others are added to the coefficients of the
+    linear prediction, sample by sample. Some coefficients predict a tone of any pitch from its past, and coefficients that
+    hold as long as the tone lasts are easier to learn than the tone itself. The added coefficients and the scales are in
+    units of exp(log_scale), the typical error of the linear prediction; a correction is in units of its component's scale.
+
+    Args:
+        outputs: [3 K + inputs, t].
+        white: the whitened past.
+        linear: coefficients of the linear prediction from the whitened past.
+        log_scale: natural logarithm of its typical error.
+
+    Returns:
+        [3 K, t]: logits, locations and log scales.
     """
     components = (outputs.shape[0] - white.shape[0]) // 3
     logits, corrections, log_scales, adaptive_coefficients = jnp.split(

@@ -2,79 +2,137 @@
 
 import json
 import math
+import numbers
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from wavesynth import strict_json, strict_tensors
 from wavesynth.audio.files import check_free
 from wavesynth.audio.names import display
+from wavesynth.config import Pitch
 from wavesynth.errors import UserError
+from wavesynth.fields import Real, Text, allowed_values, shown
 
 SMALL_ANGLE = 1e-4  # radians; float32 knows no arc below
 FORMAT = 1  # of a timbre's file
+MOST_JSON = 2**16  # bytes of that file
+MOST_NUMBERS = 2**26  # of a latent: 256 MB
 KNOWN = ("frame_rate", "pitch", "seconds", "onset")  # what a timbre may know of its sound
+FrameRate = Annotated[float, Real(above=0, most=768_000)]
+Seconds = Annotated[float, Real(above=0, most=86_400)]
+Onset = Annotated[float, Real(least=0, most=86_400)]
 Fill = Literal["hold", "loop", "stretch"]
 """How a path is made to last as long as is wanted: its last frame is held, it begins again, or all of it goes slower."""
 
 
+_quiet = np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused, not warned of
+
+
 @dataclass(frozen=True, eq=False)
 class Timbre:
-    """An immutable place in one synth's latent space: add, subtract and scale it, or go from one to another.
+    """An immutable place in one synth's latent space. Timbres of one synth can be added, subtracted and scaled.
 
-    latent: float32, a point [D] or a path [F, D]. Where two paths meet, the shorter one's last frame is held; so a path of
-    one frame can be added to any. synth: the fingerprint of the synth it belongs to; timbres of two synths do not mix.
-    frame_rate: frames a second of a path. pitch: MIDI number of the sound it was made of. seconds, onset: of that sound, how
-    long it is and where it begins to be heard. None where they are not known.
+    Where two paths meet, the last frame of the shorter one is held, so a path of one frame can be added to any path.
 
-    >>> half_way_and_on = a + 1.5 * (b - a)
+    Attributes:
+        latent: float32, a point [D] or a path [F, D].
+        synth: the fingerprint of the synth it belongs to; timbres of two synths do not mix.
+        frame_rate: frames per second of a path, Hz; None for a point.
+        pitch: MIDI number of the sound it was made from, 0 to 127; None if unknown.
+        seconds: length of that sound; None if unknown.
+        onset: seconds from the beginning of that sound to its first audible sample; None if unknown.
+
+    Raises:
+        UserError: the latent is not a point or a path of finite numbers, or another value is out of range.
+
+    >>> a, b = Timbre([1.0, 2.0], "synth"), Timbre([3.0, 0.0], "synth")
+    >>> (a + (b - a) / 2).latent
+    array([2., 1.], dtype=float32)
     """
 
     latent: np.ndarray
     synth: str
-    frame_rate: float | None = None
-    pitch: float | None = None
-    seconds: float | None = None
-    onset: float | None = None
+    frame_rate: FrameRate | None = None
+    pitch: Pitch | None = None
+    seconds: Seconds | None = None
+    onset: Onset | None = None
+
+    __array_ufunc__ = None  # a NumPy number times a timbre is a timbre, not an array of objects
 
     def __post_init__(self) -> None:
-        latent = np.array(self.latent, np.float32)
-        latent.flags.writeable = False
-        object.__setattr__(self, "latent", latent)
+        allowed = allowed_values(Timbre)
+        object.__setattr__(self, "latent", _checked_latent(self.latent))
+        object.__setattr__(self, "synth", Text(1, 256).checked(self.synth, "synth"))
         for name in KNOWN:
-            value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"{name} is {value}")
-            object.__setattr__(self, name, None if value is None else float(value))
+            object.__setattr__(self, name, allowed[name].checked(getattr(self, name), name))
+        if self.latent.ndim == 2 and self.frame_rate is None:
+            raise UserError(
+                f"frame_rate is None and latent a path of {len(self.latent)} frames: give the frames per second"
+            )
 
+    @_quiet
     def __add__(self, other: "Timbre") -> "Timbre":
+        if not isinstance(other, Timbre):
+            return NotImplemented
         a, b = same_length(self.latent, self._matching(other))
         return self._with(a + b)
 
+    @_quiet
     def __sub__(self, other: "Timbre") -> "Timbre":
+        if not isinstance(other, Timbre):
+            return NotImplemented
         a, b = same_length(self.latent, self._matching(other))
         return self._with(a - b)
 
+    @_quiet
     def __mul__(self, factor: float) -> "Timbre":
-        return self._with(self.latent * np.float32(factor))
+        if not _is_number(factor):
+            return NotImplemented
+        return self._with(self.latent * np.float64(factor))
 
     __rmul__ = __mul__
 
+    @_quiet
+    def __truediv__(self, divisor: float) -> "Timbre":
+        if not _is_number(divisor):
+            return NotImplemented
+        if not divisor:
+            raise UserError("a timbre cannot be divided by 0")
+        return self._with(self.latent / np.float64(divisor))
+
+    def __neg__(self) -> "Timbre":
+        return self._with(-self.latent)
+
+    def __pos__(self) -> "Timbre":
+        return self
+
     def save(self, path: str | PathLike[str], *, force: bool = False) -> None:
-        """Writes PATH (JSON, `.json`) and beside it the numbers (`.safetensors`). Nothing is overwritten unless `force`."""
+        """Writes the timbre to PATH (JSON) and its latent beside it (`.safetensors`).
+
+        Args:
+            path: a name that ends in `.json`; missing folders are made.
+            force: overwrite files that are there already.
+
+        Raises:
+            UserError: the name does not end in `.json`, or a file is there already.
+
+        >>> Timbre([1.0, 2.0], "synth").save("a.json", force=True)
+        """
         from safetensors.numpy import save_file
 
         path, numbers = files_of(path, force)
-        told = {name: getattr(self, name) for name in ("synth", *KNOWN)}
+        known = {name: getattr(self, name) for name in ("synth", *KNOWN)}
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.partial"), path.with_name(f".{numbers.name}.partial")
         try:
             save_file({"latent": np.ascontiguousarray(self.latent, np.float32)}, unfinished[1])
-            unfinished[0].write_text(json.dumps({"format": FORMAT, "latent": numbers.name} | told, indent=2) + "\n")
+            unfinished[0].write_text(json.dumps({"format": FORMAT, "latent": numbers.name} | known, indent=2) + "\n")
             os.replace(unfinished[1], numbers)
             os.replace(unfinished[0], path)
         finally:
@@ -83,27 +141,38 @@ class Timbre:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Timbre":
-        """What `save` wrote; a UserError says what is wrong with a file."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        """Reads what `save` wrote. The file may be a stranger's: nothing in it is executed, and nothing else is opened but
+        the numbers beside it.
 
+        Raises:
+            UserError: a file is missing, damaged, of another version, or holds a value that is not allowed.
+
+        >>> Timbre([1.0, 2.0], "synth", pitch=60).save("b.json", force=True)
+        >>> Timbre.load("b.json").pitch
+        60.0
+        """
         path = Path(path)
+        name = display(str(path))
+        remedy = "name a file that Timbre.save wrote, with its .safetensors beside it"
+        values = strict_json.read(path, remedy, most_bytes=MOST_JSON)
+        if values.pop("format", None) != FORMAT:
+            raise UserError(f"{name} is no timbre of format {FORMAT}: name a file that Timbre.save wrote")
+        lacking, unknown = {"latent", "synth"} - set(values), set(values) - {"latent", "synth", *KNOWN}
+        if lacking or unknown:
+            reason = f"lacks {min(lacking)!r}" if lacking else f"has the unknown field {shown(min(unknown))}"
+            raise UserError(f"{name} cannot be read as a timbre (it {reason}): {remedy}")
         try:
-            told = json.loads(path.read_text())
-            if not isinstance(told, dict) or told.pop("format", None) != FORMAT:
-                raise UserError(
-                    f"{display(str(path))} is no timbre of format {FORMAT}: name a file that Timbre.save wrote"
-                )
-            latent = load_file(path.with_name(Path(str(told.pop("latent"))).name))["latent"]
-            timbre = cls(latent, **told)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise UserError(
-                f"{display(str(path))} cannot be read as a timbre ({error}): name a file that Timbre.save wrote, with its "
-                ".safetensors beside it"
-            ) from None
-        if timbre.latent.ndim not in (1, 2) or not timbre.latent.size or not np.isfinite(timbre.latent).all():
-            raise UserError(f"{display(str(path))} holds no timbre: its numbers are damaged; encode the sound again")
-        return timbre
+            beside = Path(Text(1, 255).checked(values.pop("latent"), "latent")).name
+            with strict_tensors.opened(path.with_name(beside), remedy) as file:
+                described = file.tensors.get("latent")
+                if set(file.tensors) != {"latent"} or described is None or described.dtype != "float32":
+                    file.fail(" does not hold one float32 array named latent")
+                if math.prod(described.shape) > MOST_NUMBERS:
+                    file.fail(f" holds {math.prod(described.shape):,} numbers, of at most {MOST_NUMBERS:,}")
+                latent = file.read("latent")
+            return cls(latent, **values)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{name} cannot be read as a timbre ({error}): {remedy}") from None
 
     def _matching(self, other: "Timbre") -> np.ndarray:
         if self.synth != other.synth:
@@ -114,6 +183,32 @@ class Timbre:
 
     def _with(self, latent: np.ndarray) -> "Timbre":
         return replace(self, latent=latent)
+
+
+def _checked_latent(value: Any) -> np.ndarray:
+    """A latent as float32 that cannot be written to; a UserError unless it is a point or a path of finite numbers."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = np.asarray(value)
+            latent = (
+                np.array(found, np.float32) if found.dtype.kind in "fiu" or found.dtype.name == "bfloat16" else None
+            )
+    except (ValueError, TypeError, OverflowError, RecursionError):  # rows of several lengths, objects
+        latent = None
+    if latent is None:
+        raise UserError(f"latent is {shown(value)}: it must hold real numbers, a point [D] or a path [F, D]")
+    if latent.ndim not in (1, 2) or not latent.size:
+        raise UserError(f"latent has the shape {list(latent.shape)}: it must be a point [D] or a path [F, D]")
+    if latent.size > MOST_NUMBERS:
+        raise UserError(f"latent has the shape {list(latent.shape)}: it must hold at most {MOST_NUMBERS:,} numbers")
+    if not np.isfinite(latent).all():
+        raise UserError("latent holds numbers that are not finite: encode the sound again")
+    latent.flags.writeable = False
+    return latent
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def files_of(path: str | PathLike[str], force: bool) -> tuple[Path, Path]:
@@ -232,6 +327,10 @@ def _way(a: Timbre, b: Timbre, t: float, latent: np.ndarray) -> Timbre:
     for name in ("pitch", "seconds", "onset"):
         first, last = getattr(a, name), getattr(b, name)
         known[name] = first if last is None else last if first is None else max(0.0, first * (1 - t) + last * t)
+    if known["pitch"] is not None:
+        known["pitch"] = min(known["pitch"], 127.0)
+    if known["seconds"] == 0:
+        known["seconds"] = None
     return replace(a, latent=latent, **known)
 
 

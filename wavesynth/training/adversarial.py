@@ -4,14 +4,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from wavesynth.config import TrainingConfig, check_at_least_one, check_choice
-from wavesynth.errors import UserError
+from wavesynth.config import TrainingConfig, Weight
+from wavesynth.fields import Real, Whole
 from wavesynth.training.augment import augment
 from wavesynth.training.objective import Batch, Metrics
 from wavesynth.training.state import (
@@ -48,35 +48,18 @@ class AdversarialTraining(TrainingConfig):
             `wavesynth.training.augment`); 1 for no changes.
     """
 
-    crop: int = 0
+    crop: Annotated[int, Whole(0, 0, note="a sound is learned whole: set the model's seconds")] = 0
     validation_windows: int = 128
     loss: Loss = "relativistic"
-    discriminator_steps: int = 1
-    discriminator_rate: float = 1.0
-    penalty: float = 1.0
-    penalty_share: float = 0.25
-    augment: float = 0.8
+    discriminator_steps: Annotated[int, Whole(1, 64)] = 1
+    discriminator_rate: Annotated[float, Real(above=0, most=1e3)] = 1.0
+    penalty: Weight = 1.0
+    penalty_share: Annotated[float, Real(above=0, most=1)] = 0.25
+    augment: Annotated[float, Real(above=0.5, most=1, note="0.5 is a discriminator that guesses")] = 0.8
     beta1: float = 0.0
     beta2: float = 0.99
     clip: float = 1e9
     learning_rate: float = 3e-4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice(self, "loss", Loss)
-        check_at_least_one(self, "discriminator_steps")
-        if self.crop:
-            raise UserError(f"crop is {self.crop}: a sound is learned whole, so leave it 0 and set the model's seconds")
-        if not self.penalty >= 0 or not self.discriminator_rate > 0:
-            raise UserError(
-                f"penalty is {self.penalty} and discriminator_rate {self.discriminator_rate}: they must be at least 0, and above 0"
-            )
-        if not 0 < self.penalty_share <= 1:
-            raise UserError(f"penalty_share is {self.penalty_share}: it must lie above 0 and at most at 1")
-        if not 0.5 < self.augment <= 1:
-            raise UserError(
-                f"augment is {self.augment}: it must lie above 0.5, where discriminators probe_logits, and at most at 1"
-            )
 
 
 @dataclass(frozen=True)

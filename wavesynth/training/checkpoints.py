@@ -24,13 +24,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wavesynth import strict_tensors
 from wavesynth.errors import UserError
+from wavesynth.strict_tensors import Described
 from wavesynth.training.state import Params, TrainState
 
 WEIGHTS = "model.safetensors"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MAKE_ROOM = "make room or mend it, and go on by --resume"
-_REMEDY = "it belongs to another config.json; use the pair that was written together"
+_REMEDY = "use the pair of config.json and weights that was written together, or train again"
+_MAY_BE_UNKNOWN = ("memory.pitch",)  # NaN stands for no pitch
 
 
 class States:
@@ -164,29 +167,25 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def read_weights(run: Path, expected: Params) -> Params:
-    """The published weights of a run, if they fit `expected` (a tree of arrays or shapes); else a UserError says where."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    """The published weights of a run.
 
+    The file's header is compared with `expected` before anything is read, so that a file takes no more memory than a model
+    of its config has.
+
+    Args:
+        run: the folder of the run.
+        expected: the tree of the model's parameters, arrays or shapes.
+
+    Raises:
+        UserError: there are no weights yet, the file is damaged or belongs to another config.json, or the weights are not
+            finite numbers.
+    """
     path = run / WEIGHTS
     if not path.exists():
         raise UserError(f"{run} has no {WEIGHTS}: its training saved nothing yet; go on with it by --resume")
-    try:
-        found = load_file(path)
-    except SafetensorError as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): it is damaged; restore it, or resume the training"
-        ) from error
     leaves = flatten(expected, asarray=False)
-    _compare(
-        {name: leaf.shape for name, leaf in found.items()},
-        {name: leaf.shape for name, leaf in leaves.items()},
-        str(path),
-    )
-    for name, leaf in leaves.items():
-        if found[name].dtype != leaf.dtype:
-            raise UserError(f"{path}: {name} is {found[name].dtype}, the model's is {leaf.dtype}: {_REMEDY}")
-    return unflatten(found)
+    wanted = {name: Described(tuple(leaf.shape), str(leaf.dtype)) for name, leaf in leaves.items()}
+    return unflatten(strict_tensors.read(path, wanted, _REMEDY, nan_allowed=_MAY_BE_UNKNOWN))
 
 
 def _compare(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]], place: str) -> None:

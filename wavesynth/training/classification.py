@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from wavesynth.config import TrainingConfig
-from wavesynth.errors import UserError
+from wavesynth.config import Share, TrainingConfig
 from wavesynth.training.augment import augment
 from wavesynth.training.objective import Batch, Metrics
 from wavesynth.training.state import Params, TrainState, apply_gradients, create, make_optimizer
@@ -31,12 +30,7 @@ class ClassificationTraining(TrainingConfig):
     ema: float = 0.99
     validate_every: int = 100
     validation_windows: int = 1_000
-    augment: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.augment <= 1:
-            raise UserError(f"augment is {self.augment}: it must lie between 0 and 1")
+    augment: Share = 0.5
 
 
 @dataclass(frozen=True)

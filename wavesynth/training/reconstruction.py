@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ import optax
 
 from wavesynth.audio.spectral import DEFAULT_MEL, log_mel, multi_resolution_distance, num_frames
 from wavesynth.conditions import Conditions
-from wavesynth.config import TrainingConfig, check_choice
-from wavesynth.errors import UserError
+from wavesynth.config import Share, TrainingConfig, Weight
+from wavesynth.fields import Real
 from wavesynth.models.layers import one_hot
 from wavesynth.training.objective import Batch, Metrics
 from wavesynth.training.state import (
@@ -51,25 +51,14 @@ class ReconstructionTraining(TrainingConfig):
     batch_size: int = 16
     crop: int = 16_384
     learning_rate: float = 2e-3
-    kl_target: float = 24.0
-    kl_weight: float = 0.05
-    pitch_adversary: float = 0.3
-    adversarial_from: float = 0.6
+    kl_target: Weight = 24.0
+    kl_weight: Weight = 0.05
+    pitch_adversary: Weight = 0.3
+    adversarial_from: Share = 0.6
     loss: Loss = "hinge"
-    adversarial_weight: float = 1.0
-    feature_weight: float = 4.0
-    discriminator_rate: float = 0.2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice(self, "loss", Loss)
-        for name in ("kl_target", "kl_weight", "pitch_adversary", "adversarial_weight", "feature_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{name} is {getattr(self, name)}: it must not be negative, and finite")
-        if not 0 < self.discriminator_rate < math.inf:
-            raise UserError(f"discriminator_rate is {self.discriminator_rate}: it must be above 0 and finite")
-        if not 0 <= self.adversarial_from <= 1:
-            raise UserError(f"adversarial_from is {self.adversarial_from}: it must lie between 0 and 1")
+    adversarial_weight: Weight = 1.0
+    feature_weight: Weight = 4.0
+    discriminator_rate: Annotated[float, Real(above=0, most=1e3)] = 0.2
 
 
 @dataclass(frozen=True)
