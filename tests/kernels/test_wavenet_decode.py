@@ -123,10 +123,10 @@ def test_drawing_follows_the_predicted_distribution(distribution, implementation
     mass = np.exp(log_probs)
     entropy, spread = -(mass * log_probs).sum(), np.sqrt((mass * log_probs**2).sum() - (mass * log_probs).sum() ** 2)
     assert -float(decoded.log_probs.mean()) == pytest.approx(
-        entropy, abs=sampling(spread, streams) + rounding("float32", distribution.terms, scale=log_probs)
+        entropy, abs=float(sampling(spread, streams) + rounding("float32", distribution.terms, scale=log_probs))
     )
     mean, deviation = (mass * grid).sum(), np.sqrt((mass * np.square(grid)).sum() - (mass * grid).sum() ** 2)
-    assert float(decoded.samples.mean()) == pytest.approx(mean, abs=sampling(deviation, streams))
+    assert float(decoded.samples.mean()) == pytest.approx(float(mean), abs=float(sampling(deviation, streams)))
 
 
 def test_colder_and_cut_distributions_are_narrower(distribution, implementation):
