@@ -8,6 +8,7 @@ import dataclasses
 import json
 import numbers
 import random
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -178,13 +179,21 @@ def check_seed(seed: int) -> None:
 
 
 def to_json(value: Any) -> str:
-    """A dataclass as readable JSON.
+    """A dataclass, or a dictionary of them, as readable JSON: a list of numbers or words stands on one line.
 
-    >>> print(to_json(DatasetInfo(16_000))[:23])
+    >>> print(to_json({"format": 2, "shape": [1, 2, 3]}), end="")
     {
-      "sample_rate": 16000
+      "format": 2,
+      "shape": [1, 2, 3]
+    }
     """
-    return json.dumps(dataclasses.asdict(value), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=dataclasses.asdict)
+
+    def on_one_line(found: re.Match) -> str:
+        return "[" + re.sub(r",\n *", ", ", found[1]) + "]"
+
+    # Line breaks stand between values only: in a string they are escaped.
+    return re.sub(r"\[\n\s+([^\[\]{}]*?)\n\s+\]", on_one_line, text) + "\n"
 
 
 def from_dict(kind: type, values: Any, where: str) -> Any:

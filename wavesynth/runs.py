@@ -237,7 +237,7 @@ class Run:
         """Writes config.json, from which `read` makes the same family again."""
         head: dict[str, Any] = {"format": FORMAT, "wavesynth": VERSION, "family": family.name}
         parts = {"model": family.model, "training": training, "dataset": family.dataset}
-        text = json.dumps(head | {name: json.loads(to_json(part)) for name, part in parts.items()}, indent=2) + "\n"
+        text = to_json(head | parts)
         write_file(self.config, text.encode())
 
     def write_source(self, shards: Shards) -> None:
