@@ -18,11 +18,11 @@ from wavesynth.errors import UserError
 from wavesynth.families import Family, abilities, bind, family_type, preset
 from wavesynth.previews import write_preview
 from wavesynth.runs import Run
+from wavesynth.storage import DISK_FULL
 from wavesynth.synth import Synth
 from wavesynth.training import checkpoints, journal, loop
 from wavesynth.training.objective import Objective
 from wavesynth.training.state import Params, TrainState
-from wavesynth.training.storage import DISK_FULL
 
 PathName = str | PathLike[str]
 DEFAULT_PRESET = "wavenet-small"

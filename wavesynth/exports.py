@@ -12,6 +12,7 @@ from wavesynth.audio import files, pictures
 from wavesynth.audio import pitch as pitches
 from wavesynth.evaluation.analysis import Analysis
 from wavesynth.evaluation.morphing import MorphMetrics, crossfade, judge
+from wavesynth.storage import write_file
 from wavesynth.synth import Synth
 from wavesynth.writing import numbered
 
@@ -51,7 +52,8 @@ def write_morph(
         track_pitch = synth.family.dataset.pitched and pitches.available()
         rows = {"morph": morph, "crossfade": faded}
         metrics = {name: judge(row, track_pitch=track_pitch) for name, row in rows.items()}
-        numbers.write_text(json.dumps({name: asdict(row) for name, row in metrics.items()}, indent=2) + "\n")
+        text = json.dumps({name: asdict(row) for name, row in metrics.items()}, indent=2) + "\n"
+        write_file(numbers, text.encode())
     if pictures.available() and len(morph) <= MAX_PANELS:
         titled = {str(index): sound for index, sound in enumerate(morph.sounds)}
         curves = {

@@ -29,10 +29,10 @@ from wavesynth.config import FORMAT, VERSION, Config, DatasetInfo, TrainingConfi
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.families import Family, family_type
+from wavesynth.storage import sync, write_file
 from wavesynth.training import checkpoints
 from wavesynth.training.lock import locked
 from wavesynth.training.state import Params
-from wavesynth.training.storage import sync_folder, write_file
 
 PUBLISHED = Path(__file__).parent / "checkpoints"
 NEW, CONFIG = ".new", "config.json"
@@ -290,7 +290,7 @@ class Run:
                 (self.home / name).replace(old / name)
             if (new / name).exists():
                 (new / name).replace(self.home / name)
-        sync_folder(self.home)
+        sync(self.home)
         note.unlink()
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(new, ignore_errors=True)

@@ -7,7 +7,6 @@
 - The mix is kept in float32 until its peak is known, then brought to -1 dBFS.
 """
 
-import errno
 import heapq
 import math
 import os
@@ -25,6 +24,7 @@ from wavesynth.audio.midi import Note, read_song
 from wavesynth.audio.names import display
 from wavesynth.audio.wav import WavWriter, check_length
 from wavesynth.errors import UserError
+from wavesynth.storage import DISK_FULL
 from wavesynth.synth import Synth
 from wavesynth.timbre.timbre import Timbre, onset_at
 
@@ -301,7 +301,7 @@ class _Mix:
 
     def _unwritable(self, error: OSError) -> UserError:
         place = display(self.wav.path)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in DISK_FULL:
             return UserError(
                 f"{place}: the disk is full; the mix takes 4 bytes a sample until it is written: make room"
             )

@@ -1,6 +1,5 @@
 """Prepares a folder of sounds: decoded in parallel and written in order as shards, interruptible and repeatable."""
 
-import errno
 import importlib.util
 import os
 import shutil
@@ -23,6 +22,7 @@ from wavesynth.data.report import PitchReport, Report, duration
 from wavesynth.data.shards import MANIFEST, REPORT, ClipRecord, Manifest, Shards, is_shard_name
 from wavesynth.data.sources import SOURCES, digests, fingerprint, read_seen
 from wavesynth.errors import UserError
+from wavesynth.storage import DISK_FULL
 
 __all__ = ["Report", "prepare"]
 
@@ -31,7 +31,6 @@ _SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini", "lost+found")
 """What file managers and filesystems put into a folder."""
 _OWN = (MANIFEST, REPORT, SOURCES, JOURNAL, INSIDE, *_SYSTEM)
 _DEFAULTS = {"track_pitch": False, "labels": True, "pitches": True, "middle_c": "C4"}
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def prepare(
@@ -272,7 +271,7 @@ def _refusals_file(target: Path) -> Path:
 
 def _unwritable(error: OSError, target: Path, corpus: Corpus, partial: Partial | None) -> UserError:
     folder = partial_folder(target)
-    if error.errno not in _FULL:
+    if error.errno not in DISK_FULL:
         return UserError(f"{display(error.filename or folder)} cannot be written: {error.strerror}; give another place")
     done = partial.outcomes if partial else []
     # The rest will need as much as what is done, in proportion to the bytes of the files.

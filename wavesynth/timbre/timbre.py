@@ -3,7 +3,6 @@
 import json
 import math
 import numbers
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -18,6 +17,7 @@ from wavesynth.audio.names import display
 from wavesynth.config import Pitch
 from wavesynth.errors import UserError
 from wavesynth.fields import Real, Text, allowed_values, shown
+from wavesynth.storage import replacing, write_file
 from wavesynth.timbre.interpolation import arc, check_share, same_length, shifted, straight
 
 FORMAT = 1  # of a timbre's file
@@ -120,20 +120,16 @@ class Timbre:
 
         >>> Timbre([1.0, 2.0], "synth").save("a.json", force=True)
         """
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         path, numbers = files_of(path, force)
         known = {name: getattr(self, name) for name in ("synth", *KNOWN)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.partial"), path.with_name(f".{numbers.name}.partial")
-        try:
-            save_file({"latent": np.ascontiguousarray(self.latent, np.float32)}, unfinished[1])
-            unfinished[0].write_text(json.dumps({"format": FORMAT, "latent": numbers.name} | known, indent=2) + "\n")
-            os.replace(unfinished[1], numbers)
-            os.replace(unfinished[0], path)
-        finally:
-            for file in unfinished:
-                file.unlink(missing_ok=True)
+        with replacing(
+            path
+        ) as unfinished:  # written before the latent takes its place, so that a full disk changes neither
+            unfinished.write_text(json.dumps({"format": FORMAT, "latent": numbers.name} | known, indent=2) + "\n")
+            write_file(numbers, save({"latent": np.ascontiguousarray(self.latent, np.float32)}))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Timbre":
