@@ -22,6 +22,7 @@ from wavesynth.data.report import PitchReport, Report, duration
 from wavesynth.data.shards import MANIFEST, REPORT, ClipRecord, Manifest, Shards, is_shard_name
 from wavesynth.data.sources import SOURCES, digests, fingerprint, read_seen
 from wavesynth.errors import UserError
+from wavesynth.progress import Progress
 from wavesynth.storage import DISK_FULL
 
 __all__ = ["Report", "prepare"]
@@ -198,11 +199,9 @@ def _make(corpus: Corpus, target: Path, settings: dict[str, Any], workers: int, 
 
 def _decode_all(corpus: Corpus, partial: Partial, sample_rate: int, workers: int, progress: bool) -> None:
     """Decodes and records the files that are not recorded yet."""
-    from tqdm import tqdm
-
     done = len(partial.outcomes)
     num_samples = sum(outcome.length for outcome in partial.outcomes)
-    bar = tqdm(total=len(corpus.files), initial=done, unit="file", desc="prepare", disable=not progress)
+    bar = Progress(len(corpus.files), "file", "prepare", initial=done, shown=progress)
     rest = decode_all(corpus.root, corpus.files[done:], sample_rate, _CHANNELS, workers, partial.folder)
     with bar, closing(rest):
         for decoded in rest:
@@ -217,8 +216,7 @@ def _decode_all(corpus: Corpus, partial: Partial, sample_rate: int, workers: int
                 )  # fmt: skip
                 partial.record(outcome, spool.file, spool.num_samples)
             num_samples += partial.outcomes[-1].length
-            bar.set_postfix_str(f"{duration(num_samples / sample_rate)} of sound", refresh=False)
-            bar.update()
+            bar.update(note=f"{duration(num_samples / sample_rate)} of sound")
 
 
 def _report(

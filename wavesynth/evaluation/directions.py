@@ -14,6 +14,7 @@ from wavesynth.data.batches import mono
 from wavesynth.data.corpus import scan
 from wavesynth.errors import UserError
 from wavesynth.evaluation import descriptors
+from wavesynth.progress import Progress
 from wavesynth.timbre.points import Point
 from wavesynth.timbre.timbre import Timbre, mean
 
@@ -75,9 +76,8 @@ def directions(
         sounds = [Path(sounds) / source.file for source in scan(Path(sounds)).files]
     if isinstance(sounds, str | PathLike) or len(sounds) < 3:
         raise UserError("sounds holds fewer than 3 sounds: give more to find directions among")
-    from tqdm import tqdm
-
-    timbres = synth.timbres(tqdm(sounds, unit="sound", disable=not progress), sample_rate)
+    with Progress(len(sounds), "sound", "encode", shown=progress) as bar:
+        timbres = synth.timbres(bar.over(sounds), sample_rate)
     middle = mean(timbres)
     pitch = middle.pitch if pitch is None else pitch
     seconds = max((timbre.seconds or 0.0 for timbre in timbres), default=0.0) or None
