@@ -22,7 +22,7 @@ from wavesynth import Curve, Synth, UserError
 from wavesynth.audio.sounds import samples_of
 from wavesynth.conditions import Conditions
 from wavesynth.families import Family, Request
-from wavesynth.options import RenderOptions, SampleOptions
+from wavesynth.options import RenderOptions, SampleOptions, check_wav
 from wavesynth.rendering import Renderer
 
 RATE = 16_000
@@ -542,3 +542,10 @@ def test_the_same_options_everywhere(tiny_synth: Synth):
     for name in ("sample", "blocks", "stream", "write"):
         signature = inspect.signature(getattr(Synth, name))
         assert "SampleOptions" in str(signature.parameters["options"].annotation), name
+
+
+def test_the_longest_wav_is_what_a_writer_takes():
+    longest = (2**32 - 1 - 44) // 2
+    check_wav(longest, 1, 1)
+    with pytest.raises(UserError, match="at most 2,147,483,625 seconds"):
+        check_wav(longest + 1, 1, 1)

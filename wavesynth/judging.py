@@ -7,19 +7,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from wavesynth.api import PathName, load
 from wavesynth.audio import files
 from wavesynth.audio.names import display
 from wavesynth.audio.pcm import to_float
+from wavesynth.config import ONE_SHOT_SECONDS
 from wavesynth.data.corpus import SourceFile, scan
 from wavesynth.data.pitches import pitch_of
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.evaluation import sample_sets
 from wavesynth.families import Judging, require
-from wavesynth.families.base import ONE_SHOT_SECONDS
 from wavesynth.progress import Progress
 from wavesynth.synth import Synth
 
@@ -119,10 +120,8 @@ def evaluate(
     if classifier is not None:
         classifier = classifier if isinstance(classifier, Synth) else load(classifier)
         _check_same("classifier", classifier, synth)
-        judge = sample_sets.Judge(
-            partial(require(classifier.family, Judging).features, classifier.params),
-            partial(classifier.family.probabilities, classifier.params),
-        )
+        family, weights = require(classifier.family, Judging), jax.device_put(classifier.params)
+        judge = sample_sets.Judge(partial(family.features, weights), partial(family.probabilities, weights))
         judge.features(np.zeros((1, 1), np.float32))  # another family fails here, before anything is generated
     wanted = sample_sets.stratified(source, held_out, n)
     sounds = _sampled(synth, source, wanted, seconds, seed, progress)

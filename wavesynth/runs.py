@@ -217,11 +217,11 @@ class Run:
 
     def read_source(self) -> dict[str, str]:
         """The path ("shards") and the fingerprint of the shards that it was begun with."""
-        try:
-            before = json.loads(self.source.read_text())
-            return {name: str(before[name]) for name in ("shards", "fingerprint")}
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{self.source} cannot be read ({error}): restore it, or name a new run") from None
+        remedy = "restore it, or name a new run"
+        before = strict_json.read(self.source, remedy)
+        if missing := [name for name in ("shards", "fingerprint") if not isinstance(before.get(name), str)]:
+            raise UserError(f"{self.source} cannot be read (it lacks the text {missing[0]!r}): {remedy}")
+        return before
 
     def check_source(self, shards: Shards) -> None:
         """Raises UserError unless it was begun with these very sounds."""
