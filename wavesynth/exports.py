@@ -10,6 +10,7 @@ import numpy as np
 
 from wavesynth.audio import files, pictures
 from wavesynth.audio import pitch as pitches
+from wavesynth.audio.names import user_path
 from wavesynth.evaluation.analysis import Analysis
 from wavesynth.evaluation.morphing import MorphMetrics, crossfade, judge
 from wavesynth.storage import write_file
@@ -41,7 +42,7 @@ def write_morph(
     Raises:
         UserError: a file exists and `force` is not set, or cannot be written.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     *paths, whole, picture, numbers = morph_files(folder, len(morph), force)
     folder.mkdir(parents=True, exist_ok=True)
     _write_all(paths, morph.sounds, morph.sample_rate)
@@ -80,7 +81,7 @@ def write_grid(synth: Synth, sounds: np.ndarray, folder: str | PathLike[str], *,
     Raises:
         UserError: a file exists and `force` is not set, or cannot be written.
     """
-    folder, (rows, size) = Path(folder), sounds.shape[:2]
+    folder, (rows, size) = user_path(folder), sounds.shape[:2]
     *paths, picture = grid_files(folder, rows, size, force)
     folder.mkdir(parents=True, exist_ok=True)
     flat = sounds.reshape(rows * size, *sounds.shape[2:])

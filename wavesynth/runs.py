@@ -25,6 +25,7 @@ from typing import Any
 import jax
 
 from wavesynth import strict_json
+from wavesynth.audio.names import user_path
 from wavesynth.config import FORMAT, VERSION, Config, DatasetInfo, TrainingConfig, from_dict, to_json
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
@@ -54,7 +55,7 @@ class Run:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = _located(Path(folder))
+        self.folder = _located(user_path(folder))
         self.home = self.folder.parent if self.folder.name == NEW else self.folder
 
     def __str__(self) -> str:

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from wavesynth.audio import files
-from wavesynth.audio.names import display
+from wavesynth.audio.names import display, user_path
 from wavesynth.errors import UserError
 from wavesynth.progress import Progress
 
 
 def numbered(folder: str | PathLike[str], n: int, force: bool) -> list[Path]:
     """FOLDER/000.wav, 001.wav ...; a UserError where one of them exists, unless `force`."""
-    folder = Path(folder)
+    folder = user_path(folder)
     paths = [folder / f"{index:03d}.wav" for index in range(n)]
     files.check_free(paths, force)
     if folder.exists() and not folder.is_dir():
@@ -51,7 +51,7 @@ def write_blocks(
     """
     paths = numbered(folder, n, force)
     blocks = chain([next(blocks)], blocks)  # what cannot be sampled fails before anything is written
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         writers = [stack.enter_context(files.WavWriter(path, sample_rate, force=force)) for path in paths]
         scale = n / sample_rate

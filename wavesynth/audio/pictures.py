@@ -7,12 +7,11 @@ import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wavesynth.audio.names import display
+from wavesynth.audio.names import display, user_path
 from wavesynth.audio.spectral import MelSettings, band_edges, hz_to_mel, log_mel
 from wavesynth.errors import UserError
 from wavesynth.storage import replacing
@@ -95,7 +94,7 @@ def strip(
 
 def save(path: str | os.PathLike[str], figure: Figure) -> None:
     """Writes a figure as a PNG, whole or not at all."""
-    with replacing(Path(path)) as unfinished, warnings.catch_warnings():
+    with replacing(user_path(path)) as unfinished, warnings.catch_warnings():
         # A title in a script that the font lacks shows boxes, which is better than no picture.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(unfinished, format="png", dpi=DOTS_PER_INCH)

@@ -2,13 +2,12 @@
 
 import os
 import struct
-from pathlib import Path
 from types import TracebackType
 
 from numpy.typing import ArrayLike
 
 from wavesynth.audio.containers import check_sample_rate
-from wavesynth.audio.names import display
+from wavesynth.audio.names import display, user_path
 from wavesynth.audio.pcm import to_int16
 from wavesynth.errors import UserError
 from wavesynth.storage import DISK_FULL
@@ -66,7 +65,7 @@ class WavWriter:
 
     def __init__(self, path: str | os.PathLike[str], sample_rate: int, force: bool = False):
         check_sample_rate(sample_rate)
-        self.path = Path(path)
+        self.path = user_path(path)
         self.sample_rate = int(sample_rate)
         self.num_samples = 0
         self._partial = self.path.with_name(self.path.name + ".partial")

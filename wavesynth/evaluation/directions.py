@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wavesynth.audio.names import user_path
 from wavesynth.data.batches import mono
 from wavesynth.data.corpus import scan
 from wavesynth.errors import UserError
@@ -72,8 +72,9 @@ def directions(
     ['principal 1', 'brightness', 'attack', 'noisiness']
     >>> brighter = synth.timbre("flute") + 2 * found[1].step
     """
-    if isinstance(sounds, str | PathLike) and Path(sounds).is_dir():
-        sounds = [Path(sounds) / source.file for source in scan(Path(sounds)).files]
+    if isinstance(sounds, str | PathLike) and user_path(sounds).is_dir():
+        corpus = scan(user_path(sounds))
+        sounds = [corpus.root / source.file for source in corpus.files]
     if isinstance(sounds, str | PathLike) or len(sounds) < 3:
         raise UserError("sounds holds fewer than 3 sounds: give more to find directions among")
     with Progress(len(sounds), "sound", "encode", shown=progress) as bar:

@@ -13,7 +13,7 @@ import numpy as np
 
 from wavesynth import strict_json, strict_tensors
 from wavesynth.audio.files import check_free
-from wavesynth.audio.names import display
+from wavesynth.audio.names import display, user_path
 from wavesynth.config import Pitch
 from wavesynth.errors import UserError
 from wavesynth.fields import Real, Text, allowed_values, shown
@@ -143,7 +143,7 @@ class Timbre:
         >>> Timbre.load("b.json").pitch
         60.0
         """
-        path = Path(path)
+        path = user_path(path)
         name = display(str(path))
         remedy = "name a file that Timbre.save wrote, with its .safetensors beside it"
         values = strict_json.read(path, remedy, most_bytes=MOST_JSON)
@@ -205,7 +205,7 @@ def _is_number(value: Any) -> bool:
 
 def files_of(path: str | PathLike[str], force: bool) -> tuple[Path, Path]:
     """The two files that a timbre is saved to; a UserError where one is there already, unless `force`."""
-    path = Path(path)
+    path = user_path(path)
     if path.suffix != ".json":
         raise UserError(f"path is {display(str(path))!r}: name a file that ends in .json")
     both = path, path.with_suffix(".safetensors")
