@@ -18,6 +18,7 @@ from wavesynth.errors import UserError
 from wavesynth.families import Family, abilities, bind, family_type, preset
 from wavesynth.previews import write_preview
 from wavesynth.runs import Run
+from wavesynth.sampling.devices import check_process
 from wavesynth.synth import Synth
 from wavesynth.training import checkpoints, journal, loop
 from wavesynth.training.objective import Objective
@@ -70,6 +71,7 @@ def train(
     >>> config = ws.preset("wavenet-tiny")
     >>> synth = ws.train("shards", "runs/new", config, steps=2, progress=False)       # doctest: +SKIP
     """
+    check_process()
     if resume and force:
         raise UserError("resume and force are both given: go on with the run (resume), or replace it (force)")
     place = Run(run)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from wavesynth import Synth, Timbre, UserError
+from wavesynth.commands import parsing
 from wavesynth.commands.parameters import REQUIRED, UNSET, parameters_of
 from wavesynth.commands.parsing import Flags, flag_type, parse, peek
 
@@ -166,6 +167,9 @@ def test_a_leading_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch):
     flags = read("~/a", "~/b", "--prime=~/x.wav")
     assert flags["source"] == Path("/users/me/a")
     assert flags["prime"] == Path("/users/me/x.wav")
+
+    assert parsing._expanded("~name") == "~name"  # a label
+    assert parsing._expanded("~/name") == "/users/me/name"
 
     def homeless(_: Path) -> Path:
         raise RuntimeError("Could not determine home directory.")

@@ -3,6 +3,7 @@
 import errno
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -82,6 +83,8 @@ class WavWriter:
         try:
             self._write((0, self._header()), mode="wb")
         except OSError as error:
+            with suppress(OSError):
+                self._partial.unlink()
             raise self._unwritable(error) from None
 
     def append(self, block: ArrayLike) -> None:
