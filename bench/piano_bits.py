@@ -36,7 +36,7 @@ from trainees import PyTorch, Wavesynth, bound
 
 from wavesynth.audio import files, mulaw
 from wavesynth.config import TrainingConfig
-from wavesynth.data.batches import Batch, Batches, prefetch
+from wavesynth.data.batches import Batch, Batches, mono, prefetch
 from wavesynth.data.corpus import scan
 from wavesynth.data.info import dataset_info
 from wavesynth.data.prepare import prepare
@@ -129,7 +129,7 @@ def main() -> None:
     rows: list[Row] = [machine()]
     with tempfile.TemporaryDirectory() as work:
         learned, scored = split(options.folder, options.held_out, options.seconds, Path(work))
-        clips = [scored[index]["samples"] for index in range(len(scored))]
+        clips = [mono(scored[index]["samples"]) for index in range(len(scored))]
 
         def add(implementation: str, model: str, score: Callable[[np.ndarray], float], **more: Any) -> None:
             mean = [np.average([score(view(clip)) for clip in clips], weights=[len(clip) for clip in clips])

@@ -612,7 +612,12 @@ class Synth:
         return self._renderer.between(first, last, t)
 
     def _render(self, points: Sequence[Timbre], seconds: float, **options: Any) -> np.ndarray:
-        """The sounds of some timbres, [N, T] or [N, C, T], with the same noise."""
+        """The sounds of some timbres, [N, T] or [N, C, T], with the same noise.
+
+        A sound that is drawn sample by sample is the same to the bit only if it is drawn alone.
+        """
+        if require(self.family, Generative).autoregressive:
+            return np.stack([self.decode(point, seconds, **options) for point in points])
         return self.sample(len(points), seconds, timbre=points, **options)
 
     def _squeezed(self, sounds: np.ndarray) -> np.ndarray:
