@@ -19,6 +19,7 @@ from wavesynth.errors import UserError
 from wavesynth.families import Family, abilities, bind, family_type, preset
 from wavesynth.previews import write_preview
 from wavesynth.runs import Run
+from wavesynth.sampling.devices import check_precision, check_process
 from wavesynth.storage import DISK_FULL
 from wavesynth.synth import Synth
 from wavesynth.training import checkpoints, journal, loop
@@ -71,6 +72,8 @@ def train(
     >>> config = ws.preset("wavenet-tiny")
     >>> synth = ws.train("shards", "runs/new", config, steps=2, progress=False)       # doctest: +SKIP
     """
+    check_process()
+    check_precision()
     if resume and force:
         raise UserError("resume and force are both given: go on with the run (resume), or replace it (force)")
     place = Run(run)
@@ -117,6 +120,7 @@ def load(run: PathName) -> Synth:
     >>> synth.sample_rate
     16000
     """
+    check_precision()
     place = Run(run)
     family, _ = place.read()
     return Synth(family, place.read_weights(family.published(family.shapes()) | family.memory_shapes()))

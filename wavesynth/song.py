@@ -60,10 +60,8 @@ class Rendering:
 
     def __str__(self) -> str:
         gain, peak = (20 * math.log10(max(level, 1e-5)) for level in (self.gain, self.peak))
-        return (
-            f"wrote {display(self.path)}: {self.notes} notes, {self.seconds:.1f} s, gain {gain:+.1f} dB, "
-            f"peak {peak:.1f} dBFS"
-        )
+        notes = "1 note" if self.notes == 1 else f"{self.notes} notes"
+        return f"wrote {display(self.path)}: {notes}, {self.seconds:.1f} s, gain {gain:+.1f} dB, peak {peak:.1f} dBFS"
 
 
 def render(

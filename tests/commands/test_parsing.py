@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from wavesynth import Synth, Timbre, UserError
+from wavesynth.commands import parsing
 from wavesynth.commands.parameters import REQUIRED, UNSET, parameters_of
 from wavesynth.commands.parsing import Flags, flag_type, parse, peek
 
@@ -168,6 +169,9 @@ def test_a_leading_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch):
     assert flags["prime"] == Path("/users/me/x.wav")
     with pytest.raises(UserError, match=r"^~nobody-here/a: this home folder is not known; give the whole path"):
         read("~nobody-here/a", "b")
+
+    assert parsing._expanded("~name") == "~name"  # a label
+    assert parsing._expanded("~/name") == "/users/me/name"
 
 
 def test_a_timbre_is_given_as_a_file(tmp_path: Path):

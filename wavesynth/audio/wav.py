@@ -2,6 +2,7 @@
 
 import os
 import struct
+from contextlib import suppress
 from types import TracebackType
 
 from numpy.typing import ArrayLike
@@ -80,6 +81,8 @@ class WavWriter:
         try:
             self._write((0, self._header()), mode="wb")
         except OSError as error:
+            with suppress(OSError):
+                self._partial.unlink()
             raise self._unwritable(error) from None
 
     def append(self, block: ArrayLike) -> None:

@@ -201,10 +201,11 @@ def _labels_or_files(members: Sequence[Any]) -> bool:
 
 
 def _expanded(value: Any) -> Any:
-    """A path, or a text that may be one, with the home folder in place of a leading `~`, which shells leave in `--flag=~/x`."""
+    """A path, or text that begins with `~/`, with the home folder in place of `~`, which shells leave in `--flag=~/x`."""
     if isinstance(value, tuple):
         return tuple(_expanded(part) for part in value)
-    if isinstance(value, Path | str) and str(value).startswith("~"):
+    text = str(value) if isinstance(value, Path | str) else ""
+    if text.startswith("~/") or (isinstance(value, Path) and text.startswith("~")):
         return type(value)(user_path(value))
     return value
 

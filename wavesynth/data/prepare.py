@@ -276,7 +276,7 @@ def _unwritable(error: OSError, target: Path, corpus: Corpus, partial: Partial |
     read, written = sum(outcome.size for outcome in done), 2 * sum(outcome.length for outcome in done)
     rest = sum(source.size for source in corpus.files) - read
     need = rest * written / read if written else rest
-    free = shutil.disk_usage(target.parent).free
+    free = shutil.disk_usage(folder if folder.exists() else target.parent).free
     return UserError(
         f"the disk of {display(target)} is full: about {need / 1e6:,.1f} MB more are needed, {free / 1e6:,.1f} MB are "
         f"free; {len(done):,} of {len(corpus.files):,} files are kept in {display(folder)}; make room and run it again"

@@ -1,7 +1,7 @@
 """Which clips are for training, which for validation and which for testing.
 
-- Folders named train, valid and test (or training, validation, val, dev, testing; any case) decide for the files in them:
-  `split_folders`. The labels are the folders below or above them.
+- Folders named train, valid and test (or training; validation, val, dev; testing, eval, evaluation, holdout; any case) decide
+  for the files in them: `split_folders`. The labels are the folders below or above them.
 - metadata.csv decides for the files that it names.
 - All other clips are split by their content: the SHA-256 of a clip's samples, read as a number from 0 to 1, lies below `test`,
   in the `valid` that follows, or in the rest, which is train. So copies share a split, and added files move no old ones.
@@ -18,7 +18,7 @@ SPLITS = ("train", "valid", "test")
 _FOLDERS = {
     "train": "train", "training": "train",
     "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid",
-    "test": "test", "testing": "test",
+    "test": "test", "testing": "test", "eval": "test", "evaluation": "test", "holdout": "test",
 }  # fmt: skip
 
 
