@@ -58,7 +58,7 @@ def test_a_published_model_is_neither_resumed_nor_replaced(tmp_path: Path, sound
 def test_a_folder_is_no_source_for_a_run_that_was_begun_with_shards(tmp_path: Path, sounds: Path, tiny_run: Path):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
-    with pytest.raises(UserError, match=r"holds no shards, and .* was begun with the shards .*: name those"):
+    with pytest.raises(UserError, match=r"holds no shards; .* was started with the shards .*: use those"):
         wavesynth.train(sounds, run, resume=True, progress=False)
     assert not (run / "shards").exists()
 

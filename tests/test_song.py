@@ -230,7 +230,7 @@ def test_a_silent_song_is_said_to_be_silent(tones: Synth, tmp_path: Path):
     assert (rendering.gain, rendering.peak, rendering.seconds) == (1.0, 0.0, 0.45)
     assert not tones.family.asked
     mido.MidiFile(ticks_per_beat=500, tracks=[mido.MidiTrack(notes)]).save(path)
-    with pytest.warns(UserWarning, match="the song is silent, since the synth makes silence of its notes"):
+    with pytest.warns(UserWarning, match="the song is silent, because the synth renders its notes as silence"):
         wavesynth.render(path, out, tones, timbre=timbre(tones, 0.0), force=True)
 
 

@@ -278,7 +278,7 @@ def test_a_timbre_of_another_synth_is_refused(tiny_synth: Synth):
     other = Synth(tiny_synth.family, changed)
     assert other.fingerprint != tiny_synth.fingerprint
     with pytest.raises(
-        UserError, match=f"the timbre belongs to synth {other.fingerprint}, this is {tiny_synth.fingerprint}"
+        UserError, match=f"the timbre belongs to synth {other.fingerprint}, but this is {tiny_synth.fingerprint}"
     ):
         tiny_synth.sample(timbre=other.timbre("kick"))
     with pytest.raises(UserError, match="encode both with one synth"):
@@ -293,7 +293,7 @@ WRONG: list[tuple[Callable[[Synth], Any], str]] = [
     (lambda s: s.sample(seconds=-1.0), "seconds is -1.0: it must be a number above 0"),
     (lambda s: s.sample(seconds=math.nan), "seconds is nan: it must be a number above 0"),
     (lambda s: s.sample(seconds="1"), "seconds is '1': it must be a number above 0"),
-    (lambda s: s.sample(seconds=math.inf), "seconds is inf: an endless sound does not fit into memory"),
+    (lambda s: s.sample(seconds=math.inf), "seconds is inf: an endless sound does not fit in memory"),
     (lambda s: s.sample(seconds=1e12), r"each sound has 16,000,000,000,000,000 samples, .* at most 4 GiB"),
     (lambda s: s.sample(seconds=1e308), "at most 4 GiB are held in memory"),
     (lambda s: s.sample(n=100_000, seconds=1.0), "n is 100,000 and each sound has 16,000 samples, 6 GiB in all"),
@@ -416,7 +416,7 @@ def test_a_path_of_another_rate_or_kind_is_refused(tiny_synth: Synth):
     assert tiny_synth.decode(path, 0.02, pitch=60).shape == (320,)
     with pytest.raises(UserError, match="the timbre has 50 frames per second, this synth's 250: encode it again"):
         tiny_synth.decode(dataclasses.replace(path, frame_rate=50.0), 0.02)
-    with pytest.raises(UserError, match="timbre has members of several kinds, points and paths"):
+    with pytest.raises(UserError, match="timbre mixes points and paths"):
         tiny_synth.sample(2, 0.02, timbre=[point, path])
 
 

@@ -264,7 +264,7 @@ def test_a_glide_moves_from_one_to_the_other(synth: Synth):
     synth.glide("soft", "loud", 0.1)
     assert played() == [55]
     assert made[-2] > 3 * made[1]
-    with pytest.raises(UserError, match="seconds is inf: a glide arrives"):
+    with pytest.raises(UserError, match="seconds is inf: a glide has an end"):
         synth.glide("soft", "loud", math.inf)
     with pytest.raises(UserError, match="fill is 'mirror'"):
         synth.glide("soft", "loud", fill="mirror")
@@ -335,7 +335,7 @@ def test_errors_of_timbres(synth: Synth):
     with pytest.raises(UserError, match="timbre has 2 members for n = 3 sounds"):
         synth.sample(3, 0.1, timbre=[synth.timbre("soft"), synth.timbre("loud")])
     point = Timbre(np.zeros(2, np.float32), synth.fingerprint, None, 55.0)
-    with pytest.raises(UserError, match="the timbre is a point, and this synth's timbres are paths"):
+    with pytest.raises(UserError, match="the timbre is a point, but this synth's timbres are paths"):
         synth.sample(2, 0.1, timbre=[synth.timbre("soft"), point])
     wide = Timbre(np.zeros((3, 5), np.float32), synth.fingerprint, 100.0)
     with pytest.raises(UserError, match="the timbre's latent has width 5, this synth's 2"):

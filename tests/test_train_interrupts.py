@@ -403,7 +403,7 @@ def test_a_folder_of_sounds_that_changed_since(folder: Path, tiny_config, tmp_pa
     wavesynth.train(folder, run, config, progress=False)
     wavesynth.train(folder, run, resume=True, progress=False)
     soundfile.write(folder / "kick" / "new.wav", np.sin(np.arange(8_000) / 10), 16_000)
-    with pytest.raises(UserError, match=r"or they changed since.*to go on with the sounds as they were, name .*shards"):
+    with pytest.raises(UserError, match=r"or they changed since.*to continue with the original sounds, use .*shards"):
         wavesynth.train(folder, run, resume=True, progress=False)
     wavesynth.train(run / "shards", run, resume=True, progress=False)
     prepare(folder, tmp_path / "other", workers=1, progress=False)
@@ -433,7 +433,7 @@ def test_shards_that_were_damaged(
         content[1_000] ^= 1
         shard.write_bytes(content)
     reason = "is missing" if damage == "missing" else "was changed after it was written"
-    with pytest.raises(UserError, match=f"shard-00000.pcm {reason}.*make the shards again"):
+    with pytest.raises(UserError, match=f"shard-00000.pcm {reason}.*prepare the shards again"):
         wavesynth.train(source, run, resume=True, progress=False)
     wavesynth.load(run)
 

@@ -18,7 +18,7 @@ class Basic(TypedDict, total=False):
     """Options.
 
     Attributes:
-        seed: The same seed gives
+        seed: Random seed. The same seed gives
             the same sounds.
     """
 

@@ -244,7 +244,7 @@ def test_errors_of_live_sound(synth: Synth):
     assert list(synth.resynthesize([])) == []
     assert list(synth.resynthesize([np.zeros(0, np.float32)])) == []
     for whole in ("flute.wav", np.zeros(100, np.float32)):
-        with pytest.raises(UserError, match="blocks is one sound: give its parts as they come"):
+        with pytest.raises(UserError, match="blocks is one sound: give an iterable of its parts"):
             synth.resynthesize(whole)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="not finite"):
         list(synth.resynthesize([np.full(100, np.nan, np.float32)]))

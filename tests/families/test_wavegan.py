@@ -175,7 +175,7 @@ WRONG: list[tuple[Callable[[Synth], Any], str]] = [
     (lambda s: s.decode(Timbre(s.timbre("kick").latent, "other")), "the timbre belongs to synth other"),
     (
         lambda s: s.decode(dataclasses.replace(s.timbre("kick"), latent=[s.timbre("kick").latent], frame_rate=9.0)),
-        "the timbre is a path, and this synth's timbres are points",
+        "the timbre is a path, but this synth's timbres are points",
     ),
     (lambda s: s.glide("kick", "hat"), "a wavegan cannot glide: its timbres are fixed within a sound; use morph"),
     (lambda s: s.latency, "'wavegan' cannot resynthesize live sound: it can sample, encode, decode or morph timbres"),
