@@ -291,7 +291,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     for wav in wavs:
         assert wav.name.replace(" ", "%20") in page or wav.name in page
     assert main(["demo", str(out), *flags]) == 2
-    assert "replace a demo by --force" in capsys.readouterr().err
+    assert "replace a demo with --force" in capsys.readouterr().err
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").touch()
     assert main(["demo", str(tmp_path / "other"), "--force"]) == 2  # is not a demo
@@ -544,6 +544,6 @@ def test_more_wavs_than_a_process_may_open_files(trained: Path, tmp_path: Path, 
 
 def test_playing_or_writing_but_not_both(trained: Path, tmp_path: Path, fails):
     run = trained / "run"
-    assert "OUT, the folder to write, is required" in fails("sample", run)
+    assert "give either OUT, the folder to write to, or --play" in fails("sample", run)
     assert "not both" in fails("sample", run, tmp_path / "out", "--play")
     assert "nothing can be played" in fails("sample", run, "--play")  # neither the extra nor a device is there
