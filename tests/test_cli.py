@@ -331,7 +331,7 @@ def test_mistakes_in_what_is_named(trained: Path, tmp_path: Path, fails):
     assert "no such folder" in fails("prepare", tmp_path / "none", tmp_path / "shards")
     assert "no such folder" in fails("train", tmp_path / "none", tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    assert "--resume goes on with it, --force replaces it" in fails("train", trained / "shards", run)
+    assert "--resume continues it, --force replaces it" in fails("train", trained / "shards", run)
     assert "holds no run to resume" in fails("train", trained / "shards", tmp_path / "run", "--resume")
     assert "preset is 'huge': choose one of" in fails("train", trained / "shards", tmp_path / "run", "--preset", "huge")
     assert "preset is 'huge'" in fails("train", "--preset=huge", trained / "shards", tmp_path / "run")

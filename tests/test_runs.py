@@ -46,12 +46,12 @@ def test_a_published_model_is_neither_resumed_nor_replaced(tmp_path: Path, sound
     for name in ("config.json", "model.safetensors"):
         shutil.copy(tiny_run / name, published / name)
     for options in (dict(resume=True), dict()):
-        with pytest.raises(UserError, match=r"published model.*name a new") as error:
+        with pytest.raises(UserError, match=r"published model.*choose a new") as error:
             wavesynth.train(sounds, published, progress=False, **options)
         assert "--force" not in str(error.value)
         assert sorted(path.name for path in published.iterdir()) == ["config.json", "model.safetensors"]
     for force in (False, True):
-        with pytest.raises(UserError, match="comes with wavesynth: name a new folder"):
+        with pytest.raises(UserError, match="a bundled model: choose a new folder"):
             wavesynth.train(sounds, runs.PUBLISHED / "notes", force=force, progress=False)
 
 

@@ -319,9 +319,7 @@ def test_channels_are_chosen(tones: Synth, tmp_path: Path):
 
 def test_notes_longer_than_the_sounds_end_with_them(play):
     short = made(Short)
-    with pytest.warns(
-        UserWarning, match=r"played.mid: notes cut to 0.2 s, the longest possible: 1"
-    ):
+    with pytest.warns(UserWarning, match=r"played.mid: notes cut to 0.2 s, the longest possible: 1"):
         samples = play(short, (0.0, 0.5, 69, 127), (0.6, 0.7, 69, 127))
     whole = expected((0.0, 0.15, 69, 127), (0.6, 0.7, 69, 127))  # with its release the first one lasts 0.2 s
     np.testing.assert_allclose(samples, whole, atol=STEP)

@@ -197,7 +197,7 @@ def test_stopped_and_resumed_is_never_stopped(
     with monkeypatch.context() as patch:
         patch.setattr(Batches, "batch", batch)
         with pytest.raises(
-            KeyboardInterrupt, match=r"stopped at step \d+ of 20; the state is saved: go on by --resume"
+            KeyboardInterrupt, match=r"stopped at step \d+ of 20; the state is saved: continue with --resume"
         ) as stop:
             wavesynth.train(tiny_shards, run, tiny_config, progress=False)
     stopped = int(str(stop.value).split()[3])
@@ -308,7 +308,7 @@ def test_devices_that_cannot_share_a_batch_are_an_error(monkeypatch: pytest.Monk
     np.testing.assert_array_equal(loop.placement(3)(batch, batched=True)["samples"], batch["samples"])
     assert loop.devices() == "1 × cpu"
     monkeypatch.setattr(jax, "devices", lambda: [jax.local_devices()[0]] * 3)
-    with pytest.raises(UserError, match="batch_size is 4, which 3 devices cannot share evenly: choose 3 or 6"):
+    with pytest.raises(UserError, match="batch_size is 4, which does not divide evenly among 3 devices: choose 3 or 6"):
         loop.check_devices(4)
     with pytest.raises(UserError, match=r"batch_size is 2, .*: choose 3$"):
         loop.check_devices(2)

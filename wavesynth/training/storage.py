@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, on any file system."""
+"""Atomic file writes."""
 
 import errno
 import os
@@ -9,10 +9,10 @@ _NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES, errno.EPERM,
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Writes a file that appears complete or not at all: under another name first, which then replaces the old file.
+    """Writes a file atomically: under a temporary name, which is then renamed.
 
     Raises:
-        OSError: it cannot be written; the old file is untouched.
+        OSError: it cannot be written. The old file is untouched.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -28,8 +28,8 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder survive a power failure, on file systems that offer it."""
-    if os.name == "nt":  # where a folder cannot be opened
+    """Flushes a folder's entries to disk, if the file system supports it."""
+    if os.name == "nt":  # Windows cannot open folders
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY)
