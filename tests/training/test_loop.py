@@ -135,9 +135,7 @@ class Poisoned(Batches):
 
 def test_a_nan_stops_the_run_with_the_last_good_state(tmp_path: Path, tiny_shards: Path):
     recorder = Recorder(tmp_path / "run", tiny_shards, batches=Poisoned)
-    with pytest.raises(
-        UserError, match=r"the loss of step 7 is not a finite number.*step 6 is saved.*--resume.*learning rate"
-    ):
+    with pytest.raises(UserError, match=r"the loss of step 7 is not finite.*step 6 is saved.*--resume.*learning rate"):
         recorder.train()
     assert recorder.saved == [3, 6]
     assert [step for step, _, _ in recorder.published] == [4]
@@ -169,9 +167,7 @@ def test_a_nan_before_the_first_validation_keeps_weights_too(tmp_path: Path, tin
 def test_a_learning_rate_out_of_all_measure(tmp_path: Path, tiny_shards: Path):
     wild = dataclasses.replace(TRAINING, learning_rate=1e30, clip=1e30, save_every=1, validate_every=1)
     recorder = Recorder(tmp_path, tiny_shards, wild)
-    with pytest.raises(
-        UserError, match=r"the loss of step 3 is not a finite number.*delete states/2 to go on from the one"
-    ):
+    with pytest.raises(UserError, match=r"the loss of step 3 is not finite.*delete states/2 to continue from the one"):
         recorder.train()
     assert recorder.saved == [1, 2]
     assert [step for step, _, _ in recorder.published] == [1]
