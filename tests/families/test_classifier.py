@@ -97,7 +97,7 @@ def test_it_judges_and_nothing_else(judge: Synth, tiny_synth: Synth):
 @pytest.mark.parametrize(("labels", "have"), [((), "none"), (("kick",), "only 'kick'")])
 def test_labels_are_needed(labels: tuple[str, ...], have: str):
     with pytest.raises(
-        UserError, match=f"a classifier needs at least 2 labels, and the sounds have {have}: put each kind into a"
+        UserError, match=f"a classifier needs at least 2 labels, and the sounds have {have}: put each kind into its"
     ):
         type(bind("classifier", PRESET.model, DatasetInfo(16_000))).adapt(PRESET.model, DatasetInfo(16_000, labels))
 
