@@ -87,9 +87,9 @@ def test_help_says_units(start):
     text = {name: re.sub(r"[│\s]+", " ", child.stdout) for name, child in children.items()}
     assert "--sample-rate INT Hz" in text["prepare"]
     assert re.search(r"--pitch \S+ MIDI number; 60 is middle C", text["sample"])
-    assert re.search(r"--training.crop INT samples of each example", text["train"])
+    assert re.search(r"--training.crop INT samples per example", text["train"])
     assert re.search(r"--training.save-every INT steps between", text["train"])
-    assert "--quiet Show no progress." in text["train"]
+    assert "--quiet Do not show progress." in text["train"]
 
 
 # From end to end.
@@ -177,7 +177,7 @@ def test_morph(trained: Path, tmp_path: Path, start, fails):
     child = start("morph", trained / "run", "flute", "cello", tmp_path, "--steps", 3, "--seconds", 0.05, "--pitch", 60)
     assert child.status == 0, child.stderr
     first, *table = child.stdout.splitlines()
-    assert first == f"wrote {tmp_path / '000.wav'} to 002.wav, and morph.wav, which plays them in turn"
+    assert first == f"wrote {tmp_path / '000.wav'} to 002.wav, and morph.wav, which plays them in sequence"
     assert [line.split()[0] for line in table] == ["evenness", "morph", "crossfade", "gate"]
     assert (tmp_path / "morph.png").stat().st_size > 0
     assert set(json.loads((tmp_path / "metrics.json").read_text())) == {"morph", "crossfade"}
@@ -339,7 +339,7 @@ def test_mistakes_in_what_is_named(trained: Path, tmp_path: Path, fails):
     assert "crop is 3" in fails("train", trained / "shards", tmp_path / "run", "--training.crop", 3)
     for command in (["info"], ["sample"], ["score"]):
         line = fails(*command, tmp_path, *([tmp_path / "out"] if command != ["info"] else []))
-        assert "holds no config.json: name the folder that training wrote" in line
+        assert "holds no config.json: give a run folder" in line
     assert "no sound" in fails("score", run, tmp_path)
     assert "nothing.wav" in fails("score", run, tmp_path / "nothing.wav")
     assert list(tmp_path.iterdir()) == []
@@ -419,10 +419,10 @@ FAILURES: list[tuple[BaseException, int, str]] = [
     (MemoryError(), 2, "not enough memory (none is left): ask for fewer or shorter sounds"),
     (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."), 2, "not enough memory"),
     (RecursionError("maximum recursion depth exceeded"), 2, "a file is nested too deeply to be read"),
-    (RuntimeError("Unable to initialize backend 'gpu': nothing"), 2, "JAX finds no such device: Unable to"),
+    (RuntimeError("Unable to initialize backend 'gpu': nothing"), 2, "JAX does not find this device: Unable to"),
     (ValueError("I/O error: File too large (os error 27)"), 2, "I/O error: File too large (os error 27)"),
     (UserError("two\nlines \x1b[31m"), 2, "two\\nlines \\x1b[31m"),
-    (KeyError("bug"), 1, "KeyError: 'bug'; this is a bug of wavesynth, WAVESYNTH_TRACEBACK=1 shows where"),
+    (KeyError("bug"), 1, "KeyError: 'bug'; this is a bug in wavesynth, WAVESYNTH_TRACEBACK=1 shows where"),
     (KeyboardInterrupt(), 130, "interrupted"),
 ]
 

@@ -36,7 +36,7 @@ def test_a_folder_of_the_user_goes_first(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_one_that_is_not_there_is_named_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"run is 'checkpoints/none', .* wavesynth \(checkpoints/notes\)"):
+    with pytest.raises(UserError, match=r"run is 'checkpoints/none', .* bundled model \(checkpoints/notes\)"):
         wavesynth.load("checkpoints/none")
 
 
@@ -155,7 +155,7 @@ def test_a_run_is_trained_by_one_process(tmp_path: Path, tiny_run: Path, tiny_sh
     with Run(run).locked():
         for options in (dict(resume=True), dict(force=True)):
             with pytest.raises(
-                UserError, match=rf"process {os.getpid()} on .* is training .*run: wait for it, or end it"
+                UserError, match=rf"process {os.getpid()} on .* is training .*run: wait for it, or stop it"
             ):
                 wavesynth.train(tiny_shards, run, progress=False, **options)
         wavesynth.load(run)

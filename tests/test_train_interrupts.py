@@ -295,7 +295,7 @@ def test_an_old_run_is_untouched_until_the_new_one_has_published(
     with monkeypatch.context() as patch:
         patch.setattr(Batches, "batch", batch)
         with pytest.raises(
-            KeyboardInterrupt, match=r"saved: the model in .*run is untouched; go on .* run .*\.new, or "
+            KeyboardInterrupt, match=r"saved: the model in .*run is untouched; continue .* run .*\.new, or "
         ):
             wavesynth.train(tiny_shards, run, tiny_config, force=True, progress=False)
     assert untouched()
@@ -360,7 +360,9 @@ def test_the_command_line_resumes_by_the_runs_own_config(
     assert api.config_of(run).training == dataclasses.replace(own.training, learning_rate=1e-4, steps=21)
     child = start("train", tiny_shards, run, *tiny_flags, "--preset", "wavenet-tiny", "--resume", "--steps", "21")
     assert child.status == 0, child.stderr
-    assert "does not match the one" in one_line(start("train", tiny_shards, run, "--preset", "wavenet-tiny", "--resume"))
+    assert "does not match the one" in one_line(
+        start("train", tiny_shards, run, "--preset", "wavenet-tiny", "--resume")
+    )
 
 
 @pytest.mark.parametrize(

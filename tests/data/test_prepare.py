@@ -228,7 +228,9 @@ class TestAgain:
     def test_shards_of_an_earlier_format_are_to_be_made_again(self, sounds: Path, shards: Path):
         path = shards / "manifest.json"
         path.write_bytes(path.read_bytes().replace(b'"version": 2', b'"version": 1'))
-        with pytest.raises(UserError, match=r"format version 1, .* reads version 2: make the shards again .*--force"):
+        with pytest.raises(
+            UserError, match=r"format version 1, .* reads version 2: prepare the shards again .*--force"
+        ):
             prepare(sounds, shards, progress=False)
         assert prepare(sounds, shards, progress=False, force=True).status == "made"
 

@@ -108,5 +108,5 @@ def test_a_split_without_labels_is_named(tmp_path: Path):
         soundfile.write(tmp_path / f"{i}.wav", 0.5 * np.sin(np.arange(4_000) / (3 + i)), 16_000)
         lines.append(f"{i}.wav,{label},{split}")
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
-    with pytest.raises(UserError, match=r"no clip of the split 'valid' has a label: give some one in metadata.csv"):
+    with pytest.raises(UserError, match=r"no clip in the split 'valid' has a label: give labels in metadata.csv"):
         wavesynth.train(tmp_path, tmp_path.parent / "judge-of-none", CONFIG, progress=False)

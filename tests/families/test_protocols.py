@@ -186,9 +186,9 @@ def test_another_package_registers_a_family(install: Callable[..., None]):
         ("raise RuntimeError('first line\\nsecond line')", ":Tones", "RuntimeError: first line second line"),
         ("x = (", ":Tones", "cannot be imported .SyntaxError"),
         (TONES, ":Missing", "cannot be imported .AttributeError"),
-        (TONES, ":NUMBER", "is no family: it lacks name, model_config"),
-        (TONES, ":Shape", "is no family: it lacks name, model_config"),
-        (TONES, ":Nameless", "calls itself 'other': both names must be the same"),
+        (TONES, ":NUMBER", "is not a family: it lacks name, model_config"),
+        (TONES, ":Shape", "is not a family: it lacks name, model_config"),
+        (TONES, ":Nameless", "has the name 'other': both names must be the same"),
     ],
 )
 def test_a_broken_entry_point_is_one_clear_error(install: Callable[..., None], source: str, value: str, message: str):
@@ -199,7 +199,7 @@ def test_a_broken_entry_point_is_one_clear_error(install: Callable[..., None], s
     assert "\n" not in str(error.value)
     # Other presets are found, and the broken package is named.
     assert preset("wavenet-small").family == "wavenet"
-    with pytest.warns(UserWarning, match="presets are left out: family is 'tones'"):
+    with pytest.warns(UserWarning, match="presets are skipped: family is 'tones'"):
         assert "wavenet-small" in presets()
 
 

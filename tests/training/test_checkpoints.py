@@ -206,7 +206,9 @@ def test_weights_that_do_not_fit_are_named(change: dict, message: str, tmp_path:
 
 
 def test_no_weights_yet(tmp_path: Path):
-    with pytest.raises(UserError, match=r"has no model.safetensors: its training saved nothing yet.*--resume"):
+    with pytest.raises(
+        UserError, match=r"has no model.safetensors: its training has not published weights yet.*--resume"
+    ):
         read_weights(tmp_path, PARAMS)
 
 
