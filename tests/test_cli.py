@@ -544,6 +544,6 @@ def test_more_wavs_than_a_process_may_open_files(trained: Path, tmp_path: Path, 
 
 def test_playing_or_writing_but_not_both(trained: Path, tmp_path: Path, fails):
     run = trained / "run"
-    assert "give either OUT, the folder to write to, or --play" in fails("sample", run)
+    assert "OUT, the folder to write to, or --play is required" in fails("sample", run)
     assert "not both" in fails("sample", run, tmp_path / "out", "--play")
     assert "nothing can be played" in fails("sample", run, "--play")  # neither the extra nor a device is there

@@ -256,7 +256,7 @@ NAMES = (
     Case("links/loop", "ignored", _link("..")),
     Case("links/to_file.wav", "taken", _link("../linked.bin")),
     Case("linked.bin", "ignored", _note),
-    Case("links/dangling.wav", "refused", _link("nowhere.wav"), "link to nothing"),
+    Case("links/dangling.wav", "refused", _link("nowhere.wav"), "dangling link"),
     Case("links/self.wav", "refused", _link("self.wav"), "symbolic links"),
     Case("fifo.wav", "refused", lambda path, make: os.mkfifo(path), "FIFO"),
     *(

@@ -21,7 +21,7 @@ def sample(arguments: list[str]) -> None:
     functions = (wavesynth.load, wavesynth.Synth.write, _player)
     flags = parse(sample, arguments, *functions, positional=positional, without=ARRAYS_ONLY, defaults={"folder": None})
     if (flags["folder"] is None) != flags["play"]:
-        raise UserError("give either OUT, the folder to write to, or --play, not both")
+        raise UserError("OUT, the folder to write to, or --play is required, but not both")
     if flags["play"] and (flags["n"] != 1 or flags["force"]):
         raise UserError("--play plays one sound and writes nothing: leave out --n and --force")
     configure_jax()

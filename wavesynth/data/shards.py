@@ -1,4 +1,4 @@
-"""Shards: a folder of decoded audio from which a random crop is read in microseconds.
+"""Shards: a folder of decoded audio with fast random access.
 
 ```
 shards/
@@ -211,8 +211,8 @@ class ShardWriter:
 
     Args:
         folder: where the files go; it exists.
-        keep: bytes to keep of each file that an interrupted run has written; the rest is cut off.
-        shard_bytes: size above which a new file is begun.
+        keep: bytes to keep of each file of an interrupted run; the rest is discarded.
+        shard_bytes: size above which a new file is started.
         channels: of the clips.
     """
 
@@ -260,6 +260,6 @@ class ShardWriter:
 
     @property
     def files(self) -> tuple[ShardFile, ...]:
-        """What has been written so far."""
+        """The files written so far."""
         parts = enumerate(zip(self._sizes, self._digests))
         return tuple(ShardFile(shard_name(i), size, digest.hexdigest()) for i, (size, digest) in parts)

@@ -1,7 +1,7 @@
 """Gradient search in a latent space.
 
-"Creation by refinement" (Lewis, 1988) trains a critic, and changes a work by gradient descent until the critic approves. Here, the
-critic is any differentiable objective, such as the distance from a given sound.
+"Creation by refinement" (Lewis, 1988) trains a critic, and changes a work by gradient descent until the critic approves of it.
+Here, the critic is any differentiable objective, such as the distance from a given sound.
 """
 
 from collections.abc import Callable
