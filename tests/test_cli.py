@@ -106,7 +106,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, sounds: Path, start, tiny_
     child = start("train", folder / "shards", folder / "run", "--preset", "wavenet-tiny", *tiny_flags)
     assert child.status == 0, child.stderr
     assert "20 steps" in child.stdout
-    assert re.search(r"bits per sample of held-out sound: uniform 16.00, unigram \d", child.stdout)
+    assert re.search(r"bits per sample of held-out sounds: uniform 16.00, unigram \d", child.stdout)
     assert f"wavesynth sample {folder / 'run'} OUT" in child.stdout
     return folder
 
@@ -197,7 +197,7 @@ def test_a_timbre_is_encoded_and_played(trained: Path, sounds: Path, tmp_path: P
         child.stdout
         == f"wrote {tmp_path / 'flute.json'}: 4 numbers of {soundfile.info(flute).duration:.2f} s at pitch 60\n"
     )
-    assert "flute.json is there already" in fails("encode", trained / "run", flute, tmp_path / "flute.json")
+    assert "flute.json exists" in fails("encode", trained / "run", flute, tmp_path / "flute.json")
     child = start("decode", trained / "run", tmp_path / "flute.json", tmp_path / "flute.wav", "--seconds", 0.05)
     assert child.status == 0, child.stderr
     assert soundfile.info(tmp_path / "flute.wav").frames == 800
@@ -223,7 +223,7 @@ def test_evaluate(trained: Path, tmp_path: Path, start, fails):
     assert f"  wavesynth train {shards} runs/judge --preset classifier" in child.stdout
     before = json.loads(metrics.read_text())
     assert before["generated"] == 3
-    assert "overwrite it by --force" in fails("evaluate", run, shards, "--json", metrics)
+    assert "overwrite it with --force" in fails("evaluate", run, shards, "--json", metrics)
     assert "cannot judge sounds" in fails("evaluate", run, shards, "--classifier", run)
     assert json.loads(metrics.read_text()) == before
 
@@ -232,7 +232,7 @@ def test_a_classifier_is_trained_and_judges(trained: Path, tmp_path: Path, start
     flags = ["--model.channels=4", "--model.layers=2", "--training.crop=2048", "--training.batch-size=4", "--steps=2"]
     child = start("train", trained / "shards", tmp_path / "judge", "--preset", "classifier", *flags)
     assert child.status == 0, child.stderr
-    assert "bits that the label of a held-out sound costs: uniform 3.17, frequencies 3." in child.stdout
+    assert "cross-entropy of the labels of held-out sounds, bits: uniform 3.17, frequencies 3." in child.stdout
     assert f"wavesynth evaluate RUN SHARDS --classifier {tmp_path / 'judge'}" in child.stdout
     options = ["--classifier", tmp_path / "judge", "--n", 3, "--seconds", 0.02]
     child = start("evaluate", trained / "run", trained / "shards", *options)
@@ -365,7 +365,7 @@ def test_mistakes_in_sampling(trained: Path, tmp_path: Path, fails, flags: list[
 
 def test_nothing_is_overwritten_unasked(trained: Path, tmp_path: Path, fails, start):
     (tmp_path / "000.wav").write_bytes(b"mine")
-    assert "overwrite it by --force" in fails("sample", trained / "run", tmp_path, "--seconds", 0.01, "--n", 1)
+    assert "overwrite it with --force" in fails("sample", trained / "run", tmp_path, "--seconds", 0.01, "--n", 1)
     assert (tmp_path / "000.wav").read_bytes() == b"mine"
     assert start("sample", trained / "run", tmp_path, "--seconds", 0.01, "--n", 1, "--force").status == 0
     assert soundfile.info(tmp_path / "000.wav").frames == 160

@@ -312,7 +312,7 @@ def test_sounds_are_made_once(tones: Synth, play):
 
 def test_channels_are_chosen(tones: Synth, tmp_path: Path):
     path = midi(tmp_path / "song.mid", (0.0, 0.1, 40, 100), channel=10)
-    with pytest.raises(UserError, match="holds no notes but those of channel 10, the drums"):
+    with pytest.raises(UserError, match="only has notes on channel 10, the drums"):
         wavesynth.render(path, tmp_path / "song.wav", tones)
     assert wavesynth.render(path, tmp_path / "song.wav", tones, channels=[10]).notes == 1
 

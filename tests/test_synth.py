@@ -146,7 +146,7 @@ def test_wavs_hold_what_sample_returns(tiny_synth: Synth, tmp_path: Path):
 
 def test_nothing_is_overwritten_without_force(tiny_synth: Synth, tmp_path: Path):
     (tmp_path / "001.wav").write_bytes(b"mine")
-    with pytest.raises(UserError, match=r"001.wav is there already"):
+    with pytest.raises(UserError, match=r"001.wav exists"):
         tiny_synth.write(tmp_path, n=2, seconds=0.01)
     assert [path.name for path in tmp_path.iterdir()] == ["001.wav"]
     assert (tmp_path / "001.wav").read_bytes() == b"mine"

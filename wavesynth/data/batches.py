@@ -23,8 +23,7 @@ LEVEL_BATCHES = 8
 Batch = dict[str, Any]
 """samples: float32 [B, C, context + crop]. real: bool [B, crop], False before and after a clip, in padding rows, and for
 held-out samples that another window counts. start: int32 [B], the position of the crop in its clip, negative if it begins
-before the clip.
-conditions: `Conditions` of B sounds."""
+before the clip. conditions: `Conditions` of B sounds."""
 
 
 @dataclass(frozen=True)
