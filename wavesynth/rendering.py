@@ -43,7 +43,7 @@ class Renderer:
 
     @property
     def longest(self) -> float:
-        """Seconds of the longest sound that the family generates; inf where there is no limit."""
+        """Length of the longest sound that the family generates, seconds; inf if unlimited."""
         return (require(self.family, Generative).length or math.inf) / self.sample_rate
 
     def samples(self, sound: Sound, argument: str, sample_rate: float | None) -> np.ndarray:

@@ -74,7 +74,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(token: str) -> NoReturn:
-    raise ValueError(f"it is not JSON: {token} is no number")
+    raise ValueError(f"it is not JSON: {token} is not a number")
 
 
 def _finite(digits: str) -> float:

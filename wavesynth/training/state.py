@@ -35,7 +35,7 @@ class TrainState:
 
 
 def create(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step of a model whose parameters share one optimizer."""
+    """The initial state of a model whose parameters share one optimizer."""
     return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer.init(params))
 
 
@@ -114,7 +114,7 @@ Optimizers = Mapping[str, optax.GradientTransformation]  # one for each part of 
 
 
 def create_parts(params: Params, optimizers: Optimizers, averaged: str) -> TrainState:
-    """The state before the first step of a model in parts, each with an optimizer of its own. One part is averaged."""
+    """The initial state of a model with several parts, each with its own optimizer. One part is averaged."""
     optimizer = {name: optimizers[name].init(part) for name, part in params.items()}
     return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, {averaged: params[averaged]}), optimizer)
 
