@@ -1,13 +1,14 @@
 """Memory use of an endless sound: `Synth.write` writes one hour at 16 kHz to disk while it is generated.
 
-The network is wavenet-tiny with random weights. It generates noise, but takes as much memory and time as a trained one. The sound
-has a label and a pitch, and uses the default implementation. The WAV file is temporary.
+The network is wavenet-tiny with random weights. It generates noise, but takes as much memory and time as a trained one. The
+sound has a label and a pitch, and uses the default implementation. The WAV file is temporary.
 
-Each row is a reading of this process's resident memory, in millions of bytes: the first after compilation and the first block,
-then one per minute of sound (60 in total, if the sound is shorter than an hour). The last row, `growth`, compares them:
-megabytes_first is the median of the readings of the first tenth of the sound, without the very first one; megabytes_end is that
-of the last tenth; megabytes_highest is the maximum after the first tenth; growth_percent and highest_percent are the increases of
-these two over megabytes_first. samples_per_second excludes the first block, and so compilation; `seconds` counts from the call.
+Each row is a reading of this process's resident memory, in millions of bytes: the first after compilation and the first
+block, then one per minute of sound (60 in total, if the sound is shorter than an hour). The last row, `growth`, compares
+them: megabytes_first is the median of the readings of the first tenth of the sound, without the very first one;
+megabytes_end is that of the last tenth; megabytes_highest is the maximum after the first tenth; growth_percent and
+highest_percent are the increases of these two over megabytes_first. samples_per_second excludes the first block, and so
+compilation; `seconds` counts from the call.
 
 `measure` is "resident" if Linux's /proc reports it. Otherwise it is "peak", the maximum so far, which hides growth below the
 memory that compilation took. If the system reports neither, nothing is measured.

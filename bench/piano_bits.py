@@ -9,9 +9,9 @@ pytorch     `wavenet-vocoder` at the size of nv-wavenet (20 layers; 64, 256 and 
             Adam at 1e-3, 2 x 8,192 samples a step, padding with zeros; scored with one receptive field of true context.
 
 Compilation is not counted: the clock starts after the first step, and stops while a mark is scored and saved. The library's
-learning rate decays along a cosine of the steps, not of time. --steps sets their number; by default, as many as a short trial says
-will fit in --minutes. So an intermediate mark is not what a training of that length would reach: for 10 minutes, use --minutes 10.
-A training that finishes its steps early is scored at its end; `minutes` gives the time.
+learning rate decays along a cosine of the steps, not of time. --steps sets their number; by default, as many as a short
+trial says will fit in --minutes. So an intermediate mark is not what a training of that length would reach: for 10 minutes,
+use --minutes 10. A training that finishes its steps early is scored at its end; `minutes` gives the time.
 
 bits                    the model's context is the one it was trained with: 16-bit samples for wavesynth and the linear
                         prediction, mu-law codes for pytorch.
@@ -36,7 +36,7 @@ from trainees import PyTorch, Wavesynth, bound
 
 from wavesynth.audio import files, mulaw
 from wavesynth.config import TrainingConfig
-from wavesynth.data.batches import Batch, Batches, prefetch
+from wavesynth.data.batches import Batch, Batches, mono, prefetch
 from wavesynth.data.corpus import scan
 from wavesynth.data.info import dataset_info
 from wavesynth.data.prepare import prepare
@@ -129,7 +129,7 @@ def main() -> None:
     rows: list[Row] = [machine()]
     with tempfile.TemporaryDirectory() as work:
         learned, scored = split(options.folder, options.held_out, options.seconds, Path(work))
-        clips = [scored[index]["samples"] for index in range(len(scored))]
+        clips = [mono(scored[index]["samples"]) for index in range(len(scored))]
 
         def add(implementation: str, model: str, score: Callable[[np.ndarray], float], **more: Any) -> None:
             mean = [np.average([score(view(clip)) for clip in clips], weights=[len(clip) for clip in clips])

@@ -100,8 +100,8 @@ def test_a_prime_is_continued(tiny_synth: Synth, tone: np.ndarray):
     # The first sample depends on its past alone: after a trough of the tone it lies in the trough, else near silence.
     trough = tone[:3_991]
     assert trough[-1] < -0.4
-    primed = tiny_synth.sample(seconds=0.01, prime=trough, temperature=0.01)[0]
-    plain = tiny_synth.sample(seconds=0.01, temperature=0.01)[0]
+    primed = tiny_synth.sample(seconds=0.01, prime=trough, temperature=0.01, label="flute", pitch=69)[0]
+    plain = tiny_synth.sample(seconds=0.01, temperature=0.01, label="flute", pitch=69)[0]
     assert primed.shape == (160,)  # the prime is not repeated
     assert abs(primed[0] - tone[3_991]) < 0.1
     assert abs(plain[0]) < 0.1
@@ -371,7 +371,7 @@ def test_errors_are_one_line_and_come_at_once(
 
 
 def test_a_model_without_pitches_and_labels_takes_none(tiny_synth: Synth):
-    dataset = dataclasses.replace(tiny_synth.family.dataset, pitched=False, labels=())
+    dataset = dataclasses.replace(tiny_synth.family.dataset, pitched=False, pitches=(), labels=(), typical=())
     family = type(tiny_synth.family)
     bare = Synth(family(family.adapt(tiny_synth.family.model, dataset), dataset), tiny_synth.params)
     with pytest.raises(UserError, match="cannot play a pitch: it was trained on sounds without pitches"):

@@ -622,7 +622,12 @@ class Synth:
         return self._renderer.between(first, last, t)
 
     def _render(self, points: Sequence[Timbre], seconds: float, **options: Any) -> np.ndarray:
-        """Renders timbres with the same noise: [N, T] or [N, C, T]."""
+        """Renders timbres with the same noise: [N, T] or [N, C, T].
+
+        Autoregressive models render them one by one, because the size of the batch may change the last bits.
+        """
+        if require(self.family, Generative).autoregressive:
+            return np.stack([self.decode(point, seconds, **options) for point in points])
         return self.sample(len(points), seconds, timbre=points, **options)
 
     def _squeezed(self, sounds: np.ndarray) -> np.ndarray:

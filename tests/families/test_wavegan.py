@@ -61,7 +61,7 @@ def synth(run: Path) -> Synth:
 
 @pytest.fixture
 def no_preview(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "write_preview", lambda *_: None)
+    monkeypatch.setattr(api, "write_preview", lambda *_, **__: None)
 
 
 @pytest.fixture

@@ -289,7 +289,7 @@ class Decoder(nnx.Module):
         Returns:
             Samples [B, n code_hop] and the state after them.
         """
-        config = self.config
+        config, cache = self.config, jax.tree.map(jnp.asarray, cache)
         x = codes.astype(config.dtype)
         x = plus(x @ self.front[...].astype(x.dtype), self.front_bias)
         if self.pitch is not None:
