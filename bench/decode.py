@@ -9,9 +9,9 @@ Rows by `what`:
 * decode: the op. samples_per_second counts all streams of a batch; real_time_16 and real_time_48 are the speed of each
   stream relative to 16 and 48 kHz. The limit of a step is the longer of two times, both measured in the same run:
   repeatedly reading as many bytes as the weights have, with as many threads (so from any cache that they fit in), and its
-  multiply-adds at the rate of XLA's float32 matrix product. share_of_limit is that time divided by the step's time. *
-  stream: `Synth.stream`, one sound in blocks; share_of_op is its rate divided by that of the op, measured in turn. *
-  neighbour: one stream by one thread and by several, while another process keeps one processor busy; share_of_one_thread is
+  multiply-adds at the rate of XLA's float32 matrix product. share_of_limit is that time divided by the step's time.
+* stream: `Synth.stream`, one sound in blocks; share_of_op is its rate divided by that of the op, measured in turn.
+* neighbour: one stream by one thread and by several, while another process keeps one processor busy; share_of_one_thread is
   the rate divided by that of one thread beside the same neighbour.
 
 --quick uses fewer repeats of the same shapes. --run RUN --sound FILE also scores a sound with a trained model, sample by
