@@ -368,10 +368,10 @@ def test_the_command_line_resumes_by_the_runs_own_config(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, "reads format 2: use the version that wrote it, or train anew"),
+        ({"format": 99}, "reads format 2: use the version that wrote it, or train again"),
         (
             {"family": "transformer"},
-            "config.json: family is 'transformer', which neither this version of wavesynth nor an installed package has",
+            "config.json: family is 'transformer', which neither this version of wavesynth nor an installed package provides",
         ),
         ({"family": ["wavenet"]}, "config.json: family is "),
         ({"model": {"depth": 3}}, "config.json: model has the unknown field 'depth'"),
