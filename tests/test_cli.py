@@ -375,7 +375,9 @@ def test_damaged_weights(trained: Path, tmp_path: Path, fails):
     shutil.copy(trained / "run" / "config.json", tmp_path)
     assert "has no model.safetensors" in fails("sample", tmp_path, tmp_path / "out")
     (tmp_path / "model.safetensors").write_bytes((trained / "run" / "model.safetensors").read_bytes()[:1_000])
-    assert "cannot be read (it is cut short): use the config.json and the weights" in fails("sample", tmp_path, tmp_path / "out")
+    assert "cannot be read (it is cut short): use the config.json and the weights" in fails(
+        "sample", tmp_path, tmp_path / "out"
+    )
 
 
 @pytest.mark.parametrize(

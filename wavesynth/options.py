@@ -26,15 +26,15 @@ class RenderOptions(TypedDict, total=False):
     """Options of all methods that render sounds.
 
     Attributes:
-        seed: Random seed. The same seed gives the same sounds on the same machine and version.
+        seed: random seed. The same seed gives the same sounds on the same machine and version.
         pitch: MIDI number; 60 is middle C. By default, the timbre's pitch, or a pitch drawn from the training sounds.
-        fill: How to extend a timbre's path to the requested length: "hold" its last frame, "loop" or "stretch" it.
-        temperature: Sampling temperature: below 1 is safer, above 1 wilder. For models that sample one value at a time.
-        top_k: Sample only from the k most likely values.
-        top_p: Sample only from the most likely values that together have this probability.
-        truncation: Below 1, latents stay closer to the centre of the latent space: less variety, fewer failures.
-        implementation: Implementation of the sampling loop. By default, the fastest.
-        dtype: Data type of the sampler's weights: "float32" or "bfloat16" (faster). By default, the model's own.
+        fill: how to extend a timbre's path to the requested length: "hold" its last frame, "loop" or "stretch" it.
+        temperature: sampling temperature: below 1 is safer, above 1 wilder. For models that sample one value at a time.
+        top_k: sample only from the k most likely values.
+        top_p: sample only from the most likely values that together have this probability.
+        truncation: below 1, latents stay closer to the centre of the latent space: less variety, fewer failures.
+        implementation: implementation of the sampling loop. By default, the fastest.
+        dtype: data type of the sampler's weights: "float32" or "bfloat16" (faster). By default, the model's own.
     """
 
     seed: int
@@ -52,10 +52,10 @@ class SampleOptions(RenderOptions, total=False):
     """Options of `Synth.sample`, `blocks`, `stream` and `write`, in addition to `RenderOptions`.
 
     Attributes:
-        label: One of the model's labels. By default, labels are drawn with the frequencies of the training sounds.
-        timbre: A timbre, instead of a label; or one timbre per sound, all rendered with the same noise.
-        prime: A sound to continue. It is not part of the result.
-        sample_rate: Sample rate of a prime given as an array, Hz. By default, the synth's.
+        label: one of the model's labels. By default, labels are drawn with the frequencies of the training sounds.
+        timbre: a timbre, instead of a label; or one timbre per sound, all rendered with the same noise.
+        prime: a sound to continue. It is not part of the result.
+        sample_rate: sample rate of a prime given as an array, Hz. By default, the synth's.
     """
 
     label: str | None

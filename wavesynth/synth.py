@@ -198,7 +198,7 @@ class Synth:
         Args:
             folder: the folder to write to.
             n: number of files, up to 100,000.
-            seconds: length of each; inf to continue until interrupted; None as in `sample`.
+            seconds: length of each; inf to continue until interrupted; None for the default length, as in `sample`.
             force: overwrite existing files.
             progress: show a progress bar.
             **options: see `SampleOptions`.

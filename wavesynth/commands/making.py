@@ -37,7 +37,7 @@ def _player(*, play: bool = False) -> None:
     """The option of `sample` to play instead of writing.
 
     Args:
-        play: Play one sound while it is generated, for `seconds` or until interrupted (extra `play`).
+        play: play one sound while it is generated, for `seconds` or until interrupted (extra `play`).
     """
 
 
