@@ -1,7 +1,7 @@
 """A picture of samples beside real sounds: `python bench/beside_real.py RUN FOLDER LABEL_PITCH ... --out picture.png`.
 
-For every LABEL_PITCH (say `tuba_048`) the first file of FOLDER whose name begins so is drawn, and below it what the model
-of RUN makes of the same label and pitch. Also writes the samples as wavs into a folder beside the picture.
+For every LABEL_PITCH, such as `tuba_048`, the picture has the first file of FOLDER whose name begins like this and, below it, a
+sound that the model of RUN generates for the same label and pitch. Also writes the samples as WAV files beside the picture.
 """
 
 import argparse

@@ -1,22 +1,21 @@
-"""How fast a WaveNet is sampled: the op `wavenet_decode`, `Synth.stream` over it, and PyTorch's `wavenet-vocoder`.
+"""Sampling speed of a WaveNet: the op `wavenet_decode`, `Synth.stream`, and PyTorch's `wavenet-vocoder`.
 
-The shapes are those of `arg_specs.MEASURED`, on which the tests prove the op: nv (20 layers; 64, 256 and 256 channels; a
-softmax over 256 mu-law codes), small (our preset for a laptop) and full (the one for a GPU). Every run starts from silence;
-compiling is not counted. PyTorch's `incremental_forward` draws one stream at a time, on one thread or on all: the faster one
-counts.
+The shapes are `arg_specs.MEASURED`, on which the op is also tested: nv (20 layers; 64, 256 and 256 channels; a softmax over 256
+mu-law codes), small (the preset for laptops) and full (the preset for GPUs). Every run starts from silence; compilation is not
+counted. PyTorch's `incremental_forward` draws one stream at a time, on one thread or on all: the faster of the two counts.
 
 Rows by `what`:
 
-* decode: the op. samples_per_second counts all streams of a batch; real_time_16 and real_time_48 are how many times faster than
-  16 and 48 kHz each stream is. What bounds a step is the longer of two times, both measured in the same run: reading as many
-  bytes as the weights have, over and over, with as many threads (so from whichever cache they fit into), and its multiply-adds
-  at the rate of XLA's float32 matrix product. share_of_limit is that time divided by the step's.
+* decode: the op. samples_per_second counts all streams of a batch; real_time_16 and real_time_48 are the speed of each
+  stream relative to 16 and 48 kHz. The limit of a step is the longer of two times, both measured in the same run:
+  repeatedly reading as many bytes as the weights have, with as many threads (so from any cache that they fit in), and its
+  multiply-adds at the rate of XLA's float32 matrix product. share_of_limit is that time divided by the step's time.
 * stream: `Synth.stream`, one sound in blocks; share_of_op is its rate divided by that of the op, measured in turn.
-* neighbour: one stream by one thread and by several, while another process keeps one processor busy; share_of_one_thread is the
-  rate divided by that of one thread beside the same neighbour.
+* neighbour: one stream by one thread and by several, while another process keeps one processor busy; share_of_one_thread is
+  the rate divided by that of one thread beside the same neighbour.
 
---quick repeats less, on the same shapes. --run RUN --sound FILE also scores a sound by a trained model, sample by sample, with
-float32 and with bfloat16 weights.
+--quick uses fewer repeats of the same shapes. --run RUN --sound FILE also scores a sound with a trained model, sample by
+sample, with float32 and with bfloat16 weights.
 """
 
 import contextlib
@@ -79,7 +78,7 @@ def preset_model(name: str) -> WaveNetConfig:
 
 
 def fresh(model: WaveNetConfig) -> Any:
-    """The parameters of a network that has learned nothing yet."""
+    """The parameters of an untrained network."""
     return initialize(lambda rngs: WaveNet(model, rngs=rngs), jax.random.key(0))
 
 
@@ -126,7 +125,7 @@ def by_threads(weights: DecodeWeights, threads: int, steps: int) -> Callable[[],
 
 @contextlib.contextmanager
 def busy_neighbour() -> Iterator[None]:
-    """Another process that computes all the time."""
+    """Another process that keeps a processor busy."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         time.sleep(0.2)

@@ -1,7 +1,7 @@
-"""What the benchmarks share: arguments, timing, a description of the machine, a table on screen, rows in JSON.
+"""Shared code of the benchmarks: arguments, timing, a description of the machine, tables on screen, rows in JSON.
 
-Alternatives are timed in one process and in turns, so a machine that slows down slows all of them. The first run of each
-compiles and warms up, and does not count.
+Alternatives are timed in one process and in turns, so that a slower machine affects all of them. The first run of each, which
+compiles and warms up, does not count.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def machine() -> Row:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     if load is not None and load > 0.3 * (cores or 1):
-        print(f"the machine is busy (load {load:.1f}): the numbers will mean little", flush=True)
+        print(f"the machine is busy (load {load:.1f}): the numbers will be unreliable", flush=True)
     return {
         "what": "machine",
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),

@@ -1,17 +1,17 @@
-"""How much memory an endless sound takes: one hour at 16 kHz, written to disk as it is made by `Synth.write`.
+"""Memory use of an endless sound: `Synth.write` writes one hour at 16 kHz to disk while it is generated.
 
-The network is that of wavenet-tiny with random weights. It plays noise, but takes the memory and the time of a trained one. The
-sound has a label and a pitch, and the default implementation makes it. The wav goes to a temporary folder and is deleted.
+The network is wavenet-tiny with random weights. It generates noise, but takes as much memory and time as a trained one. The
+sound has a label and a pitch, and uses the default implementation. The WAV file is temporary.
 
-Each row is a reading of this process's resident memory, in millions of bytes: the first when all is compiled and the first
-block is on disk, then one per minute of sound (60 in all where the sound is shorter than an hour). The last row, `growth`,
-compares them: megabytes_first is the median of the readings of the first tenth of the sound, without the very first reading;
-megabytes_end is that of the last tenth; megabytes_highest is the highest after the first tenth; growth_percent and
-highest_percent are how far those two lie above megabytes_first. samples_per_second leaves out the first block, and with it
-compiling; `seconds` counts from the call.
+Each row is a reading of this process's resident memory, in millions of bytes: the first after compilation and the first
+block, then one per minute of sound (60 in total, if the sound is shorter than an hour). The last row, `growth`, compares
+them: megabytes_first is the median of the readings of the first tenth of the sound, without the very first one;
+megabytes_end is that of the last tenth; megabytes_highest is the maximum after the first tenth; growth_percent and
+highest_percent are the increases of these two over megabytes_first. samples_per_second excludes the first block, and so
+compilation; `seconds` counts from the call.
 
-`measure` is "resident" where Linux's /proc reports it. Elsewhere it is "peak", the most that was ever resident, which hides
-growth below what compiling took. Where the system reports neither, nothing is measured.
+`measure` is "resident" if Linux's /proc reports it. Otherwise it is "peak", the maximum so far, which hides growth below the
+memory that compilation took. If the system reports neither, nothing is measured.
 """
 
 import argparse
@@ -46,7 +46,7 @@ SHORTEST = 4.0  # seconds that hold so many blocks
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Watched(Synth):
-    """A synth that reports to `watch` how many samples have been made, after each block has been used."""
+    """A synth that reports the number of generated samples to `watch`, after each block was used."""
 
     watch: Callable[[int], None]
 
@@ -77,7 +77,7 @@ def resident() -> float:
 
 
 def untrained(three_layers: bool, watch: Callable[[int], None]) -> Watched:
-    """A synth that has learned nothing yet."""
+    """An untrained synth."""
     config = preset(PRESET)
     family = bound(dataclasses.replace(config, model=shrunk(config.model)) if three_layers else config, NOTES)
     fresh = initialize(lambda rngs: WaveNet(family.model, rngs=rngs), jax.random.key(0))

@@ -1,4 +1,4 @@
-"""Quality of a trained model's morphs, and of the timbres that it finds for recorded sounds.
+"""Quality of a trained model's morphs, and of its encodings of recorded sounds.
 
     python bench/morphing.py RUN SHARDS [--pairs 20] [--encode 0] [--worst FOLDER]
 

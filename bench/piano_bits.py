@@ -1,23 +1,23 @@
-"""How well a WaveNet predicts music after so many minutes: bits per sample of a recording it was not trained on.
+"""How well a WaveNet predicts music after some minutes of training: bits per sample of held-out recordings.
 
-Trains on all sounds of FOLDER but the held-out ones, and scores the first seconds of each held-out one, from its first
-sample on, in bins of mu-law's 256 codes: the mean of -log2 probability, at 16 kHz.
+Trains on all sounds of FOLDER except the held-out ones, and scores the first seconds of each held-out sound, from its first
+sample, in the bins of the 256 mu-law codes: the mean negative log2 probability, at 16 kHz.
 
-wavesynth   preset wavenet-small as the library trains it, but for the noise that the preset adds to its sounds (--noise 0.02
-            adds it): it costs bits and is there for the sake of what is sampled. The moving average of the weights is scored.
+wavesynth   the preset wavenet-small, without the noise that the preset adds to its sounds, which costs bits and only improves
+            sampling (--noise 0.02 adds it). The moving average of the weights is scored.
 pytorch     `wavenet-vocoder` at the size of nv-wavenet (20 layers; 64, 256 and 256 channels; softmax over mu-law codes),
             Adam at 1e-3, 2 x 8,192 samples a step, padding with zeros; scored with one receptive field of true context.
 
-Compiling is not counted: the clock starts after the first step, and stands still while a mark is scored and saved. The
-library's learning rate falls along a cosine by steps, not by minutes. --steps sets how many; without it they are as many as
-fit into --minutes at the speed of a short trial before. So a mark on the way is not what a training that ends there would
-reach: for 10 minutes, ask for --minutes 10. A training that is out of steps early scores its end, and `minutes` says when.
+Compilation is not counted: the clock starts after the first step, and stops while a mark is scored and saved. The library's
+learning rate decays along a cosine of the steps, not of time. --steps sets their number; by default, as many as a short
+trial says will fit in --minutes. So an intermediate mark is not what a training of that length would reach: for 10 minutes,
+use --minutes 10. A training that finishes its steps early is scored at its end; `minutes` gives the time.
 
-bits                    the past is seen as the model was trained to see it: 16-bit samples for wavesynth and the linear
+bits                    the model's context is the one it was trained with: 16-bit samples for wavesynth and the linear
                         prediction, mu-law codes for pytorch.
-bits_from_mulaw_past    the same weights, but of the past, too, only the mu-law codes are known. A model trained on 16-bit
-                        samples trusts its past more the longer it trains, and never learned to do without what the codes
-                        hide: `--quantization mulaw` trains one so. The linear prediction is fitted to codes here.
+bits_from_mulaw_past    the same weights, with only the mu-law codes of the context. A model trained on 16-bit samples relies on
+                        details that the codes lack, the more the longer it is trained: `--quantization mulaw` trains one
+                        without them. The linear prediction is fitted to codes here.
 """
 
 import dataclasses
@@ -50,8 +50,8 @@ from wavesynth.training.memory import keep_freed_memory
 
 SAMPLE_RATE = 16_000
 COLUMNS = ("implementation", "model", "minutes", "steps", "bits", "bits_from_mulaw_past", "samples_per_second")
-NOTE = """bits: wavesynth and the linear prediction see a past of 16-bit samples, pytorch one of mu-law codes.
-bits from mulaw past: the same weights where only mu-law codes of the past are known (not what a model trained so reaches:
+NOTE = """bits: wavesynth and the linear prediction have 16-bit samples as context, pytorch has mu-law codes.
+bits from mulaw past: the same weights with only the mu-law codes as context (to train a model on those, use
 --quantization mulaw); the linear prediction is fitted to codes."""
 
 
@@ -61,7 +61,7 @@ def through_mulaw(samples: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class MulawPast:
-    """Windows of which only the mu-law codes are known."""
+    """Windows reduced to mu-law codes."""
 
     batches: Batches
 
@@ -75,7 +75,7 @@ class MulawPast:
 
 
 def split(folder: Path, words: list[str], seconds: float, work: Path) -> tuple[Shards, Shards]:
-    """Shards of what is learned, and of the first seconds of each file whose path has one of the words."""
+    """Shards of the training sounds, and of the first seconds of each file whose path contains one of the words."""
     learned, scored = work / "learned", work / "scored"
     for source in scan(folder).files:
         path = folder.absolute() / source.file
@@ -94,7 +94,7 @@ def split(folder: Path, words: list[str], seconds: float, work: Path) -> tuple[S
 
 
 def trial(trainee: Any, batches: Batches, seconds: float) -> float:
-    """Steps a second, the first one left out. What the trainee learns is lost."""
+    """Steps per second, without the first one. The trained weights are discarded."""
     steps = prefetch(batches, 0, 1_000_000)
     trainee.step(trainee.inputs(next(steps)))
     began, count = time.perf_counter(), 0
@@ -150,7 +150,7 @@ def main() -> None:
 
 
 def wavesynth(options: Any, learned: Shards, scored: Shards, add: Callable, add_row: Callable) -> None:
-    """The baselines and, unless pytorch alone is wanted, the library's own training."""
+    """The baselines and, unless only pytorch is measured, the library's own training."""
     config = preset("wavenet-small")
     training, model = config.training, dataclasses.replace(config.model, quantization=options.quantization)
     if options.three_layers:
@@ -224,7 +224,7 @@ def parse() -> Any:
     parser.add_argument("--save", type=Path, metavar="RUN", help="where wavesynth's weights go, for `wavesynth.load`")
     options = parser.parse_args()
     if options.save and options.save.exists():
-        parser.error(f"--save is {options.save}, which is there: name a new folder")
+        parser.error(f"--save is {options.save}, which exists: choose a new folder")
     if options.quick:
         options.minutes, options.at, options.seconds, options.steps = 0.05, [0.01], 1.0, 20
     options.at = sorted({minutes for minutes in options.at if minutes < options.minutes} | {options.minutes})

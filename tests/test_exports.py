@@ -39,7 +39,7 @@ def test_a_morph_writes_wavs_a_picture_and_metrics(tmp_path: Path):
 @pytest.mark.parametrize("there", ["002.wav", "morph.wav", "morph.png", "metrics.json"])
 def test_nothing_is_overwritten_unasked(tmp_path: Path, there: str):
     (tmp_path / there).write_bytes(b"mine")
-    with pytest.raises(UserError, match=f"{there} is there already"):
+    with pytest.raises(UserError, match=f"{there} exists"):
         write_morph(SYNTH, MORPH, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [there]
     write_morph(SYNTH, MORPH, tmp_path, force=True)

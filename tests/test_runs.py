@@ -36,7 +36,7 @@ def test_a_folder_of_the_user_goes_first(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_one_that_is_not_there_is_named_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"run is 'checkpoints/none', .* wavesynth \(checkpoints/notes\)"):
+    with pytest.raises(UserError, match=r"run is 'checkpoints/none', .* bundled model \(checkpoints/notes\)"):
         wavesynth.load("checkpoints/none")
 
 
@@ -46,19 +46,19 @@ def test_a_published_model_is_neither_resumed_nor_replaced(tmp_path: Path, sound
     for name in ("config.json", "model.safetensors"):
         shutil.copy(tiny_run / name, published / name)
     for options in (dict(resume=True), dict()):
-        with pytest.raises(UserError, match=r"published model.*name a new") as error:
+        with pytest.raises(UserError, match=r"published model.*choose a new") as error:
             wavesynth.train(sounds, published, progress=False, **options)
         assert "--force" not in str(error.value)
         assert sorted(path.name for path in published.iterdir()) == ["config.json", "model.safetensors"]
     for force in (False, True):
-        with pytest.raises(UserError, match="comes with wavesynth: name a new folder"):
+        with pytest.raises(UserError, match="a bundled model: choose a new folder"):
             wavesynth.train(sounds, runs.PUBLISHED / "notes", force=force, progress=False)
 
 
 def test_a_folder_is_no_source_for_a_run_that_was_begun_with_shards(tmp_path: Path, sounds: Path, tiny_run: Path):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
-    with pytest.raises(UserError, match=r"holds no shards, and .* was begun with the shards .*: name those"):
+    with pytest.raises(UserError, match=r"holds no shards; .* was started with the shards .*: use those"):
         wavesynth.train(sounds, run, resume=True, progress=False)
     assert not (run / "shards").exists()
 
@@ -155,7 +155,7 @@ def test_a_run_is_trained_by_one_process(tmp_path: Path, tiny_run: Path, tiny_sh
     with Run(run).locked():
         for options in (dict(resume=True), dict(force=True)):
             with pytest.raises(
-                UserError, match=rf"process {os.getpid()} on .* is training .*run: wait for it, or end it"
+                UserError, match=rf"process {os.getpid()} on .* is training .*run: wait for it, or stop it"
             ):
                 wavesynth.train(tiny_shards, run, progress=False, **options)
         wavesynth.load(run)

@@ -55,7 +55,7 @@ def test_an_unknown_dtype_is_named(tiny_synth: Synth):
 
 @pytest.mark.parametrize("pitch", [12, 24.5, 127])
 def test_a_pitch_outside_the_trained_range_warns(tiny_synth: Synth, pitch: float):
-    with pytest.warns(UserWarning, match=f"pitch is {pitch:g}, and the training sounds go from 48 to 72"):
+    with pytest.warns(UserWarning, match=f"pitch is {pitch:g}, outside the training sounds' range of 48 to 72"):
         assert np.isfinite(tiny_synth.sample(seconds=0.1, pitch=pitch)).all()
 
 
@@ -150,13 +150,13 @@ def test_wavs_hold_what_sample_returns(tiny_synth: Synth, tmp_path: Path):
 
 def test_nothing_is_overwritten_without_force(tiny_synth: Synth, tmp_path: Path):
     (tmp_path / "001.wav").write_bytes(b"mine")
-    with pytest.raises(UserError, match=r"001.wav is there already"):
+    with pytest.raises(UserError, match=r"001.wav exists"):
         tiny_synth.write(tmp_path, n=2, seconds=0.01)
     assert [path.name for path in tmp_path.iterdir()] == ["001.wav"]
     assert (tmp_path / "001.wav").read_bytes() == b"mine"
     tiny_synth.write(tmp_path, n=2, seconds=0.01, force=True)
     assert soundfile.info(tmp_path / "001.wav").frames == 160
-    with pytest.raises(UserError, match=r"001.wav is a file: name a folder"):
+    with pytest.raises(UserError, match=r"001.wav is a file: give a folder"):
         tiny_synth.write(tmp_path / "001.wav", seconds=0.01)
 
 
@@ -282,10 +282,10 @@ def test_a_timbre_of_another_synth_is_refused(tiny_synth: Synth):
     other = Synth(tiny_synth.family, changed)
     assert other.fingerprint != tiny_synth.fingerprint
     with pytest.raises(
-        UserError, match=f"the timbre belongs to synth {other.fingerprint}, this is {tiny_synth.fingerprint}"
+        UserError, match=f"the timbre belongs to synth {other.fingerprint}, but this is {tiny_synth.fingerprint}"
     ):
         tiny_synth.sample(timbre=other.timbre("kick"))
-    with pytest.raises(UserError, match="encode both with one synth"):
+    with pytest.raises(UserError, match="encode both sounds with one synth"):
         tiny_synth.timbre("kick") + other.timbre("kick")
 
 
@@ -297,7 +297,7 @@ WRONG: list[tuple[Callable[[Synth], Any], str]] = [
     (lambda s: s.sample(seconds=-1.0), "seconds is -1.0: it must be a number above 0"),
     (lambda s: s.sample(seconds=math.nan), "seconds is nan: it must be a number above 0"),
     (lambda s: s.sample(seconds="1"), "seconds is '1': it must be a number above 0"),
-    (lambda s: s.sample(seconds=math.inf), "seconds is inf: an endless sound does not fit into memory"),
+    (lambda s: s.sample(seconds=math.inf), "seconds is inf: an endless sound does not fit in memory"),
     (lambda s: s.sample(seconds=1e12), r"each sound has 16,000,000,000,000,000 samples, .* at most 4 GiB"),
     (lambda s: s.sample(seconds=1e308), "at most 4 GiB are held in memory"),
     (lambda s: s.sample(n=100_000, seconds=1.0), "n is 100,000 and each sound has 16,000 samples, 6 GiB in all"),
@@ -307,9 +307,9 @@ WRONG: list[tuple[Callable[[Synth], Any], str]] = [
     (lambda s: s.grid(["kick", "hat"], seconds=1e12), "at most 4 GiB"),
     (
         lambda s: s.write("nowhere", seconds=1e12),
-        r"seconds is 1e\+12: a wav of this model holds at most 134,218 seconds",
+        r"seconds is 1e\+12: a WAV file of this model holds at most 134,218 seconds",
     ),
-    (lambda s: s.write("nowhere", seconds=1e308), r"a wav of this model holds at most 134,218 seconds"),
+    (lambda s: s.write("nowhere", seconds=1e308), r"a WAV file of this model holds at most 134,218 seconds"),
     (lambda s: s.sample(n=0), f"n is 0: {COUNT} sounds, 1 to 100,000"),
     (lambda s: s.sample(n=10_000_000), f"n is 10000000: {COUNT} sounds"),
     (lambda s: s.sample(n=1.5), f"n is 1.5: {COUNT} sounds"),
@@ -331,7 +331,7 @@ WRONG: list[tuple[Callable[[Synth], Any], str]] = [
     (lambda s: s.stream(block=10**9), f"block is 1000000000: {COUNT} samples"),
     (lambda s: s.sample(label="kick", timbre=s.timbre("hat")), "label is 'kick' and a timbre is given too: give one"),
     (lambda s: s.sample(timbre="kick"), "timbre is 'kick': give a Timbre, or one per sound"),
-    (lambda s: s.sample(2, timbre=["kick", "hat"]), "timbre has a member of the type str: give a Timbre"),
+    (lambda s: s.sample(2, timbre=["kick", "hat"]), "timbre contains a str: give a Timbre"),
     (lambda s: s.sample(seed=-1), "seed is -1"),
     (lambda s: s.sample(seed=2**32), "seed is 4294967296"),
     (lambda s: s.sample(pitch=128), r"pitch is 128: it must be a MIDI number, 0 to 127"),
@@ -347,7 +347,7 @@ WRONG: list[tuple[Callable[[Synth], Any], str]] = [
     (lambda s: s.sample(prime=[0.1, math.nan]), "prime"),
     (lambda s: s.log_prob([math.inf]), "sound"),
     (lambda s: s.sample(prime="nothing.wav"), "nothing.wav"),
-    (lambda s: s.morph("kick", "hat", steps=1), f"steps is 1: {COUNT} sounds, the two ends among them, 2 to 1,000"),
+    (lambda s: s.morph("kick", "hat", steps=1), f"steps is 1: {COUNT} sounds, both ends included, 2 to 1,000"),
     (lambda s: s.morph("kick", "hat", steps=100_000), f"steps is 100000: {COUNT} sounds"),
     (lambda s: s.morph("kick", "gong"), r"label is 'gong', which the model does not know: .*kick"),
     (lambda s: s.morph("kick", "gong.wav"), "no such file: gong.wav; give a sound, a timbre .* or a label"),
@@ -359,7 +359,7 @@ WRONG: list[tuple[Callable[[Synth], Any], str]] = [
     (lambda s: s.sample(seconds=0.1, truncation=0.5), "cannot draw with truncation 0.5"),
     (lambda s: s.latency, "a model of the family 'wavenet' cannot resynthesize live sound: it can sample, score"),
     (lambda s: s.resynthesize([np.zeros(9)]), "cannot resynthesize live sound: it can sample, score samples, encode"),
-    (lambda s: s.latents(), "cannot draw random timbres: its latent space holds the labels alone"),
+    (lambda s: s.latents(), "cannot draw random timbres: its latent space contains only the labels"),
 ]
 
 
@@ -418,9 +418,11 @@ def test_a_path_of_another_rate_or_kind_is_refused(tiny_synth: Synth):
     point = tiny_synth.timbre("kick")
     path = dataclasses.replace(point, latent=np.tile(point.latent, (5, 1)), frame_rate=tiny_synth.family.glide_rate)
     assert tiny_synth.decode(path, 0.02, pitch=60).shape == (320,)
-    with pytest.raises(UserError, match="the timbre has 50 frames per second, this synth's 250: encode it again"):
+    with pytest.raises(
+        UserError, match="the timbre has 50 frames per second, but this synth's have 250: encode it again"
+    ):
         tiny_synth.decode(dataclasses.replace(path, frame_rate=50.0), 0.02)
-    with pytest.raises(UserError, match="timbre has members of several kinds, points and paths"):
+    with pytest.raises(UserError, match="timbre mixes points and paths"):
         tiny_synth.sample(2, 0.02, timbre=[point, path])
 
 

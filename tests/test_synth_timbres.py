@@ -135,7 +135,7 @@ def test_an_endless_sound_holds_its_end(synth: Synth):
     timbre = synth.encode(tone(0.1), pitch=60)
     blocks = synth.stream(timbre=timbre, block=1_000)
     assert [len(next(blocks)) for _ in range(5)] == [1_000] * 5
-    with pytest.raises(UserError, match="fill is 'loop', and the sound endless: only hold"):
+    with pytest.raises(UserError, match="fill is 'loop' and the sound is endless"):
         next(synth.stream(timbre=timbre, fill="loop"))
     with pytest.raises(UserError, match="fill is 'mirror': choose one of hold, loop, stretch"):
         synth.decode(timbre, fill="mirror")
@@ -204,11 +204,11 @@ def test_a_timbre_cannot_be_written_into(synth: Synth):
 
 def test_silence_is_refused_and_a_short_sound_padded(synth: Synth):
     for nothing in (np.zeros(1_000), np.append(np.full(100, 1e-3), np.zeros(160_000))):
-        with pytest.raises(UserError, match="sound is silent, so it has no timbre"):
+        with pytest.raises(UserError, match="sound is silent and has no timbre"):
             synth.encode(nothing)
     with pytest.raises(UserError, match=r"^sound"):
         synth.encode(np.ones(1), 48_000)
-    with pytest.warns(UserWarning, match="sound has 100 samples, and one frame of a timbre takes 160: it is padded"):
+    with pytest.warns(UserWarning, match="sound has 100 samples, but one frame of a timbre takes 160: it is padded"):
         assert len(synth.encode(tone(0.1)[1:101], pitch=60).latent) == 1
 
 
@@ -220,7 +220,7 @@ def test_the_pitch_of_a_sound_is_tracked(synth: Synth):
 
 def test_an_unknown_pitch_is_warned_about(synth: Synth, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pitches, "available", lambda: False)
-    with pytest.warns(UserWarning, match="the pitch of the sound is not known"):
+    with pytest.warns(UserWarning, match="the pitch of the sound is unknown"):
         assert synth.encode(tone(0.2)).pitch is None
     assert Synth(Levels(pitched=False), {}).encode(tone(0.2)).pitch is None
 
@@ -264,7 +264,7 @@ def test_a_glide_moves_from_one_to_the_other(synth: Synth):
     synth.glide("soft", "loud", 0.1)
     assert played() == [55]
     assert made[-2] > 3 * made[1]
-    with pytest.raises(UserError, match="seconds is inf: a glide arrives"):
+    with pytest.raises(UserError, match="seconds is inf: a glide has an end"):
         synth.glide("soft", "loud", math.inf)
     with pytest.raises(UserError, match="fill is 'mirror'"):
         synth.glide("soft", "loud", fill="mirror")
@@ -335,13 +335,13 @@ def test_errors_of_timbres(synth: Synth):
     with pytest.raises(UserError, match="timbre has 2 members for n = 3 sounds"):
         synth.sample(3, 0.1, timbre=[synth.timbre("soft"), synth.timbre("loud")])
     point = Timbre(np.zeros(2, np.float32), synth.fingerprint, None, 55.0)
-    with pytest.raises(UserError, match="the timbre is a point, and this synth's timbres are paths"):
+    with pytest.raises(UserError, match="the timbre is a point, but this synth's timbres are paths"):
         synth.sample(2, 0.1, timbre=[synth.timbre("soft"), point])
     wide = Timbre(np.zeros((3, 5), np.float32), synth.fingerprint, 100.0)
-    with pytest.raises(UserError, match="the timbre's latent has width 5, this synth's 2"):
+    with pytest.raises(UserError, match="the timbre's latent has width 5, but this synth's have 2"):
         synth.decode(wide)
     slow = Timbre(np.zeros((3, 2), np.float32), synth.fingerprint, 50.0)
-    with pytest.raises(UserError, match="the timbre has 50 frames per second, this synth's 100"):
+    with pytest.raises(UserError, match="the timbre has 50 frames per second, but this synth's have 100"):
         synth.decode(slow)
     with pytest.raises(UserError, match="n is 0: it must be a whole number of timbres, 1 to 100,000"):
         synth.latents(n=0)

@@ -112,7 +112,7 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
     assert child.status == status, child.stderr
     message = only_line(child.stderr)
     (step,) = {int(path) for path in state_steps(run)} & {line["step"] for line in losses(run)[-1:]}
-    assert f"stopped at step {step} of 100000; the state is saved: go on by --resume" in message
+    assert f"stopped at step {step} of 100000; the state is saved: continue with --resume" in message
     assert int(final_state(run).step) == step
     assert wavesynth.load(run).labels
 
@@ -182,7 +182,7 @@ def test_a_full_disk_says_so_and_it_goes_on_when_there_is_room(
     full = start("train", tiny_shards, run, "--resume", "--steps", "25")
     message = one_line(full)
     assert "full" in message
-    assert "make room" in message
+    assert "free some space" in message
     assert "--resume" in message
     assert int(final_state(run).step) == 20
     wavesynth.load(run)
@@ -203,7 +203,9 @@ def test_orbax_meets_a_full_disk(
     plenty = shutil.disk_usage("/")._replace(free=2**40)
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: plenty)
     after = dataclasses.replace(state, step=state.step + 1)
-    with pytest.raises(UserError, match=r"state cannot be written .*full.*the state of step 20 is saved; make room"):
+    with pytest.raises(
+        UserError, match=r"state cannot be written .*full.*the state of step 20 is saved; free some space"
+    ):
         states.save(after, {"best": 1.0}, wait=True)
     states.close()
     assert capfd.readouterr().err == ""
@@ -226,7 +228,7 @@ def test_a_disk_that_fills_up_while_a_file_is_written(
             patch.setattr(journals.Journal, "write", fail)
         else:
             patch.setattr(checkpoints, "write_file", fail)
-        with pytest.raises(UserError, match=r"the disk of .* is full.*make room, and go on by --resume"):
+        with pytest.raises(UserError, match=r"the disk of .* is full.*free some space, and continue with --resume"):
             wavesynth.train(tiny_shards, run, tiny_config, progress=False)
     wavesynth.train(tiny_shards, run, resume=True, progress=False)
     assert_same_training(run, tiny_run)
@@ -243,7 +245,7 @@ def test_a_run_that_exists_is_kept_unless_forced(tiny_config, tiny_run: Path, ti
     def untouched() -> bool:
         return before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
-    with pytest.raises(UserError, match="holds a run: --resume goes on with it, --force replaces it"):
+    with pytest.raises(UserError, match="holds a run: --resume continues it, --force replaces it"):
         wavesynth.train(tiny_shards, run, tiny_config, progress=False)
     assert untouched()
     with pytest.raises(UserError, match="resume and force are both given"):
@@ -293,7 +295,7 @@ def test_an_old_run_is_untouched_until_the_new_one_has_published(
     with monkeypatch.context() as patch:
         patch.setattr(Batches, "batch", batch)
         with pytest.raises(
-            KeyboardInterrupt, match=r"saved: the model in .*run is untouched; go on .* run .*\.new, or "
+            KeyboardInterrupt, match=r"saved: the model in .*run is untouched; continue .* run .*\.new, or "
         ):
             wavesynth.train(tiny_shards, run, tiny_config, force=True, progress=False)
     assert untouched()
@@ -308,9 +310,9 @@ def test_a_folder_with_other_things_is_left_alone(tiny_config, tiny_shards: Path
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "song.wav").write_bytes(b"mine")
     for force in (False, True):
-        with pytest.raises(UserError, match="holds other things: name a new one"):
+        with pytest.raises(UserError, match="other files in it: choose a new folder"):
             wavesynth.train(tiny_shards, tmp_path / "run", tiny_config, force=force, progress=False)
-    with pytest.raises(UserError, match="which is a file: name a folder"):
+    with pytest.raises(UserError, match="which is a file: give a folder"):
         wavesynth.train(tiny_shards, tmp_path / "run" / "song.wav", tiny_config, progress=False)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["song.wav"]
 
@@ -333,10 +335,10 @@ def test_resuming_with_another_config(tiny_config, tiny_run: Path, tiny_shards: 
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     wider = dataclasses.replace(tiny_config, model=dataclasses.replace(tiny_config.model, channels=16))
-    with pytest.raises(UserError, match=r"config is not the one that .* was begun with"):
+    with pytest.raises(UserError, match=r"config does not match the one that .* was started with"):
         wavesynth.train(tiny_shards, run, wider, resume=True, progress=False)
     muon = dataclasses.replace(tiny_config, training=dataclasses.replace(tiny_config.training, optimizer="muon"))
-    with pytest.raises(UserError, match=r"optimizer is 'muon', .* was begun with 'adamw'"):
+    with pytest.raises(UserError, match=r"optimizer is 'muon', .* was started with 'adamw'"):
         wavesynth.train(tiny_shards, run, muon, resume=True, progress=False)
 
     slower = dataclasses.replace(tiny_config.training, learning_rate=1e-4, steps=22)
@@ -358,20 +360,22 @@ def test_the_command_line_resumes_by_the_runs_own_config(
     assert api.config_of(run).training == dataclasses.replace(own.training, learning_rate=1e-4, steps=21)
     child = start("train", tiny_shards, run, *tiny_flags, "--preset", "wavenet-tiny", "--resume", "--steps", "21")
     assert child.status == 0, child.stderr
-    assert "not the one" in one_line(start("train", tiny_shards, run, "--preset", "wavenet-tiny", "--resume"))
+    assert "does not match the one" in one_line(
+        start("train", tiny_shards, run, "--preset", "wavenet-tiny", "--resume")
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, "reads format 2: use the version that wrote it, or train anew"),
+        ({"format": 99}, "reads format 2: use the version that wrote it, or train again"),
         (
             {"family": "transformer"},
-            "config.json: family is 'transformer', which neither this version of wavesynth nor an installed package has",
+            "config.json: family is 'transformer', which neither this version of wavesynth nor an installed package provides",
         ),
         ({"family": ["wavenet"]}, "config.json: family is "),
         ({"model": {"depth": 3}}, "config.json: model has the unknown field 'depth'"),
-        ({"dataset": {"sample_rate": 16_000, "labels": ["one"]}}, "model does not fit dataset"),
+        ({"dataset": {"sample_rate": 16_000, "labels": ["one"]}}, "model does not match dataset"),
         (None, "is not JSON"),
     ],
 )
@@ -403,11 +407,11 @@ def test_a_folder_of_sounds_that_changed_since(folder: Path, tiny_config, tmp_pa
     wavesynth.train(folder, run, config, progress=False)
     wavesynth.train(folder, run, resume=True, progress=False)
     soundfile.write(folder / "kick" / "new.wav", np.sin(np.arange(8_000) / 10), 16_000)
-    with pytest.raises(UserError, match=r"or they changed since.*to go on with the sounds as they were, name .*shards"):
+    with pytest.raises(UserError, match=r"or they changed since.*to continue with the original sounds, use .*shards"):
         wavesynth.train(folder, run, resume=True, progress=False)
     wavesynth.train(run / "shards", run, resume=True, progress=False)
     prepare(folder, tmp_path / "other", workers=1, progress=False)
-    with pytest.raises(UserError, match=r"source holds other sounds than .*run was begun with"):
+    with pytest.raises(UserError, match=r"source differs from the sounds that .*run was started with"):
         wavesynth.train(tmp_path / "other", run, resume=True, progress=False)
     wavesynth.train(folder, run, config, force=True, progress=False)
     assert "kick/new.wav" in {clip.file for clip in Shards.open(run / "shards").clips}
@@ -433,7 +437,7 @@ def test_shards_that_were_damaged(
         content[1_000] ^= 1
         shard.write_bytes(content)
     reason = "is missing" if damage == "missing" else "was changed after it was written"
-    with pytest.raises(UserError, match=f"shard-00000.pcm {reason}.*make the shards again"):
+    with pytest.raises(UserError, match=f"shard-00000.pcm {reason}.*prepare the shards again"):
         wavesynth.train(source, run, resume=True, progress=False)
     wavesynth.load(run)
 

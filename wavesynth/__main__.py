@@ -1,4 +1,4 @@
-"""The command line: runs one command, and prints one line for whatever goes wrong."""
+"""The command line: runs one command, and reports any error on one line."""
 
 import os
 import signal
@@ -13,21 +13,21 @@ from wavesynth.errors import UserError
 from wavesynth.storage import DISK_FULL
 
 TRACEBACK = "WAVESYNTH_TRACEBACK"
-"""The environment variable that shows where an error came from."""
+"""The environment variable that turns on tracebacks."""
 
 _ENVIRONMENT = f"""\
-Compiled programs are kept in ~/.cache/wavesynth/jax, up to 1 GiB; JAX_COMPILATION_CACHE_DIR names another folder,
-JAX_ENABLE_COMPILATION_CACHE=false keeps none. {TRACEBACK}=1 shows where an error came from."""
+Compiled programs are cached in ~/.cache/wavesynth/jax, up to 1 GiB. Set JAX_COMPILATION_CACHE_DIR to use another folder, or
+JAX_ENABLE_COMPILATION_CACHE=false to cache nothing. Set {TRACEBACK}=1 to see the traceback of an error."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        arguments: The command's name and its arguments; None for those of the process.
+        arguments: The command's name and its arguments; None for `sys.argv`.
 
     Returns:
-        The exit status: 0; 2 for an error that the user can fix; 1 for any other; 128 plus its number for a signal.
+        The exit status: 0 for success, 2 for an error that the user can fix, 1 for any other error, 128 + N for signal N.
     """
     prepare_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -38,13 +38,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     terminate = signal.getsignal(signal.SIGTERM)
     if terminate is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminated)  # like Ctrl-C: what was written so far is kept
+        signal.signal(signal.SIGTERM, _terminated)  # like Ctrl-C: output written so far is kept
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: complain(name, message)
             commands[name](rest)
             sys.stdout.flush()
-    except BrokenPipeError:  # whoever read stdout has seen enough
+    except BrokenPipeError:  # the reader of stdout has closed it
         abandon_stdout()
     except KeyboardInterrupt as stopped:
         complain(name, str(stopped) or "interrupted")
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
         if isinstance(error, OSError) and error.errno in DISK_FULL:
-            abandon_stdout()  # it may be what is full; flushing it once more would fail again
+            abandon_stdout()  # stdout may be on the full disk, so flushing it would fail
         complain(name, text)
         return status
     finally:
@@ -70,23 +70,23 @@ def _explained(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError):
         names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
         return 2, ": ".join([error.strerror or str(error) or type(error).__name__, *names])
-    reason = " ".join(str(error).split())  # JAX's go over many lines
+    reason = " ".join(str(error).split())  # JAX's messages span many lines
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in reason:
         return (
             2,
             f"not enough memory ({reason or 'none is left'}): ask for fewer or shorter sounds, or smaller batches",
         )
-    if "(os error " in reason:  # of libraries in Rust, such as safetensors
+    if "(os error " in reason:  # from libraries written in Rust, such as safetensors
         return 2, reason
     if "Unable to initialize backend" in reason:
-        return 2, f"JAX finds no such device: {reason}"
+        return 2, f"JAX does not find this device: {reason}"
     if isinstance(error, RecursionError):
         return 2, "a file is nested too deeply to be read: it was not written by wavesynth"
-    return 1, f"{type(error).__name__}: {reason}; this is a bug of wavesynth, {TRACEBACK}=1 shows where"
+    return 1, f"{type(error).__name__}: {reason}; this is a bug in wavesynth, {TRACEBACK}=1 shows where"
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command like Ctrl-C."""
+    """SIGTERM: ends a command like Ctrl-C."""
 
     signal = signal.SIGTERM
 
@@ -96,7 +96,7 @@ def _terminated(_: int, __: FrameType | None) -> None:
 
 
 def _overview(_: list[str]) -> None:
-    say("wavesynth: a folder of sounds becomes an instrument\n\nusage: wavesynth COMMAND ... (--help for each)\n")
+    say("wavesynth: turn a folder of sounds into an instrument\n\nusage: wavesynth COMMAND ... (each has --help)\n")
     for name, command in COMMANDS.items():
         say(f"  {name:8} {(command.__doc__ or '').splitlines()[0]}")
     say(f"\n{_ENVIRONMENT}")

@@ -1,4 +1,4 @@
-"""Training and loading: how a folder of sounds, a family and the training loop become a model."""
+"""Training, loading and describing models."""
 
 import dataclasses
 import math
@@ -29,7 +29,7 @@ from wavesynth.training.state import Params, TrainState
 PathName = str | PathLike[str]
 DEFAULT_PRESET = "wavenet-small"
 CALIBRATION_WINDOWS = 64
-TRIAL_SECONDS = 0.02  # of sound in the preview that is tried at the start
+TRIAL_SECONDS = 0.02  # length of the sounds in the trial preview
 
 
 def train(
@@ -44,30 +44,30 @@ def train(
 ) -> Synth:
     """Trains a model on a folder of sounds and returns it, ready to use.
 
-    RUN then holds the weights with the best validation (`load` reads them), the latest training states, metrics in
-    `journal.jsonl` and previews to listen to. `wavesynth.runs` lists all files. What could fail late is tried before the
-    first step: every phase of the training, validation, a preview, and room on the disk.
+    The run's folder receives the weights with the best validation metric (for `load`), the latest training states, metrics
+    (`journal.jsonl`) and previews. `wavesynth.runs` lists all files. Before the first step, training tries one step of every
+    phase, a validation and a preview, and checks the disk space, so that most failures come early.
 
-    SIGINT and SIGTERM end the training after the current step. The state is saved, and KeyboardInterrupt says how to go on.
+    SIGINT and SIGTERM end training after the current step. The state is saved, and KeyboardInterrupt says how to continue.
 
     Args:
-        source: shards that `prepare` wrote, or a folder of sounds, which is prepared into RUN/shards at 16 kHz first.
-        run: the folder to write.
-        config: which model, and how it is trained; None for `preset("wavenet-small")`, or for the run's own with `resume`.
-        steps: replaces the number of steps in the config.
-        resume: continues the run as if it had never stopped. A `config` may change how it is trained from here on, but not
-            the network. More `steps` extend a finished run: its learning rate rises again, to a quarter of its peak at
-            most, and weights are published only when validation improves.
-        force: replaces the run. The new run is trained in RUN/.new, and takes the old one's place when it has published
-            its first weights.
-        progress: prints what is trained, and progress on stderr.
+        source: shards from `prepare`, or a folder of sounds, which is first prepared into RUN/shards at 16 kHz.
+        run: the folder to write to.
+        config: the model and its training settings; None for `preset("wavenet-small")` or, with `resume`, the run's own.
+        steps: number of steps; overrides the config.
+        resume: continue the run exactly where it stopped. Training settings may change, the network may not. More steps
+            extend a finished run: the learning rate rises again, to at most a quarter of its peak, and weights are published
+            only if validation improves.
+        force: replace an existing run. The new run trains in RUN/.new and replaces the old one once it has published its
+            first weights.
+        progress: print a summary, and show progress on stderr.
 
     Returns:
-        The model with the best validation.
+        The model with the best validation metric.
 
     Raises:
-        UserError: an argument or the sounds do not fit, another process trains the run, a file is damaged, the disk is
-            full, or the loss is not finite. What was saved before stays readable.
+        UserError: an argument is invalid, the sounds do not suit the model, another process is training the run, a file is
+            damaged, the disk is full, or the loss is not finite. Everything saved so far stays readable.
 
     >>> config = ws.preset("wavenet-tiny")
     >>> synth = ws.train("shards", "runs/new", config, steps=2, progress=False)       # doctest: +SKIP
@@ -75,7 +75,7 @@ def train(
     check_process()
     check_precision()
     if resume and force:
-        raise UserError("resume and force are both given: go on with the run (resume), or replace it (force)")
+        raise UserError("resume and force are both given: continue the run (resume) or replace it (force)")
     place = Run(run)
     if resume:
         config = place.resumed(config)
@@ -99,22 +99,22 @@ def train(
                 raise
             where = error.filename or place
             raise UserError(
-                f"the disk of {where} is full; what was saved is whole: make room, and {_remedy(place)}"
+                f"the disk of {where} is full; everything saved so far is intact: free some space, then {_remedy(place)}"
             ) from None
     return load(place.home)
 
 
 def load(run: PathName) -> Synth:
-    """Loads a trained model. Nothing in its folder is executed, and no setting of the process is changed.
+    """Loads a trained model. Loading executes no code from the folder and changes no process-wide settings.
 
     Args:
-        run: a folder that training wrote, or the name of a model that comes with wavesynth, such as "checkpoints/notes".
+        run: a run folder, or the name of a bundled model, such as "checkpoints/notes".
 
     Returns:
         The model, ready to use.
 
     Raises:
-        UserError: a file is missing, damaged, of another version, or does not fit the others.
+        UserError: a file is missing, damaged, from another version, or inconsistent with the others.
 
     >>> synth = ws.load("runs/mine")
     >>> synth.sample_rate
@@ -127,10 +127,10 @@ def load(run: PathName) -> Synth:
 
 
 def config_of(run: PathName) -> Config:
-    """The config of a run: its family, its network and how it is trained.
+    """The config of a run: its family, network and training settings.
 
     Args:
-        run: a run folder, or the name of a model that comes with wavesynth.
+        run: a run folder, or the name of a bundled model.
 
     Raises:
         UserError: there is no run, or its config.json is damaged.
@@ -143,10 +143,10 @@ def config_of(run: PathName) -> Config:
 
 
 def describe(run: PathName) -> str:
-    """What a model is, what it can do, what it was trained on and how far, in a few lines.
+    """A short summary of a model: its family, abilities, training sounds and training progress.
 
     Args:
-        run: a run folder, or the name of a model that comes with wavesynth.
+        run: a run folder, or the name of a bundled model, such as "checkpoints/notes".
 
     Raises:
         UserError: there is no run, or its config.json is damaged.
@@ -178,7 +178,7 @@ def describe(run: PathName) -> str:
 
 
 def _train(source: Path, run: Run, config: Config, resume: bool, force: bool, progress: bool) -> None:
-    """Trains in the folder of a run that is locked."""
+    """Trains in the folder of a locked run."""
     training, shards = config.training, _open(source, run, resume, force, progress)
     if resume:
         run.check_source(shards)
@@ -186,7 +186,7 @@ def _train(source: Path, run: Run, config: Config, resume: bool, force: bool, pr
     family = bind(config.family, family_type(config.family).adapt(config.model, dataset), dataset)
     learned = family.windows(shards, training)
     held_out = family.held_out(learned)
-    fresh = None if resume else _fresh_params(family, learned, training.seed)  # it may find fault with the sounds
+    fresh = None if resume else _fresh_params(family, learned, training.seed)  # may reject the sounds
     run.folder.mkdir(parents=True, exist_ok=True)
     if not resume:
         run.write_source(shards)
@@ -225,7 +225,7 @@ def _begin(
     objective: Objective, family: Family, learned: Batches, training: TrainingConfig, states: checkpoints.States,
     fresh: Params | None,
 ) -> tuple[TrainState, loop.History]:  # fmt: skip
-    """The state to go on from, and what lies behind it."""
+    """The state to start from, and the run's history."""
     if states.latest is None:
         params = _fresh_params(family, learned, training.seed) if fresh is None else fresh
         return objective.init(params), loop.History()
@@ -238,10 +238,10 @@ def _begin(
 
 
 def _rehearse(work: loop.Loop, state: TrainState, run: Run, family: Family) -> TrainState:
-    """The same state, after all that could fail late was tried."""
+    """Tries everything that would otherwise fail late, and returns the unchanged state."""
     phases = len(work.phases(int(state.step)))
     if work.progress and phases > 1:
-        print(f"one step of each of the {phases} phases is tried first: what does not fit fails now", flush=True)
+        print(f"trying one step of each of the {phases} phases first, to fail early if one does not fit", flush=True)
     state = work.rehearse(state)
     brief = dataclasses.replace(work.training, preview_seconds=TRIAL_SECONDS)
     try:
@@ -256,20 +256,20 @@ def _publish(
     run: Run, family: Family, objective: Objective, learned: Batches, states: checkpoints.States, params: Params,
     step: int, value: float,
 ) -> None:  # fmt: skip
-    """Publishes weights; the first ones of a run that shall replace another put it in that one's place."""
+    """Publishes weights. If the run replaces another, its first published weights trigger the replacement."""
     run.publish(params | family.memory(params, learned), {"step": step, objective.metric: value})
     if run.replaces:
         states.moved(run.take_place)
 
 
 def _remedy(run: Run) -> str:
-    """How to go on with a run that stopped."""
+    """How to continue a run that stopped."""
     if run.replaces:
         return (
-            f"the model in {run.home} is untouched; go on with the new one by --resume (resume=True) and the run {run}, or "
-            "begin again by --force"
+            f"the model in {run.home} is untouched; continue the new run with --resume (resume=True) and the run {run}, or "
+            "start over with --force"
         )
-    return "go on by --resume (resume=True)"
+    return "continue with --resume (resume=True)"
 
 
 def _fresh_params(family: Family, learned: Batches, seed: int) -> Params:
@@ -297,18 +297,18 @@ def _introduction(
 
 
 def _open(source: Path, run: Run, resume: bool, force: bool, progress: bool) -> Shards:
-    """The shards that `source` is, or those that are made of it in the run's folder; every byte of them is checked."""
+    """Opens the shards at `source`, or prepares them in the run's folder. Verifies every byte."""
     if (source / MANIFEST).exists():
         return _mapped(Shards.open(source, verify=True))
     places = [run.shards]
     if run.replaces and (run.home / run.shards.name / MANIFEST).exists():
-        places.insert(0, run.home / run.shards.name)  # if they are still those of the folder
+        places.insert(0, run.home / run.shards.name)  # used if they still match the folder of sounds
     if resume:
         places = [place for place in places if (place / MANIFEST).exists()]
         if not places:
             raise UserError(
-                f"source is {str(source)!r}, which holds no shards, and {run} was begun with the shards "
-                f"{run.read_source()['shards']}: name those"
+                f"source is {str(source)!r}, which holds no shards; {run} was started with the shards "
+                f"{run.read_source()['shards']}: use those"
             )
     for place in places:
         try:
@@ -317,7 +317,7 @@ def _open(source: Path, run: Run, resume: bool, force: bool, progress: bool) -> 
             if place != places[-1]:
                 continue
             if resume:
-                raise UserError(f"{error}; to go on with the sounds as they were, name {place} as the source") from None
+                raise UserError(f"{error}; to continue with the original sounds, use {place} as the source") from None
             raise
         if progress:
             print(report, flush=True)
@@ -326,7 +326,7 @@ def _open(source: Path, run: Run, resume: bool, force: bool, progress: bool) -> 
 
 
 def _mapped(shards: Shards) -> Shards:
-    """The same shards, with all files open: a run that is put in another's place moves them."""
+    """Opens all files of some shards, so that they can be read after they are moved."""
     for clip in {record.shard: index for index, record in enumerate(shards.clips)}.values():
         shards.samples(clip)
     return shards

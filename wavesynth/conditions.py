@@ -1,6 +1,6 @@
-"""Conditioning: what a sound is asked to be. Batches and `Synth` both make it, and every family takes it.
+"""Conditioning of sounds: labels, pitch, loudness and local features.
 
-`Conditions` is the form that models see; `Curve` is the form that users write. A constant is a curve of one frame.
+Models take `Conditions`, from batches or from `Synth`. Users write a `Curve`. A constant is a curve of one frame.
 """
 
 import math
@@ -26,14 +26,14 @@ Array = Any  # a NumPy array on the host, a JAX array on a device
 )
 @dataclass(frozen=True)
 class Conditions:
-    """The conditions of B sounds, in F frames at `frame_rate`; F = 1 for what is constant.
+    """The conditions of B sounds, in F frames at `frame_rate`. Constant conditions have one frame.
 
     Attributes:
         labels: float32 [B, L], a weight for each label; zeros for no label.
-        pitch: float32 [B, F], MIDI numbers; NaN where there is no pitch.
-        loudness: float32 [B, F], dB; None where it is not given.
-        features: float32 [B, F, C], any local conditioning; None where there is none.
-        frame_rate: frames per second, Hz; 0 where everything is constant.
+        pitch: float32 [B, F], MIDI numbers; NaN for no pitch.
+        loudness: float32 [B, F], dB; None if not given.
+        features: float32 [B, F, C], other local conditioning; None if there is none.
+        frame_rate: frames per second, Hz; 0 if everything is constant.
     """
 
     labels: Array
@@ -61,37 +61,37 @@ class Conditions:
 
     @property
     def batch(self) -> int:
-        """B."""
+        """The number of sounds, B."""
         return self.labels.shape[0]
 
     @property
     def constant_pitch(self) -> Array:
-        """The pitch of the first frame of each sound, [B]: of constant conditions, the pitch."""
+        """The pitch of each sound, [B], if it is constant; otherwise that of the first frame."""
         return self.pitch[:, 0]
 
     @property
     def label_indices(self) -> np.ndarray:
-        """The index of each sound's heaviest label, int [B]; -1 for none. On the host."""
+        """The index of each sound's largest label weight, int [B]; -1 for no label. Computed on the host."""
         labels = np.asarray(self.labels)
         if not labels.shape[1]:
             return np.full(len(labels), -1)
         return np.where(labels.any(axis=1), labels.argmax(axis=1), -1)
 
     def rows(self, index: Any) -> "Conditions":
-        """The conditions of some of the sounds: `index` is a slice or an array of row numbers."""
+        """Selects sounds; `index` is a slice or an array of row numbers."""
         return jax.tree.map(lambda leaf: leaf[index], self)
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """One value per frame along a sound: pitch in MIDI numbers (NaN where there is none), or loudness in dB.
+    """One value per frame of a sound: pitch in MIDI numbers (NaN for no pitch), or loudness in dB.
 
     Attributes:
         values: float32 [F]. One value is a constant.
         rate: frames per second, Hz; None for a constant.
 
     Raises:
-        UserError: the values are empty, not numbers or not one-dimensional, or several come without a rate.
+        UserError: the values are empty, not numbers or not one-dimensional, or there are several and no rate.
 
     >>> (Curve(60) + 12).values.tolist()
     [72.0]
@@ -110,7 +110,7 @@ class Curve:
             given = np.array(None)
         if given.dtype.kind not in "fiu" and given.dtype.name != "bfloat16":
             raise UserError(f"values is {shown}: give a number, or one number per frame")
-        with np.errstate(over="ignore"):  # infinity is refused below
+        with np.errstate(over="ignore"):  # infinity is rejected below
             values = np.array(given, np.float32)
         values = values.reshape(1) if values.ndim == 0 else values
         if values.ndim != 1 or not values.size:
@@ -126,7 +126,7 @@ class Curve:
 
     @classmethod
     def of(cls, value: "CurveLike", argument: str) -> "Curve":
-        """The curve that a user means by a number, an array or a `Curve`; `argument` is its name in errors."""
+        """Converts a number, an array or a `Curve` to a `Curve`; `argument` is its name in errors."""
         if isinstance(value, Curve):
             return value
         try:
@@ -136,7 +136,7 @@ class Curve:
 
     @property
     def is_constant(self) -> bool:
-        """Whether it has one frame only."""
+        """Whether there is only one frame."""
         return len(self.values) == 1
 
     def __add__(self, other: float) -> "Curve":
@@ -159,4 +159,4 @@ class Curve:
 
 
 CurveLike = float | Sequence[float] | np.ndarray | Curve
-"""Whatever stands for a pitch or a loudness: a number, an array of one value per frame, or a `Curve`."""
+"""A pitch or a loudness: a number, an array with one value per frame, or a `Curve`."""

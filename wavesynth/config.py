@@ -1,7 +1,7 @@
-"""What a run is made of: frozen dataclasses that are checked when made and stored as JSON.
+"""Configs: frozen dataclasses that are validated on construction and stored as JSON.
 
-The shape of a network is its family's own dataclass (`WaveNetConfig` and so on). This module has what all families share.
-What values a field may have is part of its type: see `wavesynth.fields`.
+This module defines the configs that all families share. The shape of a network is its family's own dataclass, such as
+`WaveNetConfig`. The type of a field declares its allowed values: see `wavesynth.fields`.
 """
 
 import dataclasses
@@ -19,10 +19,10 @@ from wavesynth.fields import Checked, Count, Real, Text, Whole, allowed_values, 
 Optimizer = Literal["adamw", "muon"]
 Schedule = Literal["cosine", "constant"]
 VERSION = "0.1.0"  # of wavesynth; pyproject.toml reads it here
-FORMAT = 2  # of config.json; raised when an older reader would misunderstand a newer file
-ONE_SHOT_SECONDS = 10.0  # longer clips count as pieces, in which the time since their beginning means nothing
+FORMAT = 2  # of config.json; increased when older versions would misread newer files
+ONE_SHOT_SECONDS = 10.0  # longer clips count as pieces, in which the time since the beginning is irrelevant
 
-# Types that several configs share.
+# Types shared by several configs.
 SampleRate = Annotated[int, Whole(1_000, 768_000)]
 Pitch = Annotated[float, Real(least=0, most=127)]
 LabelAndPitch = Annotated[tuple[Annotated[float, Real(least=-1, most=65_535)], ...], Count(2, 2)]
@@ -35,16 +35,16 @@ Decay = Annotated[float, Real(least=0, below=1)]
 
 @dataclass(frozen=True)
 class DatasetInfo(Checked):
-    """What a model must know of the sounds it is trained on.
+    """Facts about the training sounds that a model depends on.
 
     Attributes:
         sample_rate: Hz.
         labels: names, in the order of their indices.
         pitched: whether any clip has a pitch.
-        clip_seconds: the median length of a clip; it tells a folder of notes from one of whole pieces.
-        pitches: the lowest and the highest MIDI number; empty where there are none.
-        channels: of every clip.
-        typical: label index (-1 for none) and pitch (-1 for none) of some clips, as frequent here as in the training sounds.
+        clip_seconds: the median length of a clip, which distinguishes single notes from whole pieces.
+        pitches: the lowest and the highest MIDI number; empty if there are no pitches.
+        channels: number of channels of every clip.
+        typical: label index (-1 for none) and pitch (-1 for none) of a representative sample of the training clips.
     """
 
     sample_rate: SampleRate
@@ -58,12 +58,14 @@ class DatasetInfo(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(set(self.labels)) < len(self.labels):
-            raise UserError(f"labels is {shown(self.labels)}: each must be there once")
+            raise UserError(f"labels is {shown(self.labels)}: the labels must differ")
         if len(self.pitches) == 1 or list(self.pitches) != sorted(self.pitches):
             raise UserError(f"pitches is {self.pitches}: give the lowest and the highest, or none")
         for pair in self.typical:
             if pair[0] not in range(-1, len(self.labels)) or pair[1] > 127:
-                raise UserError(f"typical is {shown(self.typical)}: {pair} is no label index and pitch of these sounds")
+                raise UserError(
+                    f"typical is {shown(self.typical)}: {pair} is not a label index and pitch of these sounds"
+                )
 
     @property
     def one_shots(self) -> bool:
@@ -89,9 +91,9 @@ class DatasetInfo(Checked):
         return self.labels.index(label)
 
     def draw_typical(self, seed: int, row: int, label: int = -1) -> tuple[int, float | None]:
-        """A label index and a pitch as the training sounds have them: those of one of them, chosen at random.
+        """The label index and pitch of a random training sound. Depends only on (seed, row).
 
-        It depends on (seed, row) alone. label: the index to keep to; -1 for any.
+        label: the index to draw from; -1 for any.
         """
         generator = random.Random(seed * 2**32 + row)
         pairs = self._typical_of(label)
@@ -112,30 +114,31 @@ class DatasetInfo(Checked):
 
 @dataclass(frozen=True)
 class TrainingConfig(Checked):
-    """How a model is trained. A family whose objective has more settings has a subclass of its own.
+    """Training settings. Families whose objective has more settings use a subclass.
 
     Attributes:
         steps: number of optimiser steps.
         batch_size: examples per step, over all devices and hosts.
-        crop: samples to learn from in each example; the left context comes on top. 0 for families that learn whole sounds.
-        noise: standard deviation of white noise added to the sounds, as a share of their root mean square. A model that has
-            only seen a clean past drifts off in its own samples; noise keeps it in tune.
+        crop: samples per example that count in the loss, in addition to the left context; 0 for families that train on whole
+            sounds.
+        noise: standard deviation of white noise added to the sounds, as a fraction of their root mean square. It keeps
+            generated sounds in tune: a model trained only on clean context drifts when it continues its own samples.
         optimizer: "adamw", or "muon": Muon for matrices, AdamW for the rest.
         beta1: decay per step of the optimiser's moving average of the gradient.
-        beta2: decay per step of its moving average of the squared gradient.
+        beta2: decay per step of the optimiser's moving average of the squared gradient.
         learning_rate: the peak learning rate.
         schedule: "cosine" decays the learning rate to 0; "constant" keeps it.
-        weight_decay: of matrices, per step, times the learning rate.
+        weight_decay: weight decay of matrices, per step, multiplied by the learning rate.
         warmup: steps over which the learning rate rises from 0; at most a tenth of all steps.
-        clip: the largest norm of a gradient.
-        ema: decay per step of the moving average of the weights. Sampling uses that average, and it is what is published.
+        clip: the largest gradient norm.
+        ema: decay per step of the moving average of the weights, which is published and used for sampling.
         validate_every: steps between validations.
-        validation_windows: the most held-out windows that a validation scores.
+        validation_windows: the largest number of held-out windows to score in a validation.
         save_every: steps between saved states.
-        keep: how many of the latest states stay on disk.
+        keep: number of saved states to keep on disk.
         preview_every: steps between previews.
-        preview_seconds: length of each sound of a preview.
-        seed: of everything random.
+        preview_seconds: length of each sound in a preview.
+        seed: random seed.
     """
 
     steps: Steps = 20_000
@@ -162,7 +165,7 @@ class TrainingConfig(Checked):
 
 @dataclass(frozen=True)
 class Config:
-    """A family's name, the shape of its network (that family's own dataclass) and how it is trained.
+    """The name of a family, the shape of its network (the family's own dataclass) and its training settings.
 
     >>> Config("wavenet", WaveNetConfig(channels=32), TrainingConfig(steps=500))      # doctest: +SKIP
     """
@@ -179,13 +182,13 @@ class Config:
 
 
 def check_seed(seed: int) -> None:
-    """Raises UserError unless a seed is a whole number from 0 to 2^32 - 1, the seeds that JAX keeps apart."""
+    """Raises UserError unless a seed is a whole number from 0 to 2^32 - 1. JAX does not distinguish larger ones."""
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
-        raise UserError(f"seed is {shown(seed)}: it must lie between 0 and {2**32 - 1} (a whole number)")
+        raise UserError(f"seed is {shown(seed)}: it must be a whole number from 0 to {2**32 - 1}")
 
 
 def to_json(value: Any) -> str:
-    """A dataclass, or a dictionary of them, as readable JSON: a list of numbers or words stands on one line.
+    """A dataclass, or a dictionary of dataclasses, as readable JSON, with lists of numbers or words on one line.
 
     >>> print(to_json({"format": 2, "shape": [1, 2, 3]}), end="")
     {
@@ -198,7 +201,7 @@ def to_json(value: Any) -> str:
     def on_one_line(found: re.Match) -> str:
         return "[" + re.sub(r",\n *", ", ", found[1]) + "]"
 
-    # Line breaks stand between values only: in a string they are escaped.
+    # Line breaks occur only between values: in strings they are escaped.
     return re.sub(r"\[\n\s+([^\[\]{}]*?)\n\s+\]", on_one_line, text) + "\n"
 
 
@@ -208,10 +211,10 @@ def from_dict(kind: type, values: Any, where: str) -> Any:
     Args:
         kind: the dataclass.
         values: its fields by name, as `json` reads them.
-        where: the file and the place in it; every error begins with it.
+        where: the file and the position in it, with which every error begins.
 
     Raises:
-        UserError: a field is missing, unknown, or holds what its type does not allow.
+        UserError: a field is missing or unknown, or its value is not allowed.
 
     >>> from_dict(TrainingConfig, {"steps": 500}, "config.json").steps
     500
@@ -225,12 +228,12 @@ def from_dict(kind: type, values: Any, where: str) -> Any:
     if unknown:
         raise UserError(
             f"{where} has the unknown field {shown(unknown[0])}: it was written by another version of wavesynth; "
-            "use that version, or train anew"
+            "use that version, or train again"
         )
     required = {f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING}
     missing = sorted(required - set(values))
     if missing:
-        raise UserError(f"{where} lacks the field {missing[0]!r}: it is damaged, or of another version of wavesynth")
+        raise UserError(f"{where} lacks the field {missing[0]!r}: it is damaged, or from another version of wavesynth")
     fields = {name: allowed[name].checked(value, f"{where}: {name}") for name, value in values.items()}
     try:
         return kind(**fields)

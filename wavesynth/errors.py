@@ -1,4 +1,4 @@
-"""The one exception that users are meant to read."""
+"""The exception for problems that users can fix."""
 
 
 class UserError(ValueError):

@@ -1,4 +1,4 @@
-"""Writing a morph or a grid to disk: wavs, one wav that plays a morph's steps in turn, a picture and metrics."""
+"""Writing a morph or a grid to disk: WAV files, a picture and metrics."""
 
 import json
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def write_morph(
 ) -> dict[str, MorphMetrics]:
     """Writes a morph and its metrics to a folder.
 
-    The files are 000.wav, 001.wav ..., morph.wav (all of them in turn), morph.png (with the extra `viz`, for up to
+    The files are 000.wav, 001.wav ..., morph.wav (all of them in sequence), morph.png (with the extra `viz`, for up to
     `MAX_PANELS` steps) and metrics.json.
 
     Args:

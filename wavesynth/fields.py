@@ -1,4 +1,4 @@
-"""The values that a config's fields may have, declared once, beside each field, as part of its type.
+"""Allowed values of config fields, declared in the type of each field.
 
 ```python
 @dataclass(frozen=True)
@@ -7,9 +7,9 @@ class Shape(Checked):
     dtype: Literal["float32", "bfloat16"] = "float32"
     dilations: Annotated[tuple[Annotated[int, Whole(1, 1_024)], ...], Count(1, 64)] = (1, 2, 4)
 ```
-`Checked` checks every field when a config is made, by code or from a stranger's config.json. A subclass that changes only a
-default writes the bare type (`channels: int = 32`) and keeps the declaration of its parent. `bool` and `Literal` declare
-themselves. Rules that join several fields stand in the config's own `__post_init__`.
+`Checked` validates every field when a config is constructed, by code or from an untrusted config.json. A subclass that changes
+only a default uses the bare type (`channels: int = 32`) and keeps its parent's declaration. `bool` and `Literal` need no
+declaration. Rules about several fields belong in the config's `__post_init__`.
 """
 
 import inspect
@@ -25,22 +25,22 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from wavesynth.errors import UserError
 
-SHOWN = 120  # characters of a value in an error
+SHOWN = 120  # characters of a value shown in an error
 
 
 class Allowed(Protocol):
     """What a field may hold."""
 
     def checked(self, value: Any, name: str) -> Any:
-        """The value as plain Python; a UserError that starts with `name` if it is not allowed."""
+        """The value as plain Python. Raises a UserError that starts with `name` if it is not allowed."""
         ...
 
 
 @dataclass(frozen=True)
 class Whole:
-    """Whole numbers from `least` to `most`, of any integer type but bool, that `multiple_of` divides.
+    """Multiples of `multiple_of` from `least` to `most`, of any integer type except bool.
 
-    note: what an error adds, for limits that need a reason.
+    note: a reason for the limits, added to errors.
     """
 
     least: int | None = None
@@ -61,9 +61,9 @@ class Whole:
 
 @dataclass(frozen=True)
 class Real:
-    """Finite numbers, of any real type but bool, within some bounds.
+    """Finite numbers within bounds, of any real type except bool.
 
-    note: what an error adds, for limits that need a reason.
+    note: a reason for the limits, added to errors.
     """
 
     least: float | None = None
@@ -94,7 +94,7 @@ class Real:
 
 @dataclass(frozen=True)
 class Text:
-    """Strings of some number of characters."""
+    """Strings of `least` to `most` characters."""
 
     least: int = 0
     most: int = 1_024
@@ -132,7 +132,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Count:
-    """How many members a tuple may have. `item` is what each of them may be; it is read from the type."""
+    """Tuples of `least` to `most` members. `item` describes the members; it is read from the type."""
 
     least: int = 0
     most: int = 1_024
@@ -150,7 +150,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Optional:
-    """None, or what `item` may be."""
+    """None, or a value that `item` allows."""
 
     item: Allowed
 
@@ -160,7 +160,7 @@ class Optional:
 
 @dataclass(frozen=True)
 class Anything:
-    """Any value: for types that declare nothing."""
+    """Any value, for types without a declaration."""
 
     kind: type = object
 
@@ -171,10 +171,10 @@ class Anything:
 
 
 class Checked:
-    """The base of dataclasses whose fields are checked when they are made.
+    """Base of dataclasses that validate their fields on construction.
 
-    Fields come out as plain Python values (a NumPy integer as an int, a list as a tuple), so that every config can be
-    hashed, compared and written as JSON.
+    Fields become plain Python values (a NumPy integer becomes an int, a list a tuple), so that every config can be hashed,
+    compared and written as JSON.
 
     Raises:
         UserError: a field holds a value that its type does not allow.
@@ -187,7 +187,7 @@ class Checked:
 
 @lru_cache(maxsize=64)
 def allowed_values(kind: type) -> dict[str, Allowed]:
-    """What each field of a dataclass may hold: by the nearest class, from itself upward, that declares it.
+    """The allowed values of each field of a dataclass, as declared by the class or its nearest base.
 
     >>> allowed_values(Shape)["channels"]                      # doctest: +SKIP
     Whole(least=1, most=4096, multiple_of=1)
@@ -202,7 +202,7 @@ def allowed_values(kind: type) -> dict[str, Allowed]:
 
 
 def declares(hint: Any) -> bool:
-    """Whether a type says which of its values are allowed: bare numbers, text and tuples do not."""
+    """Whether a type declares allowed values. Bare numbers, text and tuples do not."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return any(hasattr(extra, "checked") for extra in hint.__metadata__)
@@ -256,6 +256,6 @@ class _Short(reprlib.Repr):
 
 
 def shown(value: Any) -> str:
-    """A value as errors show it: in one line, and short however large it is."""
+    """A value as shown in errors: on one line, and shortened."""
     text = " ".join(_Short().repr(value).split())
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."

@@ -1,4 +1,4 @@
-"""How good a model is: bits per sample of files, and generated sounds beside held-out ones."""
+"""Model evaluation: bits per sample of sound files, and comparison of generated with held-out sounds."""
 
 import itertools
 import warnings
@@ -29,20 +29,20 @@ from wavesynth.synth import Synth
 def score_files(synth: Synth, folder: PathName, **options: Any) -> Iterator[tuple[str, int, float]]:
     """Scores every sound in a folder, or one file, in bits per sample. Lower is better.
 
-    Each file is scored given its own label and pitch, from its folder, its name or metadata.csv as in training, where the
-    model knows them.
+    Each file is conditioned on its own label and pitch, if the model supports them. As in training, they come from the
+    folder, the file name or metadata.csv.
 
     Args:
-        synth: a model whose objective is a likelihood.
-        folder: the sounds.
-        options: of `Synth.log_prob`. A `label` or a `pitch` given here holds for all files.
+        synth: a model trained by maximum likelihood.
+        folder: a folder of sounds, or one file.
+        options: options of `Synth.log_prob`. A `label` or `pitch` given here applies to all files.
 
     Yields:
-        (name, number of samples, bits per sample) of each file; at the end, if there are several, the mean over samples.
-        A file that cannot be read is left out with a warning.
+        (name, number of samples, bits per sample) of each file. With several files, the last item is the mean over samples.
+        Unreadable files are skipped with a warning.
 
     Raises:
-        UserError: there is no sound that can be read, or the model is of a family without likelihoods.
+        UserError: no sound can be read, or the model has no likelihood.
 
     >>> for name, num_samples, bits in score_files(ws.load("runs/mine"), "sounds"):       # doctest: +SKIP
     ...     print(f"{bits:.2f} bits per sample  {name}")
@@ -86,18 +86,18 @@ def evaluate(
     """Generates `n` sounds with the labels and pitches of held-out sounds, and compares the two sets.
 
     Args:
-        synth: the model to judge, or its run.
-        shards: what it was trained on; the splits valid and test are held out.
-        classifier: a model of the family `classifier` with the same labels and sample rate, or its run. None leaves out
-            the metrics that need one.
-        n: how many sounds to generate. At most as many held-out sounds are compared with them.
-        seconds: length of all sounds, which are cut or padded with silence; None for the model's own length, or that of
-            the median clip, 10 seconds at most.
-        seed: of everything random.
-        progress: shows progress on stderr.
+        synth: the model to evaluate, or its run.
+        shards: the shards it was trained on. The splits "valid" and "test" are held out.
+        classifier: a model of the family `classifier` with the same labels and sample rate, or its run. None omits the
+            metrics that need one.
+        n: number of sounds to generate, and the largest number of held-out sounds to compare them with.
+        seconds: length to which all sounds are cut or padded with silence; None for the model's own length, or the median
+            clip length up to 10 seconds.
+        seed: random seed.
+        progress: show progress on stderr.
 
     Returns:
-        The metrics, each beside that of real sounds. Printed, they are a table.
+        The metrics, each with the same metric of real sounds. Prints as a table.
 
     Raises:
         UserError: `n` is below 2; there are fewer than 2 held-out sounds; or the shards or the classifier do not fit the
@@ -114,8 +114,8 @@ def evaluate(
     compared = min(n, len(held_out), len(learned))
     if compared < 2:
         raise UserError(
-            f"shards is {str(shards)!r}, with {len(held_out)} clips held out and {len(learned)} to learn, where at least 2 "
-            "of each are compared: add sounds, or prepare them again with larger shares for valid and test"
+            f"shards is {str(shards)!r}, with {len(held_out)} held-out and {len(learned)} training clips, but at least 2 of "
+            "each are needed: add sounds, or prepare them again with larger shares for valid and test"
         )
     judge = None
     if classifier is not None:
@@ -123,7 +123,7 @@ def evaluate(
         _check_same("classifier", classifier, synth)
         family, weights = require(classifier.family, Judging), jax.device_put(classifier.params)
         judge = sample_sets.Judge(partial(family.features, weights), partial(family.probabilities, weights))
-        judge.features(np.zeros((1, 1), np.float32))  # another family fails here, before anything is generated
+        judge.features(np.zeros((1, 1), np.float32))  # fails for other families, before anything is generated
     wanted = sample_sets.stratified(source, held_out, n)
     sounds = _sampled(synth, source, wanted, seconds, seed, progress)
     length = sounds.shape[-1]
@@ -140,25 +140,25 @@ def evaluate(
 
 
 def _sources(folder: Path) -> list[tuple[Path, str | None, float | None]]:
-    """The sound files of a folder, or one file, each with its label and its pitch."""
+    """The sound files in a folder, or one file, with their labels and pitches."""
     if not folder.is_dir():
         return [(folder, folder.absolute().parent.name, pitch_of(folder.name))]
     corpus = scan(folder)
     for file, reason in corpus.refused:
-        warnings.warn(f"{display(str(folder / file))} is left out: {reason}", stacklevel=3)
+        warnings.warn(f"{display(str(folder / file))} is skipped: {reason}", stacklevel=3)
 
     def described(source: SourceFile) -> tuple[Path, str | None, float | None]:
-        # A file right in the folder may be of the label that the folder is named by.
+        # The folder itself may be named after the label of the files in it.
         return folder / source.file, source.label or folder.absolute().name, source.pitch
 
     return [described(source) for source in corpus.files]
 
 
 def _check_same(name: str, other: Synth | Shards, synth: Synth) -> None:
-    """Raises UserError unless a classifier or shards have the sample rate and the labels of the model."""
-    remedy = f"name {name} of the sounds that the model was trained on"
+    """Raises UserError unless a classifier or shards have the model's sample rate and labels."""
+    remedy = f"give the {name} for the sounds that the model was trained on"
     if other.sample_rate != synth.sample_rate:
-        raise UserError(f"{name} is of {other.sample_rate:,} Hz, the model of {synth.sample_rate:,} Hz: {remedy}")
+        raise UserError(f"{name} has {other.sample_rate:,} Hz, the model {synth.sample_rate:,} Hz: {remedy}")
     if other.labels != synth.labels:
         found, wanted = (", ".join(labels) or "none" for labels in (other.labels, synth.labels))
         raise UserError(f"{name} has other labels ({found}) than the model ({wanted}): {remedy}")
@@ -167,7 +167,7 @@ def _check_same(name: str, other: Synth | Shards, synth: Synth) -> None:
 def _sampled(
     synth: Synth, shards: Shards, clips: Sequence[int], seconds: float | None, seed: int, progress: bool
 ) -> np.ndarray:
-    """A sound of the label and pitch of each clip, float32 [N, T]. Neighbours that share both are generated together."""
+    """One sound with the label and pitch of each clip, float32 [N, T]. Adjacent clips that share both form one batch."""
     dataset = synth.family.dataset
     if seconds is None:
         seconds = synth.longest if synth.family.length else min(dataset.clip_seconds, ONE_SHOT_SECONDS)

@@ -1,4 +1,4 @@
-"""What can be asked of a synth: the options that its methods share, and checks of what a user gives."""
+"""Options shared by the methods of `Synth`, and checks of their values."""
 
 import math
 import sys
@@ -16,25 +16,25 @@ from wavesynth.families.protocols import Dtype
 from wavesynth.timbre.interpolation import Fill
 from wavesynth.timbre.timbre import Timbre
 
-MOST_SAMPLES = 2**30  # of all sounds that are in memory at once: 4 GiB
-MOST_SOUNDS = 100_000  # of one call
-MOST_STEPS = 1_000  # of a morph; finer steps are inaudible
+MOST_SAMPLES = 2**30  # held in memory at once: 4 GiB
+MOST_SOUNDS = 100_000  # in one call
+MOST_STEPS = 1_000  # in a morph; finer steps are inaudible
 MOST_SIDE = 64  # of a grid: 4,096 sounds
 
 
 class RenderOptions(TypedDict, total=False):
-    """Options of everything that renders sounds.
+    """Options of all methods that render sounds.
 
     Attributes:
-        seed: The same seed gives the same sounds on the same machine and version.
-        pitch: MIDI number; 60 is middle C. Left out, the timbre's own pitch, or one as the training sounds have them.
-        fill: How a timbre's path is extended to the length asked for: "hold" its last frame, "loop" it, or "stretch" it.
-        temperature: Below 1 is safer, above 1 wilder; for models that draw sample by sample.
-        top_k: Draw from the k likeliest alone.
-        top_p: Draw from the likeliest that hold this share of the probability.
-        truncation: Below 1 stays closer to the middle of a latent space: less variety, fewer failures.
-        implementation: Of the sampler's inner loop; left out, the fastest.
-        dtype: Of the sampler's weights, "float32" or "bfloat16" (faster); left out, the model's own.
+        seed: random seed. The same seed gives the same sounds on the same machine and version.
+        pitch: MIDI number; 60 is middle C. By default, the timbre's pitch, or a pitch drawn from the training sounds.
+        fill: how to extend a timbre's path to the requested length: "hold" its last frame, "loop" or "stretch" it.
+        temperature: sampling temperature: below 1 is safer, above 1 wilder. For models that sample one value at a time.
+        top_k: sample only from the k most likely values.
+        top_p: sample only from the most likely values that together have this probability.
+        truncation: below 1, latents stay closer to the centre of the latent space: less variety, fewer failures.
+        implementation: implementation of the sampling loop. By default, the fastest.
+        dtype: data type of the sampler's weights: "float32" or "bfloat16" (faster). By default, the model's own.
     """
 
     seed: int
@@ -49,13 +49,13 @@ class RenderOptions(TypedDict, total=False):
 
 
 class SampleOptions(RenderOptions, total=False):
-    """Options of `Synth.sample`, `blocks`, `stream` and `write`: those of `RenderOptions`, and these.
+    """Options of `Synth.sample`, `blocks`, `stream` and `write`, in addition to `RenderOptions`.
 
     Attributes:
-        label: One of the model's labels. Left out, labels are drawn as the training sounds have them.
-        timbre: What to sound like, in place of a label; or one timbre per sound, all rendered with the same noise.
-        prime: A sound to continue; it is not part of the result.
-        sample_rate: Of a prime given as an array, Hz; left out, the synth's.
+        label: one of the model's labels. By default, labels are drawn with the frequencies of the training sounds.
+        timbre: a timbre, instead of a label; or one timbre per sound, all rendered with the same noise.
+        prime: a sound to continue. It is not part of the result.
+        sample_rate: sample rate of a prime given as an array, Hz. By default, the synth's.
     """
 
     label: str | None
@@ -71,42 +71,42 @@ def check_count(name: str, value: int, least: int, most: int, unit: str) -> None
 
 
 def check_memory(n: int, num_samples: float, channels: int) -> None:
-    """Raises UserError where sounds would take more memory than `MOST_SAMPLES`."""
+    """Raises UserError if sounds would exceed `MOST_SAMPLES` in memory."""
     if n * num_samples * channels > MOST_SAMPLES:
         raise UserError(
             f"n is {n:,} and each sound has {num_samples:,.0f} samples, {n * num_samples * channels * 4 / 2**30:,.0f} GiB in "
-            f"all: at most {MOST_SAMPLES * 4 // 2**30} GiB are held in memory; ask for less, or write it to disk"
+            f"all: at most {MOST_SAMPLES * 4 // 2**30} GiB are held in memory; reduce them, or write the sounds to disk"
         )
 
 
 def check_wav(seconds: float, sample_rate: int, channels: int) -> None:
-    """Raises UserError where one sound is longer than a WAV file can be. An endless one ends with an interrupt."""
+    """Raises UserError if a sound is too long for a WAV file. An endless sound is allowed: an interrupt ends it."""
     longest = wav.MOST_SAMPLES / channels / sample_rate
     if longest < seconds < math.inf:
         raise UserError(
-            f"seconds is {seconds:g}: a wav of this model holds at most {longest:,.0f} seconds; ask for less"
+            f"seconds is {seconds:g}: a WAV file of this model holds at most {longest:,.0f} seconds; give less"
         )
 
 
 def num_samples(seconds: float, sample_rate: int, longest: float) -> float:
-    """The samples in `seconds`; inf for inf.
+    """The number of samples in `seconds`; inf for inf.
 
     Raises:
-        UserError: seconds is not above 0, or longer than the model's sounds can be.
+        UserError: seconds is not above 0, or exceeds the longest sound that the model generates.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, Real) or not seconds > 0:
         raise UserError(f"seconds is {seconds!r}: it must be a number above 0")
     if longest < seconds < math.inf:
-        raise UserError(f"seconds is {seconds:g}: this model's sounds last {longest:g} seconds, and no longer")
+        raise UserError(f"seconds is {seconds:g}: this model's sounds last at most {longest:g} seconds")
     samples = seconds * sample_rate
     return math.inf if math.isinf(seconds) else max(1, round(samples)) if samples < math.inf else sys.float_info.max
 
 
 def check_pitch(pitch: CurveLike | None, dataset: DatasetInfo) -> float | None:
-    """A pitch that can be played, as a number; warns where it lies outside the training sounds' range.
+    """A valid pitch as a number. Warns if it lies outside the range of the training sounds.
 
     Raises:
-        UserError: it is no MIDI number, or a curve of several frames.
+        UserError: it is not a MIDI number, or is a curve of several frames.
     """
     if pitch is None:
         return None
@@ -121,8 +121,7 @@ def check_pitch(pitch: CurveLike | None, dataset: DatasetInfo) -> float | None:
     learned = dataset.pitches
     if learned and not learned[0] - 0.5 <= value <= learned[1] + 0.5:
         warnings.warn(
-            f"pitch is {value:g}, and the training sounds go from {learned[0]:g} to {learned[1]:g}: quality drops outside "
-            "this range",
+            f"pitch is {value:g}, outside the training sounds' range of {learned[0]:g} to {learned[1]:g}: quality drops there",
             stacklevel=4,
         )
     return value

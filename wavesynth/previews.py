@@ -1,4 +1,4 @@
-"""What a run leaves to listen to and to look at while it is trained."""
+"""Previews: sounds and pictures that training writes on the way."""
 
 from pathlib import Path
 
@@ -14,21 +14,21 @@ from wavesynth.families import Generative, Timbral
 from wavesynth.synth import Synth
 from wavesynth.writing import numbered
 
-SOUNDS = 4  # generated for a preview
-RECONSTRUCTED = 2  # held-out sounds beside which their reconstructions stand
+SOUNDS = 4  # generated sounds per preview
+RECONSTRUCTED = 2  # held-out sounds per preview, each with its reconstruction
 LEAD_SECONDS = (
-    0.5  # encoded before an excerpt that begins in the middle of a piece, so that it does not begin with a click
+    0.5  # lead-in encoded before an excerpt from the middle of a piece, so that it does not begin with a click
 )
-STRIP_ROWS = 8  # of the picture of all previews
+STRIP_ROWS = 8  # in the picture of all previews
 
 
 def write_preview(
     synth: Synth, held_out: Batches, folder: Path, training: TrainingConfig, *, pictured: bool = True
 ) -> None:
-    """Writes a few sounds to FOLDER and, where matplotlib is installed, their picture; nothing for a classifier.
+    """Writes a few sounds to FOLDER and, if matplotlib is installed, their picture. Classifiers have no previews.
 
-    An autoencoder's are held-out sounds, each followed by its reconstruction; another model's are generated with the labels
-    and pitches that the training sounds have.
+    For an autoencoder, the sounds are held-out sounds, each with its reconstruction. Other models generate sounds with labels
+    and pitches drawn from the training sounds.
     """
     family = synth.family
     if not isinstance(family, Generative):
@@ -51,7 +51,7 @@ def write_preview(
 
 
 def _reconstructed(synth: Synth, held_out: Batches, training: TrainingConfig) -> dict[str, np.ndarray]:
-    """The loudest excerpts of some held-out clips, each with its reconstruction, by their titles."""
+    """The loudest excerpts of some held-out clips and their reconstructions, by title."""
     inner = np.linspace(0, len(held_out.clips) - 1, RECONSTRUCTED + 2).round().astype(int)[1:-1]
     length = round(training.preview_seconds * synth.sample_rate)
     lead = round(LEAD_SECONDS * synth.sample_rate)
@@ -69,7 +69,7 @@ def _reconstructed(synth: Synth, held_out: Batches, training: TrainingConfig) ->
 
 
 def loudest(shards: Shards, clip: int, length: int) -> int:
-    """Where the loudest `length` samples of a clip begin, to a fraction of their length; 0 for a clip that is no longer."""
+    """The approximate start of the loudest `length` samples of a clip; 0 if the clip is not longer."""
     pcm = shards.samples(clip)
     step = max(1, length // 4)
     count = pcm.shape[-1] // step
@@ -82,14 +82,14 @@ def loudest(shards: Shards, clip: int, length: int) -> int:
 
 
 def _written(path: Path) -> np.ndarray:
-    """A preview as it was written, without remarks on silence or an offset, which an untrained model may well have."""
+    """Reads a preview, without warnings about silence or an offset, which are normal for an untrained model."""
     import soundfile
 
     return soundfile.read(path, dtype="float32")[0]
 
 
 def _strip(previews: Path, sample_rate: int) -> None:
-    """PREVIEWS/progress.png: the first sounds of some previews, one row each, with time going down."""
+    """Writes PREVIEWS/progress.png: the first sounds of several previews, one row per preview, the earliest on top."""
     steps = sorted(folder for folder in previews.iterdir() if folder.name.isdigit() and (folder / "000.wav").exists())
     chosen = [steps[index] for index in np.linspace(0, len(steps) - 1, min(len(steps), STRIP_ROWS)).round().astype(int)]
     sounds = {

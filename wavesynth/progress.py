@@ -1,4 +1,4 @@
-"""Progress of long work: a bar in a terminal, a line now and then in a log file, nothing where it is not wanted."""
+"""Progress reports: a bar in a terminal, occasional lines in a log file."""
 
 import math
 import sys
@@ -7,21 +7,21 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
-LINE_SECONDS = 30.0  # between lines in a log file, at most ...
-LINE_SHARE = 0.05  # ... or this share of the work, ...
-LEAST_SECONDS = 5.0  # ... but not more often than this
+LINE_SECONDS = 30.0  # longest time between lines in a log file
+LINE_SHARE = 0.05  # fraction of the work after which there is a line
+LEAST_SECONDS = 5.0  # shortest time between lines
 
 T = TypeVar("T")
 
 
 class Progress:
-    """How far work has come, on stderr: tqdm's bar in a terminal, otherwise a line every 30 seconds or 5 percent.
+    """Reports progress on stderr: a tqdm bar in a terminal, otherwise a line every 30 seconds or 5 percent.
 
     Args:
-        total: how much there is to do, in `unit`s; inf where it has no end.
-        unit: what is counted, in the singular, such as "step", "file" or "second".
-        what: the work's name, such as "train".
-        initial: how much was done before.
+        total: the total amount of work, in units; inf if it is endless.
+        unit: the name of a unit, in the singular, such as "step" or "file".
+        what: the name of the work, such as "train".
+        initial: units done before.
         shown: False prints nothing.
 
     >>> with Progress(3, "file", "decode", shown=False) as progress:
@@ -41,7 +41,7 @@ class Progress:
         self._printed = initial
 
     def update(self, count: float = 1, note: str = "") -> None:
-        """Adds `count` units of work; `note`, such as the latest metrics, is shown behind the progress."""
+        """Adds `count` units of work. `note`, such as the latest metrics, is shown after the progress."""
         self._done, self._note = self._done + count, note or self._note
         if self._bar is not None:
             if note:
@@ -60,7 +60,7 @@ class Progress:
             self.update()
 
     def close(self) -> None:
-        """Ends the bar, or prints how far the work came."""
+        """Closes the bar, or prints a last line."""
         if self._bar is not None:
             self._bar.close()
         elif self._shown and self._done != self._printed:

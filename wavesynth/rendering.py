@@ -1,4 +1,4 @@
-"""From what a user asks of a synth to what its family takes: options become conditions, latents and a request."""
+"""Translates the options of `Synth` methods into the conditions, latents and request that a family takes."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,8 +28,8 @@ class Renderer:
 
     Attributes:
         family: the model's family.
-        weights: its parameters, on the device.
-        fingerprint: the synth's, which its timbres carry.
+        weights: the parameters, on the device.
+        fingerprint: identifies the weights; the synth's timbres carry it.
     """
 
     family: Any
@@ -43,11 +43,11 @@ class Renderer:
 
     @property
     def longest(self) -> float:
-        """Seconds of the longest sound that the family generates; inf where there is no limit."""
+        """Length of the longest sound that the family generates, seconds; inf if unlimited."""
         return (require(self.family, Generative).length or math.inf) / self.sample_rate
 
     def samples(self, sound: Sound, argument: str, sample_rate: float | None) -> np.ndarray:
-        """A sound as float32 [C, T], with the synth's rate and channels."""
+        """A sound as float32 [C, T], at the synth's sample rate and with its channels."""
         return samples_of(sound, argument, self.sample_rate, sample_rate, self.family.dataset.channels)
 
     def blocks(
@@ -57,7 +57,7 @@ class Renderer:
         top_p: float | None = None, truncation: float = 1.0, implementation: str | None = None,
         dtype: Dtype | None = None,
     ) -> Iterator[np.ndarray]:  # fmt: skip
-        """Blocks float32 [n, C, t]: the one place where options become conditions and a request."""
+        """Generates blocks, float32 [n, C, t]. All rendering goes through this method."""
         check_process()
         family = require(self.family, Generative)
         check_count("n", n, 1, MOST_SOUNDS, "sounds")
@@ -82,7 +82,7 @@ class Renderer:
     def conditions(
         self, n: int, seed: int, label: str | None, timbres: Sequence[Timbre], pitch: CurveLike | None
     ) -> Conditions:
-        """The conditions of n sounds. Labels and pitches that are not given are drawn as the training sounds have them."""
+        """The conditions of n sounds. Missing labels and pitches are drawn from those of the training sounds."""
         dataset = self.family.dataset
         index, given = dataset.label_index(label), check_pitch(pitch, dataset)
         if timbres:
@@ -99,14 +99,14 @@ class Renderer:
         return Conditions.constant(labels, len(dataset.labels), pitches)
 
     def conditions_of_sound(self, label: str | None, pitch: CurveLike | None) -> Conditions:
-        """The conditions of one sound that exists: what is not given is not known."""
+        """The conditions of one existing sound. A missing label or pitch counts as unknown and is not drawn."""
         dataset = self.family.dataset
         return Conditions.constant([dataset.label_index(label)], len(dataset.labels), [check_pitch(pitch, dataset)])
 
     def latents(
         self, timbres: Sequence[Timbre], conditions: Conditions, seed: int, seconds: float, fill: Fill
     ) -> np.ndarray | None:
-        """A latent for each sound, [n, D], or [n, F, D] with as many frames as `seconds` take; None for random ones."""
+        """One latent per sound: [n, D], or [n, F, D] with F frames in `seconds`; None if the family draws its own."""
         rate = timbres[0].frame_rate if timbres else getattr(self.family, "frame_rate", None)
         if not timbres and rate is None:
             return None
@@ -114,54 +114,56 @@ class Renderer:
         if not timbres:
             latents = list(require(self.family, Timbral).draw(self.weights, seed, conditions.label_indices))
         if len({(latent.ndim, latent.shape[-1]) for latent in latents}) > 1:
-            raise UserError("timbre has members of several kinds, points and paths: give all of one kind")
+            raise UserError("timbre mixes points and paths: give timbres of one kind")
         if rate is None:
             return np.stack(latents)
         if seconds == math.inf:
             if fill != "hold":
-                raise UserError(f"fill is {fill!r}, and the sound endless: only hold goes on without end")
+                raise UserError(f"fill is {fill!r} and the sound is endless: an endless sound needs fill='hold'")
             return np.stack(same_length(*latents))
         frames = max(1, math.ceil(seconds * rate - 1e-6))
         check_memory(len(latents), frames, latents[0].shape[-1])
         return np.stack([FILLS[fill](latent, frames) for latent in latents])
 
     def path(self, timbre: Timbre, frames: int, fill: Fill) -> np.ndarray:
-        """A timbre as a path of so many frames, [F, D]."""
+        """A timbre as a path [F, D] with F = `frames`."""
         latent = self.latent_of(timbre)
         return np.tile(latent, (frames, 1)) if latent.ndim == 1 else FILLS[fill](latent, frames)
 
     def between(self, a: Timbre, b: Timbre, t: float) -> Timbre:
         first, last = same_length(self.latent_of(a), self.latent_of(b))
-        between = lerp(a, b, float(t), extrapolate=True)  # pitch, length and onset; the latent takes the family's path
-        if t in (0, 1):  # a pitch that only the other end has is none of this end's
+        between = lerp(
+            a, b, float(t), extrapolate=True
+        )  # for pitch, length and onset; the family interpolates the latent
+        if t in (0, 1):  # an end keeps its own pitch, even if that is None
             between = replace(between, pitch=(a, b)[int(t)].pitch)
         return replace(between, latent=require(self.family, Timbral).between(first, last, float(t)))
 
     def latent_of(self, timbre: Timbre) -> np.ndarray:
-        """The latent of a timbre, if it belongs to this synth and has the form of its timbres."""
+        """The latent of a timbre, after checking that it belongs to this synth and has the right form."""
         if timbre.synth != self.fingerprint:
             raise UserError(
-                f"the timbre belongs to synth {timbre.synth}, this is {self.fingerprint}: encode it with this one"
+                f"the timbre belongs to synth {timbre.synth}, but this is {self.fingerprint}: encode it with this synth"
             )
         width = require(self.family, Timbral).latent_channels
         if timbre.latent.shape[-1] != width:
             raise UserError(
-                f"the timbre's latent has width {timbre.latent.shape[-1]}, this synth's {width}: encode it again"
+                f"the timbre's latent has width {timbre.latent.shape[-1]}, but this synth's have {width}: encode it again"
             )
         rates = self.family.frame_rate, self.family.glide_rate
         if timbre.latent.ndim == 1 and self.family.frame_rate is not None:
-            raise UserError("the timbre is a point, and this synth's timbres are paths: encode it again")
+            raise UserError("the timbre is a point, but this synth's timbres are paths: encode it again")
         if timbre.latent.ndim == 2 and rates == (None, None):
-            raise UserError("the timbre is a path, and this synth's timbres are points: encode it again")
+            raise UserError("the timbre is a path, but this synth's timbres are points: encode it again")
         if timbre.latent.ndim == 2 and timbre.frame_rate not in rates:
             known = next(rate for rate in rates if rate is not None)
             raise UserError(
-                f"the timbre has {timbre.frame_rate or 0:g} frames per second, this synth's {known:g}: encode it again"
+                f"the timbre has {timbre.frame_rate or 0:g} frames per second, but this synth's have {known:g}: encode it again"
             )
         return timbre.latent
 
     def length(self, seconds: float | None, timbre: Timbre | Sequence[Timbre] | None) -> float:
-        """Seconds as given; else the model's own, those of the longest timbre, or of a typical clip."""
+        """`seconds` if given; else the model's own length, that of the longest timbre, or a typical clip length."""
         if seconds is not None:
             return seconds
         if require(self.family, Generative).length:
@@ -177,16 +179,16 @@ class Renderer:
 
 
 def listed(timbre: Any) -> list[Timbre]:
-    """The members of the option `timbre`: none, one, or one per sound."""
+    """The option `timbre` as a list: empty, one timbre, or one per sound."""
     if timbre is None or isinstance(timbre, Timbre):
         return [] if timbre is None else [timbre]
     if isinstance(timbre, str | PathLike) or not isinstance(timbre, Iterable):
-        raise UserError(f"timbre is {timbre!r}: give a Timbre, or one per sound; `encode` makes them of sounds")
+        raise UserError(f"timbre is {timbre!r}: give a Timbre, or one per sound; `encode` turns a sound into one")
     members = list(timbre)
     for member in members:
         if not isinstance(member, Timbre):
             kind = type(member).__name__
-            raise UserError(f"timbre has a member of the type {kind}: give a Timbre, or one per sound")
+            raise UserError(f"timbre contains a {kind}: give a Timbre, or one per sound")
     return members
 
 

@@ -1,17 +1,17 @@
-"""A run's folder: what lies in it, who may write to it, and how a new run takes the place of an old one.
+"""A run's folder: its files, its lock, and how a new run replaces an old one.
 
 ```
 RUN/
-  config.json          family, network, training, and what was learned about the sounds
-  source.json          the shards that it is trained on
-  states/STEP/         the latest training states, which `resume` reads
-  model.safetensors    the moving average of the weights at the best validation so far, which `load` reads
+  config.json          family, network and training settings, and facts about the dataset
+  source.json          the shards that the run trains on
+  states/STEP/         the latest training states, for `resume`
+  model.safetensors    the moving average of the weights at the best validation so far, for `load`
   journal.jsonl        metrics
-  previews/, tensorboard/, shards/ (of a run that is trained on a folder of sounds)
-  .lock                the process that trains it
-  .new/                a run that shall replace this one, until it has published its first weights
+  previews/, tensorboard/, shards/ (if the run was started from a folder of sounds)
+  .lock                the process that is training the run
+  .new/                a new run that will replace this one once it has published its first weights
 ```
-A published model is such a folder with config.json and model.safetensors alone.
+A published model is a folder with only config.json and model.safetensors.
 """
 
 import json
@@ -47,11 +47,11 @@ class Run:
     """The folder of a run.
 
     Args:
-        folder: where it is, or the name of a model that comes with wavesynth, "checkpoints/NAME".
+        folder: its path, or the name of a bundled model, "checkpoints/NAME".
 
     Attributes:
-        folder: where its files are.
-        home: where they are in the end: for a run that shall replace another one, the folder of that one.
+        folder: the folder of the run's files.
+        home: the final folder: if the run will replace another one, that one's folder.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -92,92 +92,92 @@ class Run:
 
     @property
     def shards(self) -> Path:
-        """The shards of a run that is trained on a folder of sounds."""
+        """The shards of a run that was started from a folder of sounds."""
         return self._file("shards")
 
     @property
     def trial(self) -> Path:
-        """A preview that is tried at the start, and removed."""
+        """The trial preview, written before training and removed."""
         return self.folder / ".trial"
 
     @property
     def replaces(self) -> bool:
-        """Whether it shall replace another run."""
+        """Whether this run will replace another one."""
         return self.folder != self.home
 
     def _file(self, name: str) -> Path:
-        """One of its files; a new run's own where the process that put it in place was killed half way."""
+        """One of the run's files. If a replacement was interrupted, it may still be in the new run's folder."""
         moved = (self.folder / _SWAP).exists() and (self.folder / NEW / name).exists()
         return (self.folder / NEW if moved else self.folder) / name
 
-    # Who writes.
+    # Locking and checks before writing.
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training this run, and puts in place what a killed one left half done.
+        """Locks the run against other processes, and completes a replacement that a killed process left unfinished.
 
         Raises:
-            UserError: another process trains it; the message names it.
+            UserError: another process is training the run; the message names it.
         """
         made = [folder for folder in (self.home, *self.home.parents) if not folder.exists()]
         self.home.mkdir(parents=True, exist_ok=True)
         try:
-            first = jax.process_index() == 0  # of the hosts that train it together
+            first = jax.process_index() == 0  # among the hosts of a distributed run
             with locked(self.home / _LOCK, f"training {self.home}") if first else nullcontext():
                 if (self.home / _SWAP).exists():
                     Run(self.home)._swap()
                 yield
         finally:
-            for folder in made:  # a beginning that wrote nothing leaves nothing
+            for folder in made:  # remove new folders that are still empty
                 with suppress(OSError):
                     folder.rmdir()
 
     def check_new(self, force: bool) -> None:
-        """Raises UserError unless a new run may be written here: the folder is new, or holds a run and `force` is given."""
+        """Raises UserError unless a new run may be written here: the folder is new, or holds a run and `force` is set."""
         if self.folder.exists() and not self.folder.is_dir():
-            raise UserError(f"run is {str(self)!r}, which is a file: name a folder to write")
+            raise UserError(f"run is {str(self)!r}, which is a file: give a folder")
         if self.home.resolve().is_relative_to(PUBLISHED.resolve()):
-            raise UserError(f"run is {str(self)!r}, a model that comes with wavesynth: name a new folder")
+            raise UserError(f"run is {str(self)!r}, a bundled model: choose a new folder")
         if self.config.exists():
             if force:
                 return
             if not self.source.exists() and not self.states.exists():
-                raise UserError(f"run is {str(self)!r}, which holds a published model: name a new folder")
-            raise UserError(f"run is {str(self)!r}, which holds a run: --resume goes on with it, --force replaces it")
+                raise UserError(f"run is {str(self)!r}, which holds a published model: choose a new folder")
+            raise UserError(f"run is {str(self)!r}, which holds a run: --resume continues it, --force replaces it")
         others = {CONFIG, checkpoints.WEIGHTS, "journal.jsonl", "states", "previews", "tensorboard"}
         ours = {*_FILES, *_FOLDERS, *_LEFTOVERS} - others
         if self.folder.exists() and any(child.name not in ours for child in self.folder.iterdir()):
-            raise UserError(f"run is {str(self)!r}, a folder that holds other things: name a new one")
+            raise UserError(f"run is {str(self)!r}, a folder with other files in it: choose a new folder")
 
     def check_resumable(self) -> None:
-        """Raises UserError unless there is a run to go on with."""
+        """Raises UserError unless there is a run to resume."""
         if not self.config.exists():
             raise UserError(f"run is {str(self)!r}, which holds no run to resume: leave --resume out to start one")
         if not self.source.exists() and not self.states.exists():
             raise UserError(
-                f"run is {str(self)!r}, a published model, which has no training state to go on from: name a new run, "
-                "and leave --resume out"
+                f"run is {str(self)!r}, a published model, which has no training state to resume: choose a new folder and "
+                "leave --resume out"
             )
 
-    # What it is.
+    # Reading.
 
     def read(self) -> tuple[Any, TrainingConfig]:
-        """Its family, bound to its network and sounds, and how it is trained.
+        """The run's family, bound to its network and dataset, and its training settings.
 
         Raises:
-            UserError: there is no config.json, or something is wrong with it.
+            UserError: config.json is missing or invalid.
         """
         path = self.config
         if not path.exists():
             raise UserError(
-                f"run is {str(self)!r}, which holds no {path.name}: name the folder that training wrote, or one that comes "
-                f"with wavesynth ({', '.join(published())})"
+                f"run is {str(self)!r}, which holds no {path.name}: give a run folder, or a bundled model "
+                f"({', '.join(published())})"
             )
-        content = strict_json.read(path, "restore it, or train anew")
+        content = strict_json.read(path, "restore it, or train again")
         if content.get("format") != FORMAT:
             raise UserError(
-                f"{path} is of format {content.get('format')!r}, written by another version of wavesynth; version {VERSION} "
-                f"reads format {FORMAT}: use the version that wrote it, or train anew"
+                f"{path} has format {content.get('format')!r}, written by another version of wavesynth; version {VERSION} "
+                f"reads format {FORMAT}: use the version that wrote it, or train again"
             )
         try:
             kind = family_type(str(content.get("family")))
@@ -187,18 +187,20 @@ class Run:
         training = from_dict(kind.training_config, content.get("training"), f"{path}: training")
         dataset = from_dict(DatasetInfo, content.get("dataset"), f"{path}: dataset")
         if kind.adapt(model, dataset) != model:
-            raise UserError(f"{path}: model does not fit dataset (its labels and pitches): it was changed; restore it")
+            raise UserError(
+                f"{path}: model does not match dataset (labels and pitches): the file was changed; restore it"
+            )
         return kind(model, dataset), training
 
     def read_weights(self, expected: Params) -> Params:
-        """Its published weights; see `wavesynth.training.checkpoints.read_weights`."""
+        """The published weights; see `wavesynth.training.checkpoints.read_weights`."""
         return checkpoints.read_weights(self.weights.parent, expected)
 
     def resumed(self, config: Config | None) -> Config:
-        """The config to go on with: its own, or `config` if that has the same family and network.
+        """The config to resume with: the run's own, or `config` if it has the same family and network.
 
         Raises:
-            UserError: there is nothing to resume, or `config` is another model's.
+            UserError: there is nothing to resume, or `config` describes another model.
         """
         self.check_resumable()
         family, training = self.read()
@@ -207,56 +209,56 @@ class Run:
         own = family.name, family.model
         if (config.family, family_type(config.family).adapt(config.model, family.dataset)) != own:
             raise UserError(
-                f"config is not the one that {self} was begun with: leave it out to resume, or name a new run"
+                f"config does not match the one that {self} was started with: leave it out to resume, or choose a new run"
             )
         if config.training.optimizer != training.optimizer:
             raise UserError(
-                f"optimizer is {config.training.optimizer!r}, {self} was begun with {training.optimizer!r}, whose state does "
-                "not fit it: leave it out to resume, or name a new run"
+                f"optimizer is {config.training.optimizer!r}, but {self} was started with {training.optimizer!r}, whose state "
+                "it cannot use: leave it out to resume, or choose a new run"
             )
         return config
 
     def read_source(self) -> dict[str, str]:
-        """The path ("shards") and the fingerprint of the shards that it was begun with."""
-        remedy = "restore it, or name a new run"
+        """The path ("shards") and the fingerprint of the shards that the run was started with."""
+        remedy = "restore it, or choose a new run"
         before = strict_json.read(self.source, remedy)
         if missing := [name for name in ("shards", "fingerprint") if not isinstance(before.get(name), str)]:
             raise UserError(f"{self.source} cannot be read (it lacks the text {missing[0]!r}): {remedy}")
         return before
 
     def check_source(self, shards: Shards) -> None:
-        """Raises UserError unless it was begun with these very sounds."""
+        """Raises UserError unless the run was started with the same sounds."""
         before = self.read_source()
         if before["fingerprint"] != shards.fingerprint:
             raise UserError(
-                f"source holds other sounds than {self} was begun with ({before['shards']}): resume with those"
+                f"source differs from the sounds that {self} was started with ({before['shards']}): resume with those"
             )
 
-    # What is written.
+    # Writing.
 
     def write_config(self, family: Family, training: TrainingConfig) -> None:
-        """Writes config.json, from which `read` makes the same family again."""
+        """Writes config.json, from which `read` restores the family."""
         head: dict[str, Any] = {"format": FORMAT, "wavesynth": VERSION, "family": family.name}
         parts = {"model": family.model, "training": training, "dataset": family.dataset}
         text = to_json(head | parts)
         write_file(self.config, text.encode())
 
     def write_source(self, shards: Shards) -> None:
-        """Notes what it is trained on. Shards in its own folder are noted where they will be in the end."""
+        """Records the shards that the run trains on. Shards in its own folder are recorded by their final path."""
         path = Path(shards.path).absolute()
         if path == self.shards.absolute():
             path = (self.home / self.shards.name).absolute()
         write_file(self.source, json.dumps({"shards": str(path), "fingerprint": shards.fingerprint}).encode())
 
     def publish(self, params: Params, meta: dict[str, Any]) -> None:
-        """Writes its weights, with values that describe them."""
+        """Writes the weights and their metadata."""
         self.folder.mkdir(parents=True, exist_ok=True)
         checkpoints.publish(self.folder, params, meta)
 
-    # How it is replaced.
+    # Replacing.
 
     def replacement(self) -> "Run":
-        """A new run that shall replace this one. What an earlier try left of it is removed, but for its shards."""
+        """A new run that will replace this one. Files of an earlier attempt are removed, except its shards."""
         new = Run(self.home / NEW)
         for name in (*_FILES, *_FOLDERS):
             if (new.folder / name).is_dir() and name != "shards":
@@ -266,13 +268,13 @@ class Run:
         return new
 
     def take_place(self) -> Path:
-        """Puts this run, whose weights are published, in the place of the one that it replaces.
+        """Replaces the old run by this one, whose weights are published.
 
-        Every file is moved by a rename within one file system. From the first to the last of them a note lies in the
-        folder: readers follow it, and the next process finishes what a killed one left half done.
+        Every file is moved by a rename within one file system. Until all are moved, a marker file is in the folder: readers
+        take it into account, and the next process completes the replacement if this one is killed.
 
         Returns:
-            Its states' new folder.
+            The new folder of the run's states.
         """
         names = [name for name in (*_FILES, *_FOLDERS) if (self.folder / name).exists()]
         write_file(self.home / _SWAP, json.dumps(names).encode())
@@ -298,12 +300,12 @@ class Run:
 
 
 def published() -> list[str]:
-    """The models that come with wavesynth, "checkpoints/NAME" each."""
+    """The names of the bundled models, each "checkpoints/NAME"."""
     return sorted(f"{PUBLISHED.name}/{path.parent.name}" for path in PUBLISHED.glob(f"*/{CONFIG}"))
 
 
 def _located(folder: Path) -> Path:
-    """The folder itself, or the model that comes with wavesynth if it names one and the user has none of that name."""
+    """The folder itself; or a bundled model, if it names one and the user has no run of that name."""
     ours = PUBLISHED.joinpath(*folder.parts[1:])
     named = folder.parts[:1] == (PUBLISHED.name,) and len(folder.parts) == 2 and (ours / CONFIG).exists()
     return ours if named and not (folder / CONFIG).exists() else folder

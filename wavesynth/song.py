@@ -1,10 +1,10 @@
-"""Songs: the notes of a MIDI file, played by a synth of pitched sounds into one wav.
+"""Rendering songs: a synth of pitched sounds plays the notes of a MIDI file into one WAV file.
 
-- Each note is decoded at its pitch and cut where the note ends, with a release of 50 ms (a raised cosine).
-- Velocity sets the level as in General MIDI, 40 log10(velocity / 127) dB. So do the volume and expression of the channel when
-  the note begins; the usual volume of 100 changes nothing. Programs and pitch bends are ignored.
-- Notes of one pitch share a sound: all are made from one seed, and a shorter note is the beginning of a longer one.
-- The mix is kept in float32 until its peak is known, then brought to -1 dBFS.
+- Each note is decoded at its pitch and cut at its end, with a release of 50 ms (a raised cosine).
+- Velocity sets the level as in General MIDI, 40 log10(velocity / 127) dB, and so do the channel's volume and expression at the
+  note's start. The default volume of 100 is neutral. Program changes and pitch bends are ignored.
+- Notes of the same pitch share one sound, generated from one seed: a shorter note is the beginning of a longer one.
+- The mix stays in float32 until its peak is known; then it is normalized to -1 dBFS.
 """
 
 import heapq
@@ -30,26 +30,26 @@ from wavesynth.synth import Synth
 from wavesynth.timbre.timbre import Timbre, onset_at
 
 RELEASE = 0.05  # seconds
-LONGEST = 600.0  # seconds of a note: a key that hangs must not fill the memory
-LATE = 60.0  # seconds of silence that a song may begin with; after more it begins at its first note
-VOICES = 128  # notes that sound at once; the oldest ends when another begins
+LONGEST = 600.0  # seconds of a note, so that a hanging note cannot fill the memory
+LATE = 60.0  # seconds; a longer silence at the beginning of a song is skipped
+VOICES = 128  # simultaneous notes; a further note ends the oldest
 PEAK = 10 ** (-1 / 20)  # of a normalized song, -1 dBFS
-SILENT = 1e-6  # the peak, -120 dBFS, below which a mix is not scaled
-KEPT_BYTES = 256 * 2**20  # of sounds that are kept for notes to come
-RUNGS = 4  # lengths in an octave that sounds are rounded up to, so that few lengths are compiled
-BLOCK = 65_536  # samples that are mixed, and written, at once
+SILENT = 1e-6  # -120 dBFS; a mix with a lower peak is not scaled
+KEPT_BYTES = 256 * 2**20  # of cached sounds
+RUNGS = 4  # lengths per octave to which sounds are rounded up, so that few lengths are compiled
+BLOCK = 65_536  # samples mixed and written at once
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """What `render` wrote.
+    """A summary of a rendered song.
 
     Attributes:
-        path: The wav.
-        notes: How many notes were played.
-        seconds: The length of the wav.
-        gain: By how much the mix was scaled.
-        peak: The largest magnitude in the wav.
+        path: The WAV file.
+        notes: Number of notes played.
+        seconds: Length of the file.
+        gain: Factor by which the mix was scaled.
+        peak: Largest magnitude in the file.
     """
 
     path: Path
@@ -78,37 +78,37 @@ def render(
     force: bool = False,
     progress: bool = False,
 ) -> Rendering:
-    """Plays a MIDI file into a wav. Memory does not grow with the length of the song.
+    """Renders a MIDI file to a WAV file. Memory use does not grow with the length of the song.
 
-    What of the file cannot be played is a warning. An interrupt leaves what was made so far as a wav, unless it was to replace
-    another. A song that begins with more than a minute of silence begins at its first note.
+    Events that cannot be played cause a warning. If interrupted, the file holds the song so far, unless it would
+    replace an existing file. If a song begins with more than a minute of silence, the file begins at the first note.
 
     Args:
         song: The MIDI file.
-        out: The wav to write.
+        out: The WAV file to write.
         synth: A model that plays pitches.
-        timbre: The timbre of the notes, in place of a label.
-        glide: A timbre to move to while the song goes on: a note that begins at a share t of the song has the timbre that
-            lies t of the way.
-        label: One of the synth's labels, in place of a timbre.
-        channels: The MIDI channels to play, 1 to 16. None plays all but 10, the drums.
-        seed: The same seed gives the same sounds.
-        normalize: Scale the song to a peak of -1 dBFS. Otherwise only a mix that would clip is scaled down.
-        force: Replace the wav if it exists.
+        timbre: The timbre of all notes, instead of a label.
+        glide: A timbre to move to during the song: each note's timbre is interpolated by the position of its start.
+        label: One of the synth's labels, instead of a timbre.
+        channels: MIDI channels to play, 1 to 16. None plays all but channel 10, the drums.
+        seed: Random seed. The same seed gives the same sounds.
+        normalize: Scale the song to a peak of -1 dBFS. Otherwise, a mix is scaled down only if it would clip.
+        force: Replace the file if it exists.
         progress: Show a progress bar.
 
     Returns:
-        How many notes were played, the length, the gain and the peak.
+        The number of notes, and the length, gain and peak of the file.
 
     Raises:
-        UserError: The file holds no notes or is not MIDI, the song does not fit in a WAV, or the synth plays no pitches.
+        UserError: The file is not MIDI or holds no notes, the song does not fit in a WAV file, or the synth does not play
+            pitches.
 
     >>> render("song.mid", "song.wav", synth, label="flute")                # doctest: +SKIP
     """
     if not synth.family.dataset.pitched:
         synth.family.unsupported("render a song", "it was trained on sounds without pitches")
     if glide is not None and timbre is None:
-        raise UserError("glide is given without timbre: give timbre too, the timbre that the song begins with")
+        raise UserError("glide is given without timbre: also give timbre, the timbre at the start of the song")
     if label is not None and timbre is not None:
         raise UserError(f"label is {label!r} and a timbre is given too: give one of them")
     taken = read_song(song, channels)
@@ -127,21 +127,21 @@ def render(
         finally:
             gain = mix.write(normalize)
     if mix.peak <= SILENT and any(part.level for part in parts):
-        warnings.warn(f"{taken.name}: the song is silent, since the synth makes silence of its notes", stacklevel=2)
+        warnings.warn(f"{taken.name}: the song is silent, because the synth renders its notes as silence", stacklevel=2)
     return Rendering(wav.path, len(parts), wav.num_samples / synth.sample_rate, gain, min(1.0, mix.peak * gain))
 
 
 @dataclass(frozen=True)
 class Part:
-    """A note in samples.
+    """A note, timed in samples.
 
     Attributes:
         pitch: MIDI number.
         start: The first sample.
-        length: Samples, the release included.
-        fade: Samples of the release.
-        level: The factor of its velocity and volume.
-        share: Of the song that has passed when it begins.
+        length: Number of samples, including the release.
+        fade: Number of samples in the release.
+        level: Gain from velocity and volume.
+        share: Fraction of the song before its start.
     """
 
     pitch: int
@@ -157,7 +157,7 @@ class Part:
 
 
 def _parts(notes: Sequence[Note], begin: float, end: float, sample_rate: int, longest: float) -> list[Part]:
-    """The notes of a song that begins and ends at these seconds."""
+    """Converts notes to samples; the song begins and ends at these seconds."""
     parts = []
     for note in notes:
         length = max(1, round(min(note.seconds + RELEASE, longest) * sample_rate))
@@ -169,13 +169,13 @@ def _parts(notes: Sequence[Note], begin: float, end: float, sample_rate: int, lo
 
 
 def _bounded(parts: Sequence[Part]) -> tuple[list[Part], int]:
-    """Ends the oldest note, with its release, where more than VOICES would sound at once; returns how often.
+    """Ends the oldest note, with its release, whenever more than VOICES would sound at once.
 
-    Parts come in the order of their starts.
+    Takes parts sorted by start. Returns the parts, and how many were ended early.
     """
     parts, ended = list(parts), 0
     sounding: OrderedDict[int, None] = OrderedDict()  # indices, the oldest first
-    ends: list[tuple[int, int]] = []  # a heap of ends and indices; some have been ended since
+    ends: list[tuple[int, int]] = []  # a heap of ends and indices; may contain notes that were ended early
     for index, part in enumerate(parts):
         while ends and ends[0][0] <= part.start:
             sounding.pop(heapq.heappop(ends)[1], None)
@@ -193,9 +193,9 @@ def _bounded(parts: Sequence[Part]) -> tuple[list[Part], int]:
 def _remarks(notes: Sequence[Note], begin: float, longest: float, ended: int, learned: Sequence[float]) -> list[str]:
     remarks = []
     if begin:
-        remarks.append(f"the first note comes after {begin:,.0f} s of silence; the wav begins with it")
+        remarks.append(f"the first note comes after {begin:,.0f} s of silence, which is left out")
     if cut := sum(note.seconds > longest for note in notes):
-        remarks.append(f"notes longer than {longest:g} s, the longest that one can last: {cut}; they end there")
+        remarks.append(f"notes cut to {longest:g} s, the longest possible: {cut}")
     if ended:
         remarks.append(f"notes ended early because more than {VOICES} would sound at once: {ended}")
     if learned and (outside := sum(not learned[0] <= note.pitch <= learned[-1] for note in notes)):
@@ -209,7 +209,7 @@ def _remarks(notes: Sequence[Note], begin: float, longest: float, ended: int, le
 
 
 def _lengths(parts: Sequence[Part], gliding: bool) -> dict[tuple[int, float], int]:
-    """The samples of the longest note of every pitch, and where timbres glide, share of the song."""
+    """The length in samples of the longest note for each pitch and, if timbres glide, position in the song."""
     lengths: defaultdict[tuple[int, float], int] = defaultdict(int)
     for part in parts:
         key = part.pitch, part.share if gliding else 0.0
@@ -218,14 +218,14 @@ def _lengths(parts: Sequence[Part], gliding: bool) -> dict[tuple[int, float], in
 
 
 class _Mix:
-    """The sum of all notes, as float32 in a temporary file beside the wav; what still sounds is in memory."""
+    """The sum of all notes. Finished samples are in a temporary float32 file beside the WAV file, the others in memory."""
 
     def __init__(self, wav: WavWriter) -> None:
         self.wav = wav
         self.peak = 0.0
-        self.begin = 0  # the sample that `sounding` begins at; what lies before is in the file
+        self.begin = 0  # position of `sounding` in the song; earlier samples are in the file
         self.sounding = np.zeros(BLOCK, np.float32)
-        self.length = 0  # samples of `sounding` that are in use
+        self.length = 0  # number of samples of `sounding` in use
         self.file: BinaryIO
 
     def __enter__(self) -> "_Mix":
@@ -239,7 +239,7 @@ class _Mix:
         self.file.close()
 
     def play(self, parts: Sequence[Part], player: "_Player", progress: bool) -> None:
-        """Adds all parts, in the order of their starts."""
+        """Adds all parts, sorted by start."""
         rate, reached = self.wav.sample_rate, 0
         end = max(part.end for part in parts)
         with Progress(end / rate, "second", "render", shown=progress) as bar:
@@ -254,10 +254,10 @@ class _Mix:
                 bar.update((end - reached) / rate)
                 reached = end
             finally:
-                self._keep(reached)  # no note to come can change what lies before
+                self._keep(reached)  # later notes cannot change earlier samples
 
     def write(self, normalize: bool) -> float:
-        """Writes the wav, scaled; returns the gain."""
+        """Writes the scaled WAV file; returns the gain."""
         gain = 1.0
         if self.peak > SILENT:
             gain = PEAK / self.peak if normalize else min(1.0, 1 / self.peak)
@@ -278,7 +278,7 @@ class _Mix:
         self.length = max(self.length, place.stop)
 
     def _keep(self, until: int) -> None:
-        """Moves what lies before the sample `until` to the file. Silence becomes a hole in it."""
+        """Moves the samples before `until` to the file. Silence becomes a hole in the file."""
         count = min(until - self.begin, self.length)
         ready = self.sounding[:count]
         if count and (peak := float(np.abs(ready).max())):
@@ -298,18 +298,16 @@ class _Mix:
     def _unwritable(self, error: OSError) -> UserError:
         place = display(self.wav.path)
         if error.errno in DISK_FULL:
-            return UserError(
-                f"{place}: the disk is full; the mix takes 4 bytes a sample until it is written: make room"
-            )
+            return UserError(f"{place}: the disk is full; the temporary mix takes 4 bytes per sample: free some space")
         return UserError(f"{place} cannot be written: {error.strerror or error}")
 
 
 @dataclass
 class _Player:
-    """Makes the sounds of notes, and keeps some for the notes to come.
+    """Renders the sounds of notes, and caches them.
 
     Attributes:
-        lengths: Samples of the longest note of each pitch and share; that is how long its sound is made.
+        lengths: Length in samples of the longest note for each pitch and share: the length of the cached sound.
     """
 
     synth: Synth
@@ -321,7 +319,7 @@ class _Player:
     kept: OrderedDict[tuple[int, float], np.ndarray] = field(default_factory=OrderedDict)
 
     def play(self, part: Part) -> np.ndarray:
-        """The sound of a note at its level, float32 [T] with T at most its length; it ends in the release."""
+        """The sound of a note at its level, with its release: float32 [T], at most as long as the note."""
         whole = self._sound(part.pitch, part.share if self.glide else 0.0)
         sound = whole[: part.length] * np.float32(part.level)
         fade = min(part.fade, len(sound))
@@ -329,13 +327,13 @@ class _Player:
         return sound
 
     def _sound(self, pitch: int, share: float) -> np.ndarray:
-        """The sound that all notes of a pitch share."""
+        """The sound shared by all notes of a pitch."""
         key = pitch, share
         if key not in self.kept:
             seconds = self.lengths[key] / self.synth.sample_rate
             seconds = 2 ** (math.ceil(RUNGS * math.log2(seconds)) / RUNGS)
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "pitch is .* training sounds")  # said once, for all notes
+                warnings.filterwarnings("ignore", "pitch is .* training sounds")  # `render` warns once for all notes
                 self.kept[key] = self._make(pitch, min(seconds, self.synth.longest), share)[: self.lengths[key]]
         self.kept.move_to_end(key)
         while len(self.kept) > 1 and sum(sound.nbytes for sound in self.kept.values()) > KEPT_BYTES:

@@ -1,4 +1,4 @@
-"""JSON files that a stranger may have written: read in bounded memory, and any fault is one clear line."""
+"""Reads untrusted JSON files in bounded memory. Any fault is reported in one line."""
 
 import json
 import os
@@ -17,15 +17,15 @@ def read(path: str | os.PathLike[str], remedy: str, most_bytes: int = MOST_BYTES
 
     Args:
         path: the file.
-        remedy: what to do where it cannot be read; it ends the message.
-        most_bytes: a larger file is refused unread.
+        remedy: what the user can do if it cannot be read, for the error message.
+        most_bytes: larger files are rejected unread.
 
     Returns:
-        Its names and values, each name once. Numbers are finite.
+        The object's names and values. Names are unique and numbers are finite.
 
     Raises:
-        UserError: it cannot be opened, is no ordinary file, is too large, is not UTF-8, is not JSON by the letter (RFC 8259
-            has no NaN), nests too deeply, names something twice, or does not hold an object.
+        UserError: the file cannot be opened, is not a regular file, is too large, is not UTF-8, is not strict JSON (RFC 8259
+            has no NaN), is nested too deeply, repeats a name, or does not hold an object.
     """
     path = Path(path)
     try:
@@ -48,7 +48,7 @@ def _content(path: Path, most_bytes: int) -> bytes:
 
 
 def parse(content: bytes) -> dict[str, Any]:
-    """The object that UTF-8 JSON holds; a ValueError says what is wrong with it."""
+    """Parses UTF-8 JSON that holds an object. Raises ValueError if it is invalid."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -74,7 +74,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(token: str) -> NoReturn:
-    raise ValueError(f"it is not JSON: {token} is no number")
+    raise ValueError(f"it is not JSON: {token} is not a number")
 
 
 def _finite(digits: str) -> float:

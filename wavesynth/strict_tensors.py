@@ -1,7 +1,7 @@
-"""Safetensors files that a stranger may have written: names, shapes and dtypes are compared before anything is read.
+"""Reads untrusted safetensors files: names, shapes and dtypes are compared before any data is read.
 
-The format cannot run code. What is left to check is that a file is whole, that it holds what is expected and no more, and
-that its numbers are finite.
+The format cannot run code. This module checks that a file is complete, that it holds exactly the expected tensors, and that
+all numbers are finite.
 """
 
 import os
@@ -17,12 +17,12 @@ from wavesynth.audio.names import display
 from wavesynth.errors import UserError
 from wavesynth.fields import shown
 
-MOST_HEADER = 2**22  # bytes; some 130 a tensor are used
+MOST_HEADER = 2**22  # bytes; a tensor takes about 130
 DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64", "BF16": "bfloat16", "I32": "int32", "I64": "int64"}
 
 
 class Described(NamedTuple):
-    """What the header says of a tensor."""
+    """The header's description of a tensor."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -32,7 +32,7 @@ class TensorFile:
     """An open safetensors file.
 
     Attributes:
-        tensors: what its header says, by name.
+        tensors: descriptions from the header, by name.
     """
 
     def __init__(self, path: Path, remedy: str, handle: Any) -> None:
@@ -44,11 +44,11 @@ class TensorFile:
         }
 
     def fail(self, reason: str) -> NoReturn:
-        """Raises a UserError that names the file, a reason and the remedy."""
+        """Raises UserError with the file, the reason and the remedy."""
         raise UserError(f"{display(self._path)}{reason}: {self._remedy}") from None
 
     def compare(self, expected: Mapping[str, Described]) -> None:
-        """Raises a UserError that names the first tensor that is missing, unexpected, or of another shape or dtype."""
+        """Raises UserError for the first tensor that is missing or unexpected, or has another shape or dtype."""
         for name in sorted({*expected, *self.tensors}):
             if name not in self.tensors:
                 self.fail(f" lacks {name} {list(expected[name].shape)}")
@@ -78,14 +78,14 @@ class TensorFile:
 
 @contextmanager
 def opened(path: str | os.PathLike[str], remedy: str) -> Iterator[TensorFile]:
-    """Opens a safetensors file; its numbers are read when they are asked for.
+    """Opens a safetensors file. Tensors are read on demand.
 
     Args:
         path: the file.
-        remedy: what to do where it does not serve; it ends every message.
+        remedy: what the user can do if the file is unusable, for the error messages.
 
     Raises:
-        UserError: it cannot be opened, is no ordinary file, or is damaged.
+        UserError: the file cannot be opened, is not a regular file, or is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -110,15 +110,15 @@ def opened(path: str | os.PathLike[str], remedy: str) -> Iterator[TensorFile]:
 
 
 def read(path: str | os.PathLike[str], expected: Mapping[str, Described], remedy: str) -> dict[str, np.ndarray]:
-    """All tensors of a file.
+    """Reads all tensors of a file.
 
     Args:
         path: the file.
-        expected: what its header must say, by name.
-        remedy: what to do where it does not serve; it ends every message.
+        expected: the tensors that it must hold, by name.
+        remedy: what the user can do if the file is unusable, for the error messages.
 
     Raises:
-        UserError: the file is damaged, it does not hold what is expected, or some numbers are not finite.
+        UserError: the file is damaged, does not hold the expected tensors, or has numbers that are not finite.
     """
     with opened(path, remedy) as file:
         file.compare(expected)
@@ -126,5 +126,5 @@ def read(path: str | os.PathLike[str], expected: Mapping[str, Described], remedy
 
 
 def _plain(name: str) -> str:
-    """A stranger's name as errors show it: nothing that a terminal would act on, and not too much of it."""
+    """An untrusted name as shown in errors: escaped and shortened."""
     return display(name[:80]) if name.isascii() else ascii(name[:80])

@@ -47,15 +47,15 @@ from wavesynth.writing import numbered, write_blocks
 
 @dataclass(frozen=True, eq=False)
 class Synth:
-    """A model with its weights. Arrays in, arrays out: float32 in [-1, 1] at `sample_rate`.
+    """A trained model. Methods return float32 arrays in [-1, 1] at `sample_rate`.
 
-    Everything random takes a seed: the same seed, machine and version give the same samples. Where a model of this family
-    cannot do something, a UserError says so. Sounds may be files of any kind, or arrays: [T], [C, T] or soundfile's [T, C], of
-    NumPy, JAX or torch, with their `sample_rate` where it is not the synth's. Synths can be pickled.
+    Random methods take a seed: the same seed gives the same samples on the same machine and version. A method that the family
+    does not support raises UserError. Input sounds may be files of any kind, or NumPy, JAX or torch arrays of shape [T],
+    [C, T] or [T, C] (as from soundfile), with their `sample_rate` if it differs from the synth's. Synths can be pickled.
 
     Attributes:
         family: the kind of model, bound to its configuration.
-        params: its weights, and what it keeps of the training sounds, as nested dictionaries of arrays.
+        params: the weights, and data that the family keeps from training, as nested dictionaries of arrays.
 
     >>> synth = ws.load("checkpoints/notes")
     >>> synth.sample(n=2, seconds=0.5, seed=0, label="flute", pitch=60).shape
@@ -67,34 +67,34 @@ class Synth:
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """Sample rate, Hz."""
         return self.family.dataset.sample_rate
 
     @property
     def channels(self) -> int:
-        """Of its sounds: 1 for mono."""
+        """Number of audio channels; 1 for mono."""
         return self.family.dataset.channels
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels that it was trained with."""
+        """The labels of the training sounds."""
         return self.family.dataset.labels
 
     @property
     def longest(self) -> float:
-        """Seconds of the longest sound that it can generate; inf where there is no limit."""
+        """Length of the longest sound that the model can generate, seconds; inf if unlimited."""
         return self._renderer.longest
 
     @property
     def latency(self) -> float:
-        """Seconds by which `resynthesize` is late, at most: from an impulse that comes in to the one that comes out.
+        """The largest delay of `resynthesize` from input to output, seconds.
 
         Raises:
-            UserError: the model does not work live.
+            UserError: the model cannot resynthesize live sound.
         """
         seconds = require(self.family, Live).latency
         if math.isinf(seconds):
-            self.family.unsupported("resynthesize live sound", "it needs the whole of a sound")
+            self.family.unsupported("resynthesize live sound", "it needs the whole sound at once")
         return seconds
 
     @cached_property
@@ -104,7 +104,7 @@ class Synth:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names these weights; timbres carry it."""
+        """A hash that identifies the weights. Timbres carry it."""
         digest = sha256()
         for leaf in jax.tree.leaves(self.params):
             digest.update(np.asarray(leaf).tobytes())
@@ -130,42 +130,42 @@ class Synth:
     # Sampling
 
     def sample(self, n: int = 1, seconds: float | None = None, **options: Unpack[SampleOptions]) -> np.ndarray:
-        """Generates `n` sounds at once, in memory. To put long ones on disk as they are generated, see `write`.
+        """Generates `n` sounds in memory. To write long sounds to disk while they are generated, use `write`.
 
         Args:
-            n: how many sounds, up to 100,000.
-            seconds: length of each; None for the model's own, the timbre's, that of a typical clip, or one second.
+            n: number of sounds, up to 100,000.
+            seconds: length of each; None for the model's own length, the timbre's, or a typical one.
             **options: see `SampleOptions`.
 
         Returns:
-            float32 [n, T], or [n, C, T] of a model with C > 1 channels.
+            float32 [n, T], or [n, C, T] if the model has C > 1 channels.
 
         Raises:
-            UserError: an option is out of range, or not for this model; or the sounds need too much memory.
+            UserError: an option is out of range or unsupported, or the sounds need too much memory.
 
         >>> synth.sample(n=2, seconds=0.25, seed=1).shape
         (2, 4000)
         """
         if seconds == math.inf:
-            raise UserError("seconds is inf: an endless sound does not fit into memory; use stream or write")
+            raise UserError("seconds is inf: an endless sound does not fit in memory; use stream or write")
         seconds = self._renderer.length(seconds, options.get("timbre"))
         check_count("n", n, 1, MOST_SOUNDS, "sounds")
         check_memory(n, num_samples(seconds, self.sample_rate, self.longest), self.channels)
         return self._squeezed(np.concatenate(list(self._renderer.blocks(n, seconds, **options)), axis=-1))
 
     def blocks(self, n: int = 1, seconds: float = math.inf, **options: Unpack[SampleOptions]) -> Iterator[np.ndarray]:
-        """Generates `n` sounds side by side, block by block, at constant memory.
+        """Generates `n` sounds in parallel, block by block, in constant memory.
 
         Args:
-            n: how many sounds, up to 100,000.
-            seconds: length of each; inf for no end.
+            n: number of sounds, up to 100,000.
+            seconds: length of each; inf for endless sounds.
             **options: see `SampleOptions`.
 
         Returns:
-            Blocks float32 [n, t], or [n, C, t] of a model with C > 1 channels, of varying t.
+            An iterator of blocks, float32 [n, t], or [n, C, t] if the model has C > 1 channels. t varies.
 
         Raises:
-            UserError: an option is out of range, or not for this model.
+            UserError: an option is out of range or unsupported.
 
         >>> sum(block.shape[1] for block in synth.blocks(n=2, seconds=0.25))
         4000
@@ -173,17 +173,17 @@ class Synth:
         return map(self._squeezed, self._renderer.blocks(n, seconds, **options))
 
     def stream(self, block: int = 1_024, **options: Unpack[SampleOptions]) -> Iterator[np.ndarray]:
-        """Generates one endless sound at constant memory.
+        """Generates one endless sound in constant memory.
 
         Args:
-            block: samples in each block.
+            block: samples per block.
             **options: see `SampleOptions`.
 
         Returns:
-            Blocks float32 [block], or [C, block] of a model with C > 1 channels.
+            An iterator of blocks, float32 [block], or [C, block] if the model has C > 1 channels.
 
         Raises:
-            UserError: an option is out of range, or not for this model; or its sounds have an end.
+            UserError: an option is out of range or unsupported, or the model's sounds have a fixed length.
 
         >>> next(synth.stream(seed=0, block=512)).shape
         (512,)
@@ -197,23 +197,23 @@ class Synth:
         self, folder: str | PathLike[str], n: int = 1, seconds: float | None = None, *, force: bool = False,
         progress: bool = False, **options: Unpack[SampleOptions],
     ) -> list[Path]:  # fmt: skip
-        """Writes `n` sounds to FOLDER/000.wav, 001.wav ... as they are generated, at constant memory.
+        """Writes `n` sounds to FOLDER/000.wav, 001.wav ... while they are generated, in constant memory.
 
-        An interrupt leaves what was generated so far as whole wavs.
+        If interrupted, the files hold everything generated so far.
 
         Args:
-            folder: where to write.
-            n: how many wavs, up to 100,000.
-            seconds: length of each; inf until it is interrupted; None as in `sample`.
-            force: overwrite wavs that exist.
-            progress: whether to show a bar.
+            folder: the folder to write to.
+            n: number of files, up to 100,000.
+            seconds: length of each; inf to continue until interrupted; None for the default length, as in `sample`.
+            force: overwrite existing files.
+            progress: show a progress bar.
             **options: see `SampleOptions`.
 
         Returns:
-            The paths.
+            The paths of the files.
 
         Raises:
-            UserError: an option is out of range, or not for this model; a file exists, or cannot be written.
+            UserError: an option is out of range or unsupported, or a file exists or cannot be written.
 
         >>> synth.write("out", n=2, seconds=0.25)
         [PosixPath('out/000.wav'), PosixPath('out/001.wav')]
@@ -222,7 +222,7 @@ class Synth:
         total = num_samples(seconds, self.sample_rate, self.longest)
         check_wav(seconds, self.sample_rate, self.channels)
         check_count("n", n, 1, MOST_SOUNDS, "sounds")
-        numbered(folder, n, force)  # what cannot be written fails before anything is generated
+        numbered(folder, n, force)  # fails before anything is generated
         return write_blocks(
             self.blocks(n, seconds, **options), folder, n, total, self.sample_rate, force=force, progress=progress
         )
@@ -237,17 +237,17 @@ class Synth:
 
         Args:
             sound: a file, or samples.
-            sample_rate: of samples, Hz; None for the synth's.
-            label: the sound's label, where it is known.
-            pitch: its MIDI number, where it is known.
-            quantization: the bins to predict, "int16" or "mulaw"; None for the model's own. The past is seen as the model was
-                trained to see it.
+            sample_rate: sample rate of samples given as an array, Hz; None for the synth's.
+            label: the sound's label, if known.
+            pitch: the sound's MIDI number, if known.
+            quantization: bins to predict, "int16" or "mulaw"; None for the model's own. The context is always quantized as in
+                training.
 
         Returns:
             float32 [T], nats.
 
         Raises:
-            UserError: the model gives no probabilities, or an argument is wrong.
+            UserError: the model has no likelihood, or an argument is invalid.
 
         >>> ws.load("runs/mine").log_prob(np.zeros(100)).shape
         (100,)
@@ -262,10 +262,10 @@ class Synth:
         self, sound: Sound, sample_rate: float | None = None, *, label: str | None = None,
         pitch: CurveLike | None = None, quantization: str | None = None,
     ) -> float:  # fmt: skip
-        """The mean negative log2 probability over all samples: lower is better. The arguments are those of `log_prob`.
+        """The mean negative log2 probability of all samples; lower is better. The arguments are those of `log_prob`.
 
         Raises:
-            UserError: the model gives no probabilities, or an argument is wrong.
+            UserError: the model has no likelihood, or an argument is invalid.
 
         >>> ws.load("runs/mine").bits_per_sample(np.zeros(100)) < 16
         True
@@ -276,7 +276,7 @@ class Synth:
     # Timbres
 
     def timbre(self, label: str) -> Timbre:
-        """The timbre that stands for a label, at the median pitch of the label's training sounds.
+        """The timbre of a label, with the median pitch of its training sounds.
 
         Raises:
             UserError: the model has no such label, or no timbres.
@@ -289,12 +289,15 @@ class Synth:
         return replace(self._timbre(latent), pitch=self.family.dataset.median_pitch(index))
 
     def latents(self, seed: int = 0, n: int = 1, label: str | None = None) -> list[Timbre]:
-        """Random timbres: those that `sample` plays with the same seed, `n` and label.
+        """Random timbres: the ones that `sample` uses with the same seed, `n` and label.
 
         Args:
             seed: the same seed gives the same timbres.
-            n: how many, up to 100,000.
-            label: to keep to; None for any.
+            n: number of timbres, up to 100,000.
+            label: the label of all timbres; None to draw labels.
+
+        Returns:
+            A list of `n` timbres with pitches drawn from those of the training sounds.
 
         Raises:
             UserError: the model has no random timbres, or an argument is out of range.
@@ -310,17 +313,20 @@ class Synth:
         return [replace(self._timbre(latent), pitch=pitch) for latent, pitch in zip(drawn, pitches, strict=True)]
 
     def timbres(self, points: Iterable[Point], sample_rate: float | None = None) -> list[Timbre]:
-        """The timbres that labels, sounds, files and timbres stand for, with the onsets of paths aligned.
+        """Converts timbres, timbre files, labels and sounds to timbres, and aligns their onsets.
 
         Args:
-            points: timbres, their files (.json), labels, or sounds, which are encoded.
-            sample_rate: of arrays, Hz; None for the synth's.
+            points: timbres, timbre files (.json), labels, or sounds to encode.
+            sample_rate: sample rate of sounds given as arrays, Hz; None for the synth's.
+
+        Returns:
+            One timbre for each point.
 
         Raises:
-            UserError: a member is none of these.
+            UserError: a point is none of these.
 
-        >>> [round(timbre.pitch) for timbre in synth.timbres(["flute", "cello-gm"])]
-        [60, 60]
+        >>> [timbre.latent.shape for timbre in synth.timbres(["flute", "cello-gm"])]
+        [(62, 16), (62, 16)]
         """
         encode: Callable[[Sound], Timbre] = lambda sound: self.encode(sound, sample_rate)  # noqa: E731
         timbres = [as_point(end, self.labels, self.timbre, encode) for end in points]
@@ -341,22 +347,22 @@ class Synth:
         self, sound: Any, sample_rate: float | None = None, *, pitch: CurveLike | None = None, label: str | None = None,
         seed: int = 0, progress: bool = False,
     ) -> Any:  # fmt: skip
-        """The timbre that sounds most like a sound.
+        """Encodes a sound: finds the timbre that reproduces it best.
 
         Args:
-            sound: a file, or samples; or a list of sounds. What exceeds the length of the model's sounds is cut.
-            sample_rate: of samples, Hz; None for the synth's.
-            pitch: MIDI number. None reads it from the name of a file (`cello_060_090.wav`, `Cello_C4.wav`) or tracks it (extra
+            sound: a file, or samples; or a list of sounds. Sounds longer than the model's are cut.
+            sample_rate: sample rate of samples given as an array, Hz; None for the synth's.
+            pitch: MIDI number. None reads it from the file name (`cello_060_090.wav`, `Cello_C4.wav`) or tracks it (extra
                 `pitch`), if the model plays pitches.
-            label: of the sound, where it is known; None searches among all.
-            seed: of the search, where there is one.
-            progress: whether to show a bar.
+            label: the sound's label, if known; None to consider all labels.
+            seed: random seed of the search, for families that search.
+            progress: show a progress bar.
 
         Returns:
-            A timbre with the sound's pitch, length and onset; a list for a list.
+            A timbre with the sound's pitch, length and onset; a list of timbres for a list of sounds.
 
         Raises:
-            UserError: the sound cannot be read or is silent, the model has no timbres, or an argument is wrong.
+            UserError: the sound cannot be read or is silent, the model has no timbres, or an argument is invalid.
 
         >>> t = np.arange(8000) / 16000
         >>> synth.encode(0.3 * np.sin(2 * np.pi * 261.63 * t), pitch=60).latent.shape
@@ -372,11 +378,11 @@ class Synth:
         onset = float(descriptors.onset_time(mono(samples), self.sample_rate))
         if not math.isfinite(onset):
             name = f" ({display(str(sound))})" if isinstance(sound, str | PathLike) else ""
-            raise UserError(f"sound{name} is silent, so it has no timbre; give an audible sound")
+            raise UserError(f"sound{name} is silent and has no timbre; give an audible sound")
         rate = family.frame_rate
         if rate is not None and length < self.sample_rate / rate:
             warnings.warn(
-                f"sound has {length} samples, and one frame of a timbre takes {round(self.sample_rate / rate)}: it is "
+                f"sound has {length} samples, but one frame of a timbre takes {round(self.sample_rate / rate)}: it is "
                 "padded with silence",
                 stacklevel=2,
             )
@@ -389,7 +395,17 @@ class Synth:
         self, samples: np.ndarray, pitch: CurveLike | None = None, label: str | None = None, seed: int = 0,
         progress: bool = False,
     ) -> Timbre:  # fmt: skip
-        """The timbre of samples [C, T] at the synth's rate, silent ones too: `encode` without its checks.
+        """Encodes samples without the checks of `encode`; silence is allowed.
+
+        Args:
+            samples: float32 [C, T], with the synth's sample rate and channels.
+            pitch: MIDI number; None if unknown.
+            label: the sound's label, if known.
+            seed: random seed of the search, for families that search.
+            progress: show a progress bar.
+
+        Returns:
+            A timbre with the pitch and the length, and no onset.
 
         >>> synth.timbre_of(np.zeros((1, 1024), np.float32)).seconds
         0.064
@@ -404,15 +420,15 @@ class Synth:
         )
 
     def decode(self, timbre: Timbre, seconds: float | None = None, **options: Unpack[RenderOptions]) -> np.ndarray:
-        """The sound of a timbre.
+        """Decodes a timbre to a sound.
 
         Args:
-            timbre: of this synth.
-            seconds: length; None for that of the sound it was encoded from.
+            timbre: a timbre of this synth.
+            seconds: length; None for the length of the encoded sound.
             **options: see `RenderOptions`.
 
         Returns:
-            float32 [T], or [C, T] of a model with C > 1 channels.
+            float32 [T], or [C, T] if the model has C > 1 channels.
 
         Raises:
             UserError: the timbre belongs to another synth, or an option is out of range.
@@ -425,29 +441,28 @@ class Synth:
     def resynthesize(
         self, blocks: Iterable[Any], sample_rate: float | None = None, *, pitch: CurveLike | None = None, seed: int = 0
     ) -> Iterator[np.ndarray]:
-        """Encodes and decodes a sound while it goes on: what `decode` makes of what `encode` returns, at constant memory.
+        """Encodes and decodes a live sound in constant memory, at most `latency` seconds behind the input.
 
-        The output has as many samples as the input, at the synth's rate; a sample comes out `latency` seconds after it came
-        in, at the latest.
+        The result equals decoding the encoded sound. It is as long as the input, at the synth's sample rate.
 
         Args:
-            blocks: consecutive parts of one sound, of any lengths, 0 included.
-            sample_rate: of the blocks, Hz; None for the synth's.
-            pitch: MIDI number of the sound; None where the model plays none, or the sound has none.
-            seed: of the noise.
+            blocks: consecutive parts of one sound, of any lengths, including 0.
+            sample_rate: sample rate of the blocks, Hz; None for the synth's.
+            pitch: MIDI number of the sound; None if it has none, or if the model does not play pitches.
+            seed: random seed of the noise.
 
         Returns:
-            Blocks float32 [t], or [C, t] of a model with C > 1 channels.
+            An iterator of blocks, float32 [t], or [C, t] if the model has C > 1 channels.
 
         Raises:
-            UserError: the model does not work live; or, while it runs, a block is no sound.
+            UserError: the model cannot resynthesize live sound. The iterator raises it if a block is not sound.
 
         >>> sum(len(block) for block in synth.resynthesize([np.zeros(300), np.zeros(1000)], pitch=57))
         1300
         """
         check_seed(seed)
         if isinstance(blocks, str | PathLike) or getattr(blocks, "ndim", 2) == 1:
-            raise UserError("blocks is one sound: give its parts as they come, or encode and decode it whole")
+            raise UserError("blocks is one sound: give an iterable of its parts, or use encode and decode")
         if sample_rate is not None:
             files.check_sample_rate(sample_rate)  # type: ignore[arg-type]
         family, conditions = require(self.family, Live), self._renderer.conditions_of_sound(None, pitch)
@@ -462,24 +477,24 @@ class Synth:
         self, a: Point, b: Point, steps: int = 9, seconds: float | None = None, *, sample_rate: float | None = None,
         even: bool | None = None, match_loudness: bool = True, **options: Unpack[RenderOptions],
     ) -> np.ndarray:  # fmt: skip
-        """Sounds on a path from a to b, all rendered with the same noise.
+        """Morphs from a to b: sounds along a path in latent space, all rendered with the same noise.
 
         Args:
-            a: a timbre, a label or a sound, which is encoded first.
-            b: the same. The onsets of both are aligned.
-            steps: how many sounds, both ends included, up to 1,000.
-            seconds: length of each; None for that of the longer end.
-            sample_rate: of ends that are arrays, Hz; None for the synth's.
-            even: whether to space the steps so that neighbours sound equally different; None does where sounds are generated
-                whole (sample by sample it would take four times as long).
-            match_loudness: whether to bring the levels between onto the straight line from one end's to the other's.
-            **options: see `RenderOptions`. Ends of two pitches pass through those between, unless `pitch` is given.
+            a: a timbre, a label, or a sound to encode.
+            b: a timbre, a label, or a sound to encode. Its onset is aligned with a's.
+            steps: number of sounds, both ends included, up to 1,000.
+            seconds: length of each; None for the length of the longer end.
+            sample_rate: sample rate of ends given as arrays, Hz; None for the synth's.
+            even: space the steps evenly by perceived difference. This takes about four times as long, so None does it only
+                for models that generate sounds whole.
+            match_loudness: adjust the levels in between to the straight line from a's level to b's.
+            **options: see `RenderOptions`. The pitch moves from a's to b's, unless `pitch` is given.
 
         Returns:
-            float32 [steps, T], or [steps, C, T] of a model with C > 1 channels.
+            float32 [steps, T], or [steps, C, T] if the model has C > 1 channels.
 
         Raises:
-            UserError: an end is no label, timbre or sound; or an option is out of range.
+            UserError: an end is not a label, timbre or sound, or an option is out of range.
 
         >>> synth.morph("flute", "cello-gm", steps=3, seconds=0.5, pitch=60).shape
         (3, 8000)
@@ -494,12 +509,15 @@ class Synth:
     ) -> Analysis:  # fmt: skip
         """The sounds of `morph` with their measurements, for `exports.write_morph` and `evaluation.morphing.judge`.
 
-        Arguments and errors are those of `morph`.
+        The arguments are those of `morph`.
+
+        Raises:
+            UserError: an end is not a label, timbre or sound, or an option is out of range.
 
         >>> synth.morph_analysis("flute", "cello-gm", steps=3, seconds=0.5, pitch=60).sounds.shape
         (3, 8000)
         """
-        check_count("steps", steps, 2, MOST_STEPS, "sounds, the two ends among them")
+        check_count("steps", steps, 2, MOST_STEPS, "sounds, both ends included")
         first, last = self.timbres((a, b), sample_rate)
         length = self._renderer.length(seconds, (first, last))
         check_memory(steps, num_samples(length, self.sample_rate, self.longest), self.channels)
@@ -517,17 +535,17 @@ class Synth:
         """One sound that moves from a to b, at a's pitch unless `pitch` is given.
 
         Args:
-            a: a timbre, a label or a sound.
-            b: the same.
-            seconds: length.
-            sample_rate: of ends that are arrays, Hz; None for the synth's.
-            **options: see `RenderOptions`; fill "stretch" keeps the end of a note.
+            a: a timbre, a label, or a sound to encode.
+            b: a timbre, a label, or a sound to encode.
+            seconds: length of the sound.
+            sample_rate: sample rate of ends given as arrays, Hz; None for the synth's.
+            **options: see `RenderOptions`. With fill "stretch", a note keeps its ending.
 
         Returns:
-            float32 [T], or [C, T] of a model with C > 1 channels.
+            float32 [T], or [C, T] if the model has C > 1 channels.
 
         Raises:
-            UserError: timbres of this model cannot move within a sound, or an argument is wrong.
+            UserError: the model's timbres cannot move within a sound, or an argument is invalid.
 
         >>> synth.glide("flute", "cello-gm", seconds=1.0, pitch=60).shape
         (16000,)
@@ -538,7 +556,7 @@ class Synth:
             raise UserError(f"a {self.family.name} cannot glide: its timbres are fixed within a sound; use morph")
         fill = checked_fill(options.get("fill", "hold"))
         if seconds == math.inf:
-            raise UserError("seconds is inf: a glide arrives; say after how many seconds")
+            raise UserError("seconds is inf: a glide has an end; give its length")
         total = num_samples(seconds, self.sample_rate, self.longest)
         check_memory(1, total, self.channels)
         frames = max(1, math.ceil(seconds * rate - 1e-6))
@@ -553,23 +571,23 @@ class Synth:
         self, corners: Sequence[Point], size: int = 5, seconds: float | None = None, *,
         sample_rate: float | None = None, **options: Unpack[RenderOptions],
     ) -> np.ndarray:  # fmt: skip
-        """Sounds between two to four corners.
+        """Interpolates between two to four corners: a grid of sounds, all rendered with the same noise.
 
-        The first row goes from corner 0 to 1, the last from 2 to 3; with three corners the last stays at 2, with two there is
-        one row.
+        The first row runs from corner 0 to corner 1, the last from corner 2 to corner 3. With three corners, the last row is
+        corner 2 throughout. With two corners, there is one row.
 
         Args:
-            corners: timbres, labels or sounds.
+            corners: timbres, labels, or sounds to encode.
             size: sounds along each side, 2 to 64.
-            seconds: length of each; None for that of the longest corner.
-            sample_rate: of corners that are arrays, Hz; None for the synth's.
+            seconds: length of each; None for the length of the longest corner.
+            sample_rate: sample rate of corners given as arrays, Hz; None for the synth's.
             **options: see `RenderOptions`.
 
         Returns:
-            float32 [rows, size, T], or [rows, size, C, T] of a model with C > 1 channels.
+            float32 [rows, size, T], or [rows, size, C, T] if the model has C > 1 channels.
 
         Raises:
-            UserError: there are fewer than two or more than four corners, or an argument is wrong.
+            UserError: there are fewer than two or more than four corners, or an argument is invalid.
 
         >>> synth.grid(["flute", "cello-gm", "tuba"], size=2, seconds=0.25, pitch=60).shape
         (2, 2, 4000)
@@ -577,7 +595,7 @@ class Synth:
         if isinstance(corners, str | PathLike | Timbre):
             raise UserError(f"corners is {corners!r}: give a list of 2 to 4 timbres, labels or sounds")
         if not 2 <= len(corners) <= 4:
-            raise UserError(f"corners has {len(corners)} members: a grid lies between 2 to 4")
+            raise UserError(f"corners has {len(corners)} members: give 2 to 4")
         check_count("size", size, 2, MOST_SIDE, "sounds along each side")
         a, b, *others = self.timbres(corners, sample_rate)
         c, d = (others * 2)[:2] if others else (a, b)
@@ -593,36 +611,37 @@ class Synth:
     def between(
         self, a: Point, b: Point, t: float, *, sample_rate: float | None = None, extrapolate: bool = False
     ) -> Timbre:
-        """The timbre at a share t of the path from a to b; the onsets of paths are aligned.
+        """The timbre at position t on the path from a (0) to b (1), with aligned onsets.
 
         Args:
-            a: a timbre, a label or a sound.
-            b: the same.
-            t: 0 to 1, or any number with `extrapolate`.
-            sample_rate: of ends that are arrays, Hz; None for the synth's.
-            extrapolate: whether t may lie outside [0, 1].
+            a: a timbre, a label, or a sound to encode.
+            b: a timbre, a label, or a sound to encode.
+            t: position on the path, 0 to 1.
+            sample_rate: sample rate of ends given as arrays, Hz; None for the synth's.
+            extrapolate: allow any finite t.
 
         Raises:
-            UserError: t or an end is wrong.
+            UserError: t is out of range, or an end is not a label, timbre or sound.
 
-        >>> synth.between("flute", "cello-gm", 0.5).pitch
-        60.0
+        >>> first, last = synth.timbre("flute"), synth.timbre("cello-gm")
+        >>> synth.between(first, last, 0.5).pitch == (first.pitch + last.pitch) / 2
+        True
         """
         check_share(t, extrapolate)
         first, last = self.timbres((a, b), sample_rate)
         return self._renderer.between(first, last, t)
 
     def _render(self, points: Sequence[Timbre], seconds: float, **options: Any) -> np.ndarray:
-        """The sounds of some timbres, [N, T] or [N, C, T], with the same noise.
+        """Renders timbres with the same noise: [N, T] or [N, C, T].
 
-        A sound that is drawn sample by sample is the same to the bit only if it is drawn alone.
+        Autoregressive models render them one by one, because the size of the batch may change the last bits.
         """
         if require(self.family, Generative).autoregressive:
             return np.stack([self.decode(point, seconds, **options) for point in points])
         return self.sample(len(points), seconds, timbre=points, **options)
 
     def _squeezed(self, sounds: np.ndarray) -> np.ndarray:
-        """Sounds [n, C, T] as users get them: [n, T] of one channel."""
+        """Sounds [n, C, T] without the channel axis if there is one channel: [n, T]."""
         return sounds[:, 0] if self.channels == 1 else sounds
 
     def _timbre(self, latent: np.ndarray) -> Timbre:

@@ -1,4 +1,4 @@
-"""Sounds to wavs in a folder, as they are generated."""
+"""Writing sounds to a folder of WAV files while they are generated."""
 
 import time
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from wavesynth.progress import Progress
 
 
 def numbered(folder: str | PathLike[str], n: int, force: bool) -> list[Path]:
-    """FOLDER/000.wav, 001.wav ...; a UserError where one of them exists, unless `force`."""
+    """FOLDER/000.wav, 001.wav ... Raises UserError if one of them exists, unless `force`."""
     folder = user_path(folder)
     paths = [folder / f"{index:03d}.wav" for index in range(n)]
     files.check_free(paths, force)
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{display(folder)} is a file: name a folder to write")
+        raise UserError(f"{display(folder)} is a file: give a folder")
     return paths
 
 
@@ -39,18 +39,18 @@ def write_blocks(
 
     Args:
         blocks: float32 [n, t], or [n, C, t].
-        folder: where to write; it is created once the first block is there.
-        n: how many sounds.
-        num_samples: of each, for the bar; inf for no end.
+        folder: the folder to write to; created when the first block arrives.
+        n: number of sounds.
+        num_samples: length of each, for the progress bar; inf for endless sounds.
         sample_rate: Hz.
-        force: overwrite wavs that exist.
-        progress: whether to show a bar.
+        force: overwrite existing files.
+        progress: show a progress bar.
 
     Raises:
         UserError: a file exists and `force` is not set, or cannot be written.
     """
     paths = numbered(folder, n, force)
-    blocks = chain([next(blocks)], blocks)  # what cannot be sampled fails before anything is written
+    blocks = chain([next(blocks)], blocks)  # sampling errors come before anything is written
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         writers = [stack.enter_context(files.WavWriter(path, sample_rate, force=force)) for path in paths]

@@ -1,4 +1,4 @@
-"""The op: decodes T samples of B streams by one of several implementations."""
+"""The op `wavenet_decode`: decodes T samples of B streams with one of several implementations."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from wavesynth.kernels.wavenet_decode.weights import DecodeWeights, sizes_of
 
 
 class Conditioning(NamedTuple):
-    """The conditioning of some steps, already projected to the layers.
+    """The conditioning of some steps, projected to the layers.
 
     table: float32 [F, L, B, 2 C], one row per frame; F = 1 for a global condition.
     index: int32 [T], the row of `table` that each step uses.
@@ -26,7 +26,7 @@ class Conditioning(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """samples: float32 [T, B]. log_probs: of those samples, in nats [T, B], if asked for. cache: the state after them."""
+    """samples: float32 [T, B]. log_probs: their log-probabilities, nats [T, B], if requested. cache: the state after them."""
 
     samples: jax.Array
     log_probs: jax.Array | None
@@ -34,8 +34,8 @@ class Decoded(NamedTuple):
 
 
 class Implementation(NamedTuple):
-    """decode: has the signature of `reference.decode`. unsupported_reason: why it cannot serve some weights on a platform
-    ("cpu", "gpu" ..., None where that is not known yet), or None if it can."""
+    """decode: a function with the signature of `reference.decode`. unsupported_reason: why it does not support some weights on
+    a platform ("cpu", "gpu" ..., None if unknown); None if it does."""
 
     decode: Callable
     unsupported_reason: Callable[[DecodeWeights, str | None], str | None]
@@ -50,13 +50,13 @@ IMPLEMENTATIONS = {
     "jax": Implementation(_compiled(reference.decode), lambda weights, platform: None),
     "pallas": Implementation(_compiled(pallas.decode), pallas.unsupported_reason),
 }
-"""By name, the fastest first. "pallas" is never chosen unless it is named: it has not run on a GPU yet (bench/gpu.py)."""
+"""Implementations by name, the fastest first. "pallas" is used only by name: it has not run on a GPU yet (bench/gpu.py)."""
 
 
 def choose(implementation: str | None, weights: DecodeWeights, platform: str | None = None) -> str:
-    """The name of the implementation that will serve: the named one, or the first of "native" and "jax" that can.
+    """The name of the implementation to use: the given one, or the first of "native" and "jax" that supports the weights.
 
-    platform: where it is to run, "cpu" or "gpu"; None for where the weights are.
+    platform: the platform to run on, "cpu" or "gpu"; None for that of the weights.
     """
     platform = platform or platform_of(weights)
     if implementation is None:
@@ -73,7 +73,7 @@ def choose(implementation: str | None, weights: DecodeWeights, platform: str | N
 
 
 def platform_of(weights: DecodeWeights) -> str | None:
-    """The platform that the weights are on; None inside of a transformation, where it is not known."""
+    """The platform of the weights; None inside a transformation, where it is unknown."""
     if isinstance(weights.out_bias, Tracer):
         return None
     if isinstance(weights.out_bias, jax.Array):
@@ -95,24 +95,24 @@ def wavenet_decode(
     log_probs: bool = False,
     implementation: str | None = None,
 ) -> Decoded:
-    """Draws T samples of B streams, each from its past.
+    """Draws T samples of B streams, each given its past.
 
-    The cached sampler of Paine et al., Fast Wavenet Generation Algorithm (2016).
+    This is the cached sampler of Paine et al., Fast Wavenet Generation Algorithm (2016).
 
     Args:
         weights: from `pack`.
-        cache: from `silent_cache`, or of the call before. It is consumed: its memory is reused.
+        cache: from `silent_cache` or the previous call. It is donated: its memory is reused.
         conditioning: see `Conditioning`; None for none.
-        uniforms: float32 [T, 2, B] in [0, 1). All randomness is here, so every implementation draws the same samples.
-        periods: int32 [B], the period of each stream in samples; 0 where it is unknown.
-        forced: float32 [T, B], samples to take instead of drawing (priming, scoring). They are quantised first.
+        uniforms: float32 [T, 2, B] in [0, 1), the only source of randomness, so every implementation draws the same samples.
+        periods: int32 [B], the period of each stream in samples; 0 if unknown.
+        forced: float32 [T, B], samples to use instead of drawing (for priming and scoring). They are quantised first.
         temperature: see `Strategy`, also for top_k and top_p.
         log_probs: also return the log-probability of every sample under the model itself (temperature 1, no truncation).
-        implementation: "native" (C++, on CPUs), "jax" (anywhere) or "pallas" (one kernel, on GPUs). None takes the first of
-            the first two that can serve here.
+        implementation: "native" (C++, on CPUs), "jax" (anywhere) or "pallas" (one kernel, on GPUs). None uses "native" if it
+            supports the weights, else "jax".
 
     Raises:
-        UserError: an argument does not fit the others, or the named implementation cannot serve.
+        UserError: an argument does not match the others, or the given implementation does not support the weights.
     """
     table, index = conditioning if conditioning is not None else (None, None)
     Strategy(temperature, top_k, top_p)  # checks them

@@ -8,9 +8,9 @@ from wavesynth.models.wavenet import WaveNetConfig
 
 @dataclass(frozen=True)
 class ArgSpec:
-    """A network, how many streams, and how many samples.
+    """A network, the number of streams, and the number of samples.
 
-    frames: of local conditioning; 0 for none.
+    frames: frames of local conditioning; 0 for none.
     """
 
     model: WaveNetConfig
@@ -57,7 +57,7 @@ MODELS = {
         stacks=3, layers_per_stack=10, channels=128, skip_channels=256, head_channels=256, vector_channels=0, dtype="bfloat16"
     ),
 }  # fmt: skip
-"""By name; small and full are the presets wavenet-small and wavenet, of pieces without labels."""
+"""Shapes by name. small and full are the presets wavenet-small and wavenet, for pieces without labels."""
 
 MEASURED = {
     f"{name}-batch-{batch}": ArgSpec(model, batch, steps=(256 if batch > 8 else 2_048) // (4 if name == "full" else 1))

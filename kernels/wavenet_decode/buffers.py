@@ -1,8 +1,8 @@
-"""The buffers of the op, described once: names, axes, types, limits.
+"""The table of the op's buffers: names, axes, types, limits.
 
-The API checks its arguments against this table, the native library is built from it (`python buffers.py HEADER` writes the
-C++ header) and reports it, so that a library of another version is recognised. Only the standard library is imported here:
-the build runs this file by itself.
+The API checks its arguments against this table. The native library is built from it (`python buffers.py HEADER` writes the C++
+header) and reports it, so that a library of another version is recognised. This file imports only the standard library, because
+the build runs it on its own.
 """
 
 import sys
@@ -14,7 +14,7 @@ PANEL = 32
 """Columns of one panel: see `wavesynth.kernels.wavenet_decode.weights`."""
 
 COMPONENTS = 64
-"""The most logistics of a mixture: arrays of this size are on the native loop's stack."""
+"""The largest number of logistics in a mixture: the native loop has arrays of this size on its stack."""
 
 LIMITS = {
     "T": (0, 2**30),  # steps
@@ -41,12 +41,12 @@ class Buffer(NamedTuple):
     """One buffer of the op.
 
     Attributes:
-        name: what it is called everywhere.
-        axes: sizes, as keys of `LIMITS` or whole numbers, before a matrix is cut into panels.
+        name: the name, the same in Python and C++.
+        axes: sizes, as keys of `LIMITS` or whole numbers, before a matrix is divided into panels.
         type: "matrix" is float32 or bfloat16.
-        panels: whether the last two axes are cut into panels.
-        optional: whether an empty buffer, of shape [0], may stand for none.
-        alias: the input whose memory an output takes over.
+        panels: whether the last two axes are divided into panels.
+        optional: whether an empty buffer, of shape [0], may be given instead.
+        alias: the input whose memory an output reuses.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Buffer(NamedTuple):
     alias: str | None = None
 
     def shape(self, sizes: Mapping[str, int], pairs: bool = False) -> tuple[int, ...]:
-        """Its shape in memory; pairs: of bfloat16, two rows of which lie side by side in a panel."""
+        """The shape in memory. pairs: whether panels interleave pairs of rows, as for bfloat16."""
         natural = tuple(axis if isinstance(axis, int) else sizes[axis] for axis in self.axes)
         if not self.panels:
             return natural
@@ -108,11 +108,11 @@ WEIGHTS = tuple(
 
 
 def mismatch(given: Mapping[str, Any], sizes: dict[str, int]) -> str | None:
-    """What does not fit the table, in words; None where all does.
+    """Describes the first buffer that does not match the table; None if all match.
 
     Args:
-        given: arrays, or whatever has a shape and a dtype, by the names of buffers; None for a buffer that is not there.
-        sizes: of the axes that are known. Those found in `given` are added.
+        given: arrays, or objects with a shape and a dtype, by buffer name; None for a missing buffer.
+        sizes: known sizes of axes. Those found in `given` are added.
     """
     for buffer in (*INPUTS, *OUTPUTS):
         array = given.get(buffer.name)
@@ -135,7 +135,7 @@ def mismatch(given: Mapping[str, Any], sizes: dict[str, int]) -> str | None:
 
 
 def beyond_limits(sizes: Mapping[str, int]) -> str | None:
-    """Which size lies outside `LIMITS`, in words; None where none does."""
+    """Describes the first size outside `LIMITS`; None if there is none."""
     for axis, size in sizes.items():
         least, most = LIMITS[axis]
         if not least <= size <= most:
@@ -144,7 +144,7 @@ def beyond_limits(sizes: Mapping[str, int]) -> str | None:
 
 
 def table() -> str:
-    """The whole table as text: what a library reports that was built from it."""
+    """The table as text, as reported by a library built from it."""
     limits = " ".join(f"{axis}={least}..{most}" for axis, (least, most) in LIMITS.items())
     return "\n".join([f"panel={PANEL} components={COMPONENTS} {limits}", *(str(tuple(b)) for b in (*INPUTS, *OUTPUTS))])
 

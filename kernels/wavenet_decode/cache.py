@@ -32,16 +32,16 @@ class DecodeCache:
 
 
 def ring_starts(spec: DecodeSpec) -> np.ndarray:
-    """Where each layer's ring begins in `DecodeCache.rings`, int32 [L]."""
+    """The offset of each layer's ring in `DecodeCache.rings`, int32 [L]."""
     return np.cumsum((0, *spec.ring_lengths[:-1]), dtype=np.int32)
 
 
 def read_past(
     weights: DecodeWeights, matrices: Matrices, recent: jax.Array, periods: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """From the last samples [history, B], the first layer's input [B, C] and the whitened past [inputs, B].
+    """Computes the first layer's input [B, C] and the whitened past [inputs, B] from the last samples [history, B].
 
-    periods: int32 [B], the period of each stream in samples; 0, or None, where it is unknown.
+    periods: int32 [B], the period of each stream in samples; 0 or None if unknown.
     """
     spec = weights.spec
     past = recent[-spec.taps :]
@@ -62,9 +62,9 @@ def read_past(
 
 @partial(jax.jit, static_argnames="batch")
 def silent_cache(weights: DecodeWeights, batch: int, conditioning: jax.Array | None = None) -> DecodeCache:
-    """The steady state after endless digital silence: one vector per layer, found without running a step.
+    """The steady state after endless digital silence, one vector per layer, computed without running steps.
 
-    conditioning: [L, B, 2 C], held during that silence; None for none.
+    conditioning: [L, B, 2 C], constant during the silence; None for none.
     """
     spec, matrices = weights.spec, unpack(weights)
     channels = weights.front_bias.size

@@ -1,10 +1,10 @@
-"""The op on CPUs in C++, through XLA's foreign function interface; `native.h` says how its sources are divided.
+"""The op on CPUs in C++, through XLA's foreign function interface. `native.h` describes the source files.
 
-Products take float32 inputs whatever the type of the weights. One instruction set, `avx512bf16`, for processors that multiply
-pairs of bfloat16, rounds the inputs of bfloat16 weights to bfloat16.
+Products have float32 inputs for any type of weights, with one exception: the instruction set `avx512bf16`, for processors that
+multiply pairs of bfloat16, rounds the inputs of bfloat16 weights to bfloat16.
 
-The library is built when wavesynth is installed. Where that failed, or the processor is not one that it was built for,
-`unsupported_reason` says so and the plain JAX loop serves.
+The library is built when wavesynth is installed. If that failed, or the processor is not supported, `unsupported_reason`
+says so, and the plain JAX loop is used.
 """
 
 import ctypes
@@ -24,13 +24,13 @@ from wavesynth.kernels.wavenet_decode.weights import DecodeWeights, sizes_of
 from wavesynth.models.likelihoods import MIN_LOG_SCALE, quantize
 
 TARGET = "wavesynth_wavenet_decode"
-SHARED_WEIGHTS = 400_000  # matrix entries from which several threads are faster than one on one stream, as measured
-MOST_SHARED_THREADS = 4  # on one stream: more wait for each other longer than they work
+SHARED_WEIGHTS = 400_000  # matrix entries above which several threads are faster on one stream, as measured
+MOST_SHARED_THREADS = 4  # on one stream; with more, threads mostly wait for each other
 
 
 @memoized
 def library() -> ctypes.CDLL | None:
-    """The native library with its handler registered; None where it was not built, or from another version of the sources."""
+    """The native library, with its handler registered; None if it was not built, or built from another version."""
     spec = importlib.util.find_spec(f"{__package__}._native")
     if spec is None or spec.origin is None or not Path(spec.origin).exists():
         return None
@@ -45,23 +45,23 @@ def library() -> ctypes.CDLL | None:
 
 
 def instruction_sets() -> list[str]:
-    """Those that the library has and this machine can run, the best first."""
+    """The instruction sets that the library has and this machine supports, the best first."""
     loaded = library()
     return [] if loaded is None else loaded.wavesynth_instruction_sets().decode().split()
 
 
 def instruction_set() -> str:
-    """The one that the loop uses: the best, or the one named by WAVESYNTH_INSTRUCTION_SET."""
+    """The instruction set in use: the best, or the one named by WAVESYNTH_INSTRUCTION_SET."""
     return os.environ.get("WAVESYNTH_INSTRUCTION_SET") or next(iter(instruction_sets()), "")
 
 
 def unsupported_reason(weights: DecodeWeights, platform: str | None) -> str | None:
-    """Why the native loop cannot serve these weights on a platform; None where it can."""
+    """Why the native loop does not support these weights on a platform; None if it does."""
     if platform not in ("cpu", None):
         return f"it runs on CPUs, and the weights are on a {platform}"
     if library() is None:
         return (
-            "its library was not built, or of another version: install wavesynth again with GCC or Clang on the path "
+            "its library was not built, or is from another version: install wavesynth again with GCC or Clang on the path "
             "(pip install -v says why it was not built)"
         )
     if instruction_set() not in instruction_sets():
@@ -73,12 +73,12 @@ def unsupported_reason(weights: DecodeWeights, platform: str | None) -> str | No
 
 
 def processors() -> int:
-    """How many processors this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_for(weights: DecodeWeights, batch: int) -> int:
-    """All processors for several streams; a few for one stream of a network that is large enough."""
+    """The number of threads: all processors for several streams, a few for one stream of a large network."""
     if batch > 1:
         return min(batch, processors())
     return min(processors(), MOST_SHARED_THREADS) if weights.size >= SHARED_WEIGHTS else 1
@@ -98,7 +98,7 @@ def decode(
     log_probs: bool,
     threads: int | None = None,
 ) -> tuple[jax.Array, jax.Array | None, DecodeCache]:
-    """Does what `reference.decode` does; threads: None takes as many as `threads_for` says."""
+    """Like `reference.decode`. threads: number of threads; None for `threads_for`."""
     assert library() is not None, "callers ask `unsupported_reason` first"
     spec = weights.spec
     steps, _, batch = uniforms.shape

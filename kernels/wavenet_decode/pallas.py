@@ -2,10 +2,10 @@
 
 Each program decodes one tile of the batch from the first sample to the last, so nothing is launched in between. The ring
 buffers stay in device memory and are updated in place; the weights are read from the cache at every step. A tile of one
-stream multiplies in float32, whatever the type of the weights. A tile of 16 or more uses the tensor cores: they round the
-inputs of bfloat16 weights to bfloat16, and split float32 into three bfloat16. Sums are float32.
+stream multiplies in float32, for any type of weights. A tile of 16 or more uses the tensor cores: they round the inputs of
+bfloat16 weights to bfloat16, and split float32 into three bfloat16. Sums are float32.
 
-Triton takes powers of two only: `lay_out` fills all sizes up such that the filling stays zero, or has no mass.
+Triton only supports powers of two: `lay_out` pads all sizes so that the padding stays zero or has no probability.
 """
 
 from dataclasses import dataclass
@@ -24,23 +24,23 @@ from wavesynth.kernels.wavenet_decode.strategy import Strategy, entry, nearest
 from wavesynth.kernels.wavenet_decode.weights import DecodeSpec, DecodeWeights, unpack
 from wavesynth.models.likelihoods import MIN_LOG_SCALE, LogisticMixture, quantize
 
-LEAST = 16  # rows and columns of a product on the tensor cores, at least
+LEAST = 16  # the least number of rows and columns of a product on the tensor cores
 WARPS = 8
-STAGES = 1  # reading the next layer's weights ahead takes more shared memory than large networks leave
-AT_ONCE = 2_048  # matrix entries multiplied at once by one stream: 8 a thread; with more, registers overflow
-AT_ONCE_BY_TILE = 16_384  # and by a tile on the tensor cores: 64 a thread
+STAGES = 1  # prefetching the next layer's weights needs more shared memory than large networks leave
+AT_ONCE = 2_048  # matrix entries multiplied at once by one stream: 8 per thread; more would spill registers
+AT_ONCE_BY_TILE = 16_384  # the same for a tile on the tensor cores: 64 per thread
 MOST_TILES = 128  # the processors of a large GPU: larger batches get larger tiles
 LARGEST_TILE = 64
 THREE_BFLOAT16 = lax.DotAlgorithmPreset.BF16_BF16_F32_X6  # float32 on tensor cores that would round it to 10 bits
 
 
 def unsupported_reason(weights: DecodeWeights, platform: str | None) -> str | None:
-    """Why the kernel cannot serve these weights on a platform; None where it can."""
+    """Why the kernel does not support these weights on a platform; None if it does."""
     return None if platform in ("gpu", None) else f"it runs on GPUs, and the weights are on a {platform}"
 
 
 def tile_for(batch: int) -> int:
-    """How many streams one program decodes: one, or at least as many rows as the tensor cores take."""
+    """The number of streams per program: one, or at least the rows of a product on the tensor cores."""
     if batch < LEAST:
         return 1
     return min(max(LEAST, pl.next_power_of_2(-(-batch // MOST_TILES))), LARGEST_TILE)
@@ -48,7 +48,7 @@ def tile_for(batch: int) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """The static part of one call. components: logistics of a mixture, 0 for a softmax. The rest as in the op."""
+    """The static part of one call. components: logistics of a mixture, 0 for a softmax. The other fields are as in the op."""
 
     spec: DecodeSpec
     tile: int
@@ -61,7 +61,7 @@ class Plan:
 
 
 class Call(NamedTuple):
-    """The inputs of one call. Names and sizes as in the op, B filled up to whole tiles and C to a power of two."""
+    """The inputs of one call. Names and sizes are as in the op, with B padded to whole tiles and C to a power of two."""
 
     phase: jax.Array  # int32 [1]
     temperature: jax.Array  # [1]
@@ -125,12 +125,12 @@ class Network(NamedTuple):
 
 
 class State(NamedTuple):
-    """The outputs of the kernel; the first two come in with the past in them.
+    """The outputs of the kernel. The first two initially contain the past.
 
-    recent: [A + T, B]: the last samples before the call, then those of the call, so that none is ever moved.
+    recent: [A + T, B]: the last samples before the call, then those of the call, so that samples are never moved.
     rings: [R, B, C].
-    log_probs: [T, B], a softmax's log-probabilities, if asked for.
-    outputs: [T, 3, B, M], a mixture's parameters, if log-probabilities are asked for: those are computed afterwards.
+    log_probs: [T, B], a softmax's log-probabilities, if requested.
+    outputs: [T, 3, B, M], a mixture's parameters, if log-probabilities are requested, which are computed afterwards.
     """
 
     recent: jax.Array
@@ -155,10 +155,10 @@ def decode(
     warps: int = WARPS,
     stages: int = STAGES,
 ) -> tuple[jax.Array, jax.Array | None, DecodeCache]:
-    """Does what `reference.decode` does.
+    """Like `reference.decode`.
 
-    interpret: run on any device, slowly, to test the kernel. warps: of 32 threads, per program. stages: how far reads run
-    ahead of the tensor cores.
+    interpret: run on any device, slowly, to test the kernel. warps: warps of 32 threads per program. stages: pipeline stages of
+    reads ahead of the tensor cores.
     """
     spec, likelihood = weights.spec, output_distribution(weights)
     steps, _, batch = uniforms.shape
@@ -198,10 +198,10 @@ def decode(
 
 
 def _run(plan: Plan, network: Network, call: Call, begun: State, log_probs: bool) -> State:
-    """The kernel, one program for each tile of the streams."""
+    """Launches the kernel, with one program per tile of streams."""
     compiler_params = None
     if not plan.interpret:
-        from jax.experimental.pallas import triton  # not there on every system
+        from jax.experimental.pallas import triton  # not available on every system
 
         compiler_params = triton.CompilerParams(num_warps=plan.warps, num_stages=plan.stages)
     steps, _, streams = call.uniforms.shape
@@ -220,14 +220,14 @@ def _run(plan: Plan, network: Network, call: Call, begun: State, log_probs: bool
             outputs=result(steps, 3, streams, network.out.shape[-1]) if log_probs and mixture else None,
         ),
         input_output_aliases={first: 0, first + 1: 1},
-        compiler_params=compiler_params,  # with none, not every version of JAX would take Triton
+        compiler_params=compiler_params,  # without them, some versions of JAX do not use Triton
         interpret=plan.interpret,
         name="wavenet_decode",
     )(network, call, begun)
 
 
 def lay_out(weights: DecodeWeights, plan: Plan) -> Network:
-    """The weights as the kernel reads them."""
+    """Converts the weights to the kernel's layout."""
     spec, matrices = plan.spec, unpack(weights)
     layers, dtype, mixture = len(spec.dilations), weights.dilated.dtype, plan.components > 0
     natural_channels, values = weights.front_bias.size, 3 * plan.components
@@ -274,12 +274,12 @@ def _size(size: int) -> int:
 
 
 def _fill(array: jax.Array, sizes: dict[int, int]) -> jax.Array:
-    """Pads with zeros at the end, up to the given size of each axis."""
+    """Pads axes with zeros at the end, to the given sizes."""
     return jnp.pad(array, [(0, sizes.get(axis, size) - size) for axis, size in enumerate(array.shape)])
 
 
 def _kernel(plan: Plan, network: Any, call: Any, begun: Any, *after: Any) -> None:
-    """One tile of the batch. The arguments hold references in the place of arrays; `begun` is the same memory as `after`."""
+    """Decodes one tile of the batch. The arguments hold references instead of arrays; `begun` and `after` share memory."""
     spec, state = plan.spec, State(*after)
     first = pl.program_id(0) * plan.tile
     tile = pl.ds(first, plan.tile)
@@ -303,7 +303,7 @@ def _kernel(plan: Plan, network: Any, call: Any, begun: Any, *after: Any) -> Non
 
 
 def _wait(plan: Plan) -> None:
-    """A barrier for the threads of a program, whose reads and writes of device memory are not ordered otherwise."""
+    """A barrier for the threads of a program, which orders their reads and writes of device memory."""
     if not plan.interpret:
         from jax.experimental.pallas import triton
 
@@ -311,9 +311,9 @@ def _wait(plan: Plan) -> None:
 
 
 def _multiply(matrix: Any, *terms: tuple[jax.Array, tuple], precision: Any = THREE_BFLOAT16) -> jax.Array:
-    """The sum [tile, columns] of some x [tile, rows], each times the matrix [rows, columns] at a place in a stack.
+    """The sum [tile, columns] of products of inputs x [tile, rows] with matrices [rows, columns] from a stack.
 
-    precision: of tiles with float32 weights.
+    precision: the precision of tiles with float32 weights.
     """
     rows, columns = matrix.shape[-2:]
     one_by_one = terms[0][0].shape[0] == 1
@@ -342,7 +342,7 @@ def _read_past(
 ) -> tuple[jax.Array, jax.Array | None]:
     """The first layer's input [tile, C], and for a mixture the whitened past [tile, N]: `cache.read_past`."""
     spec = plan.spec
-    newest = time + spec.history - spec.taps  # the place of the first of the newest taps
+    newest = time + spec.history - spec.taps  # the position of the first of the newest taps
     bias = network.front_bias[:]
     if not plan.components:
         x = jnp.broadcast_to(bias, (plan.tile, bias.shape[1]))
@@ -360,7 +360,7 @@ def _read_past(
         known |= is_ago & (period > 0)
     place = jnp.clip(jnp.where(known, place, 0), 0, time + spec.history - 1)
     past = jnp.where(known, state.recent[place, stream], 0.0)
-    # The detail in it is a thousandth of the amplitude, so no tensor cores for these small products.
+    # The relevant detail is a thousandth of the amplitude, so these small products do not use tensor cores.
     white = _multiply(network.whitening, (past, ()), precision=lax.Precision.HIGHEST)
     return _multiply(network.front, (white, ()), precision=lax.Precision.HIGHEST) + bias, white
 
@@ -369,7 +369,7 @@ def _layer(
     plan: Plan, network: Any, call: Any, state: Any, time: jax.Array, tile: Any, layer: jax.Array,
     carry: tuple[jax.Array, jax.Array],
 ) -> tuple[jax.Array, jax.Array]:  # fmt: skip
-    """One gated layer: from its input [tile, C] and the skip sum so far [tile, S] to both after it."""
+    """One gated layer: maps its input [tile, C] and the skip sum [tile, S] to both after the layer."""
     x, skip = carry
     older = plan.spec.kernel_width - 1
     dilation, now = network.dilations[layer], call.phase[0] + time
@@ -384,7 +384,7 @@ def _layer(
         for half, z in enumerate(halves)
     )
     gated = jnp.tanh(signal) * jax.nn.sigmoid(gate)
-    _wait(plan)  # the oldest input has been read, and the newest takes its slot
+    _wait(plan)  # the oldest input was read, so the newest can take its slot
     state.rings[start + lax.rem(now, length), tile, :] = x
     x += _multiply(network.residual, (gated, (layer,))) + network.residual_bias[layer]
     return x, skip + _multiply(network.skip, (gated, (layer,)))
@@ -394,7 +394,7 @@ def _softmax_sample(
     plan: Plan, network: Any, temperature: jax.Array, state: Any, hidden: jax.Array,
     uniforms: tuple[jax.Array, jax.Array], target: jax.Array | None, place: tuple,
 ) -> jax.Array:  # fmt: skip
-    """One sample [tile] of a softmax over mu-law codes; writes its log-probability where there is room for it."""
+    """One sample [tile] of a softmax over mu-law codes; writes its log-probability if requested."""
     logits = _multiply(network.out, (hidden, (0,))) + network.out_bias[0]
     if target is None:
         strategy = Strategy(temperature, plan.top_k, plan.top_p)
@@ -412,7 +412,7 @@ def _mixture_sample(
     white: jax.Array, plan: Plan, network: Any, temperature: jax.Array, state: Any, hidden: jax.Array,
     uniforms: tuple[jax.Array, jax.Array], target: jax.Array | None, place: tuple,
 ) -> jax.Array:  # fmt: skip
-    """One sample [tile] of a mixture of logistics (`mixture_outputs`, a draw); writes the mixture where there is room."""
+    """One sample [tile] of a mixture of logistics; writes the mixture's parameters if requested."""
     logits, corrections, log_scales = (_multiply(network.out, (hidden, (k,))) + network.out_bias[k] for k in range(3))
     adaptive = _multiply(network.adaptive, (hidden, ())) + network.adaptive_bias[:]
     unit = network.log_scale[0]

@@ -1,10 +1,10 @@
-"""The plain JAX loop: the reference that every other implementation is tested against, and the fallback everywhere.
+"""The plain JAX loop: the reference for tests of all other implementations, and the fallback on every platform.
 
-Each of T steps does, for B streams at once:
+Each of T steps computes, for B streams in parallel:
 
-1. all layers' older taps in one batched product: they do not depend on the newest sample;
-2. layer by layer, what depends on it;
-3. the skip path of all layers as one product, the head, the draw;
+1. the older taps of all layers in one batched product, because they do not depend on the newest sample;
+2. the rest, layer by layer;
+3. the skip path of all layers as one product, the head, and the draw;
 4. one write of all layers' new inputs into the ring buffers.
 """
 
@@ -74,7 +74,7 @@ def draw(
 
 
 class Slices(NamedTuple):
-    """Slices of the matrices, made once before the loop: inside it each would be copied at every step."""
+    """Slices of the matrices, created before the loop: inside it, they would be copied at every step."""
 
     older: jax.Array  # [L, W - 1, C, 2 C]: all taps but the newest
     newest: list[jax.Array]  # L times [C, 2 C]
@@ -128,7 +128,7 @@ def predict(
 
 
 def advance(weights: DecodeWeights, cache: DecodeCache, inputs: jax.Array, sample: jax.Array) -> DecodeCache:
-    """The cache after a step with these layers' inputs [L, B, C] and sample [B]."""
+    """The cache after a step with the layers' inputs [L, B, C] and the sample [B]."""
     spec = weights.spec
     slots = ring_starts(spec) + cache.phase % jnp.array(spec.ring_lengths)
     return DecodeCache(

@@ -1,7 +1,7 @@
-"""How freely samples are drawn from the distributions that a model predicts.
+"""Sampling strategies: how to draw samples from the distributions that a model predicts.
 
-The meaning of temperature, top-k and top-p is written here, in operations that also lower to GPU kernels. The native loop
-(`native_draw.cc`) is the one other place; the tests compare them.
+This module defines temperature, top-k and top-p in operations that also lower to GPU kernels. The native loop has its own
+implementation (`native_draw.cc`); tests compare the two.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from wavesynth.errors import UserError
 
 @dataclass(frozen=True)
 class Strategy:
-    """The distribution that samples are drawn from, made from the model's own.
+    """Modifies a model's predicted distribution before sampling.
 
     Attributes:
-        temperature: 1e-6 to 1e6, which float32 can divide logits by; below 1 sharpens every distribution, above 1 flattens it.
-        top_k: draw from the k likeliest codes only (of a mixture: from its k likeliest components).
-        top_p: nucleus sampling (Holtzman et al., 2020): draw from the fewest codes that hold this share of the mass. Of a
-            mixture: from the middle part of each component that holds it.
+        temperature: 1e-6 to 1e6; below 1 sharpens every distribution, above 1 flattens it.
+        top_k: sample only from the k most likely codes, or from the k most likely components of a mixture.
+        top_p: nucleus sampling (Holtzman et al., 2020): sample only from the smallest set of codes with this total
+            probability, or from the central part of each mixture component with this probability.
 
     Raises:
         UserError: an attribute lies outside its range.
@@ -50,12 +50,12 @@ class Strategy:
         """One value of each distribution, by inverse CDF.
 
         Args:
-            outputs: of a softmax (logits,), of a mixture of logistics (logits, locations, log scales), each [B, K].
-            uniforms: two, [B] each, in [0, 1). The first picks the code or the component, the second a component's value.
-            codes: how many columns of the logits count; those behind them have no mass.
+            outputs: (logits,) of a softmax, or (logits, locations, log scales) of a mixture of logistics, each [B, K].
+            uniforms: two arrays [B] in [0, 1). The first selects the code or the component, the second a component's value.
+            codes: number of valid columns of the logits; the others are padding.
 
         Returns:
-            Codes int32 [B] of a softmax, values float32 [B] of a mixture.
+            Codes int32 [B] for a softmax, values float32 [B] for a mixture.
         """
         logits = outputs[0] / self.temperature
         if len(outputs) == 1:
@@ -68,7 +68,7 @@ class Strategy:
 
 
 def _is_real(value: Any, least: float, most: float) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and least <= value <= most
+    return isinstance(value, Real) and not isinstance(value, bool) and least <= float(value) <= most
 
 
 def nearest(value: jax.Array, quantization: str) -> jax.Array:
@@ -83,9 +83,9 @@ def nearest(value: jax.Array, quantization: str) -> jax.Array:
 
 
 def pick(logits: jax.Array, uniform: jax.Array, codes: int) -> jax.Array:
-    """The index [B] at which the CDF of softmax(logits) [B, K] first exceeds uniform [B]; never one without mass.
+    """The index [B] at which the CDF of softmax(logits) [B, K] first exceeds uniform [B], always one with probability > 0.
 
-    The CDF is compared with a share of its own last value: a float sum of probabilities need not reach 1.
+    The CDF is compared with a fraction of its last value, because a float sum of probabilities may differ from 1.
     """
     mass = jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True))
     cdf = jnp.cumsum(mass / jnp.sum(mass, axis=1, keepdims=True), axis=1)
@@ -95,13 +95,13 @@ def pick(logits: jax.Array, uniform: jax.Array, codes: int) -> jax.Array:
 
 
 def entry(values: jax.Array, index: jax.Array) -> jax.Array:
-    """Of each row of [B, K] the entry at index [B]; a comparison, since Triton cannot index registers."""
+    """The entry at index [B] in each row of [B, K], by comparison, because Triton cannot index registers."""
     columns = jax.lax.broadcasted_iota(jnp.int32, values.shape, 1)
     return jnp.sum(jnp.where(columns == index[:, None], values, 0.0), axis=1)
 
 
 def restrict(logits: jax.Array, top_k: int | None, top_p: float | None) -> jax.Array:
-    """Logits [B, K] with all but the `top_k` likeliest, or the fewest likeliest that hold `top_p` of the mass, at -inf."""
+    """Logits [B, K] restricted by top-k and top-p: all others become -inf."""
     kept = logits
     if top_k is not None:
         kept_k = among_likeliest(logits, jnp.ones_like(logits), float(min(top_k, logits.shape[1])))
@@ -113,10 +113,10 @@ def restrict(logits: jax.Array, top_k: int | None, top_p: float | None) -> jax.A
 
 
 def among_likeliest(logits: jax.Array, mass: jax.Array, wanted: float) -> jax.Array:
-    """Which logits [B, K] are among the likeliest, as few as hold `wanted` of a mass [B, K]; equals stay together.
+    """The mask [B, K] of the smallest set of the most likely logits whose mass [B, K] is at least `wanted`, ties included.
 
-    Triton has no sort. The least logit kept is found bit by bit, from the sign down, as the highest integer it can be: read
-    as integers, floats are in the order of their size once the bits of negative ones are flipped.
+    Triton has no sort. The smallest logit to keep is found bit by bit from the sign bit, as the largest possible integer:
+    interpreted as integers, floats are sorted once the bits of negative ones are flipped.
     """
     bits = jax.lax.bitcast_convert_type(logits, jnp.int32)
     keys = jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)

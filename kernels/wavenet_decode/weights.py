@@ -16,8 +16,8 @@ from wavesynth.models.wavenet import WaveNetConfig
 class DecodeSpec:
     """The static part of a decoder: the shape of its stack and its output distribution.
 
-    taps, taps_ago: how many samples the first layer sees, of the newest ones and of those around one period ago.
-    history: how many past samples that takes. The rest as in `wavesynth.models.wavenet.WaveNetConfig`.
+    taps, taps_ago: numbers of samples that the first layer sees: the newest ones, and those around one period ago.
+    history: number of past samples required for them. The other fields are as in `wavesynth.models.wavenet.WaveNetConfig`.
     """
 
     dilations: tuple[int, ...]
@@ -41,12 +41,12 @@ class DecodeSpec:
 
     @property
     def ring_lengths(self) -> tuple[int, ...]:
-        """How many past inputs each layer keeps."""
+        """The number of past inputs that each layer caches."""
         return tuple((self.kernel_width - 1) * dilation for dilation in self.dilations)
 
     @property
     def period(self) -> int:
-        """After how many steps every ring buffer is back where it began."""
+        """The number of steps after which every ring buffer is back at its start."""
         return math.lcm(*self.ring_lengths)
 
 
@@ -63,11 +63,11 @@ BIASES = ("front_bias", "dilated_bias", "residual_bias", "skip_bias", "head_bias
 class DecodeWeights:
     """C: residual channels, L: layers, W: kernel width, S, H, P: skip, head and output channels, N: `spec.inputs`.
 
-    Matrices are cut into panels of 32 columns, [columns / 32, rows, 32], so that a product that goes through one panel after
-    the other reads memory in its order. Zeros fill up the last panel. The shapes below are those before that, which `unpack`
-    restores; `buffers.py` has the shapes in memory. Where taps are stacked, the oldest comes first. All arrays are float32, but
-    the last five matrices may be bfloat16: two rows of those lie side by side, [columns / 32, rows / 2, 32, 2], for processors
-    that multiply pairs. Zeros lie beside an odd last row. Each tap of `dilated` is a matrix of its own.
+    Matrices are divided into panels of 32 columns, [columns / 32, rows, 32], so that products read memory sequentially. The
+    last panel is padded with zeros. The shapes below are those without panels, which `unpack` restores; `buffers.py` has
+    the shapes in memory. Stacked taps begin with the oldest. All arrays are float32, except that the last five matrices may
+    be bfloat16. These interleave pairs of rows, [columns / 32, rows / 2, 32, 2], for processors that multiply pairs; an odd
+    last row is paired with zeros. Each tap of `dilated` is a separate matrix.
     """
 
     spec: DecodeSpec
@@ -89,7 +89,7 @@ class DecodeWeights:
 
     @property
     def size(self) -> int:
-        """How many weights are read for every sample, without the few of the first layer."""
+        """The number of weights read for every sample, without the few of the first layer."""
         return sum(matrix.size for matrix in (self.dilated, self.residual, self.skip, self.head, self.out))
 
 
@@ -107,9 +107,9 @@ class Matrices(NamedTuple):
 
 @partial(jax.jit, static_argnames=("spec", "dtype"))
 def pack(params: dict[str, Any], spec: DecodeSpec, dtype: Literal["float32", "bfloat16"] = "float32") -> DecodeWeights:
-    """Packs the parameters of `wavesynth.models.wavenet.WaveNet`, once for a model.
+    """Packs the parameters of `wavesynth.models.wavenet.WaveNet`.
 
-    dtype: of the five large matrices; sums are float32 in any case.
+    dtype: data type of the five large matrices; sums are always float32.
     """
     layers = [params["layers"][str(index)] for index in range(len(spec.dilations))]
     arrays = params | {name: jnp.stack([layer[name] for layer in layers]) for name in layers[0]}
@@ -128,7 +128,7 @@ def pack(params: dict[str, Any], spec: DecodeSpec, dtype: Literal["float32", "bf
 
 
 def unpack(weights: DecodeWeights) -> Matrices:
-    """The matrices before they were cut into panels, in float32."""
+    """The matrices without panels, in float32."""
     channels, inputs = weights.front_bias.size, weights.spec.inputs
     skip, head, outputs = weights.skip_bias.size, weights.head_bias.size, weights.out_bias.size
     dilated = _natural(weights.dilated, channels, 2 * channels)
@@ -145,7 +145,7 @@ def unpack(weights: DecodeWeights) -> Matrices:
 
 
 def _panels(matrix: jax.Array) -> jax.Array:
-    """[..., rows, columns] to [..., panels, rows, PANEL], or of bfloat16 to [..., panels, rows / 2, PANEL, 2]."""
+    """[..., rows, columns] to [..., panels, rows, PANEL], or for bfloat16 to [..., panels, rows / 2, PANEL, 2]."""
     abreast = 2 if matrix.dtype == jnp.bfloat16 else 1
     *outer, rows, columns = matrix.shape
     padded = jnp.pad(matrix, [(0, 0)] * len(outer) + [(0, -rows % abreast), (0, -columns % PANEL)])
@@ -166,9 +166,9 @@ def _natural(panels: jax.Array, rows: int, columns: int) -> jax.Array:
 def condition_table(
     params: dict[str, Any], spec: DecodeSpec, vector: jax.Array | None, frames: jax.Array | None
 ) -> jax.Array | None:
-    """Projects the conditioning to all layers at once, float32 [F, L, B, 2 C]; None where there is none.
+    """Projects the conditioning to all layers, float32 [F, L, B, 2 C]; None without conditioning.
 
-    vector: global conditioning [B, vector_channels], or one that moves [B, F, vector_channels]. frames: local conditioning
+    vector: global conditioning [B, vector_channels], or moving [B, F, vector_channels]. frames: local conditioning
     [B, F, frame_channels].
     """
     total = None
@@ -185,7 +185,7 @@ def condition_table(
 
 
 def sizes_of(weights: DecodeWeights) -> dict[str, int]:
-    """The sizes of the axes that the weights decide, by their names in `buffers.py`."""
+    """The sizes of the axes that the weights determine, by their names in `buffers.py`."""
     spec, channels = weights.spec, weights.front_bias.size
     return {
         "L": len(spec.dilations), "W": spec.kernel_width, "C": channels, "G": 2 * channels, "S": weights.skip_bias.size,

@@ -162,7 +162,7 @@ def test_notes_without_an_end_last_until_the_files(read):
     song = read(midi(track((100, bytes([ON, 60, 64])), *note(200, 300, 64)), track(length=600)))
     assert times(song) == [(60, 500, 3_000), (64, 1_000, 1_500)]
     assert song.remarks == (
-        "notes without an end: 1, the first of pitch 60 at 0.50 s on channel 1; they sound until the file ends, at 3.00 s",
+        "notes without an end: 1, the first with pitch 60 at 0.50 s on channel 1; they sound until the file ends, at 3.00 s",
     )
 
 
@@ -211,18 +211,18 @@ ODD: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "system messages": (midi(track(*SYSTEM, *NOTES)), ()),
     "running status over a meta event": (midi(track(*RUNNING)), ()),
     "a cut track": (midi(PLAIN, PLAIN)[:-5], ("tracks cut short, played as far as they go: 1",)),
-    "a cut track header": (midi(PLAIN, b"MTrk"), ("tracks that the header counts and the file lacks: 1",)),
+    "a cut track header": (midi(PLAIN, b"MTrk"), ("tracks missing, according to the header: 1",)),
     "a wrong length": (
         midi(PLAIN, PLAIN).replace(b"MTrk\0\0\0", b"MTrk\0\0\1", 1),
-        ("tracks of a wrong length, read up to the next track: 1",),
+        ("tracks with a wrong length, read up to the next track: 1",),
     ),
     "data where an event should be": (
         midi(PLAIN, track((0, bytes([60, 64])))),
-        ("tracks with data where an event should be, played up to there: 1",),
+        ("tracks with data in place of an event, played up to there: 1",),
     ),
     "a step back in time": (
         midi(b"MTrk" + (len(PLAIN) - 4).to_bytes(4, "big") + STEP_BACK + PLAIN[9:]),
-        ("steps in time beyond MIDI's range, left out: 1",),
+        ("time steps beyond MIDI's range, ignored: 1",),
     ),
 }  # fmt: skip
 
@@ -278,11 +278,11 @@ def test_a_file_that_is_not_there(tmp_path: Path):
 
 
 def test_no_notes(read):
-    with pytest.raises(UserError, match=r"song\.mid holds no notes: name another file"):
+    with pytest.raises(UserError, match=r"song\.mid holds no notes: choose another file"):
         read(midi(track((100, tempo(500_000)))))
-    with pytest.raises(UserError, match=r"holds no notes but those of channel 10, the drums: channels=\[10\]"):
+    with pytest.raises(UserError, match=r"only has notes on channel 10, the drums: channels=\[10\]"):
         read(midi(track(*note(0, 100, channel=10))))
-    with pytest.raises(UserError, match=r"channels is \[2\], and .*song\.mid has notes on 1, 10: choose among those"):
+    with pytest.raises(UserError, match=r"channels is \[2\], and .*song\.mid has notes on 1, 10: choose from these"):
         read(midi(track(*note(0, 100), *note(100, 200, channel=10))), [2])
     with pytest.raises(UserError, match=r"channels has 0: MIDI's channels are 1 to 16"):
         read(midi(track(*note(0, 100))), [0])

@@ -69,7 +69,7 @@ def test_stopping_closes_the_device(device):
 
 
 def test_a_device_that_cannot_is_named(device):
-    with pytest.raises(UserError, match=r"no audio device takes 1,000,000 Hz.*write wavs"):
+    with pytest.raises(UserError, match=r"no audio device supports 1,000,000 Hz.*write to files"):
         next(play(iter([np.zeros(1, np.float32)]), 1_000_000))
 
 

@@ -170,7 +170,7 @@ def test_silence_is_a_sound():
         (["a"], "sound is of type str"),
         (np.array([0.1, np.nan]), "NaN, infinite"),
         (np.array([0.1, 1e300]), "NaN, infinite"),
-        (np.array([0.1, 1e30], np.float32), "no scale explains"),
+        (np.array([0.1, 1e30], np.float32), "matches no known scale"),
         ((TONE, 5), "sample_rate=5"),
         ("nowhere.wav", "nowhere.wav cannot be read: no such file"),
         ("~nobody-of-this-name/x.wav", "home folder is not known"),

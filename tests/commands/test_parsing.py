@@ -201,10 +201,10 @@ def test_help(capsys: pytest.CaptureFixture):
         "--normalize, --no-normalize Whether to normalize. (default: True)",
         "--force Overwrite. (default: False)",
         "--seed INT The same seed gives the same sounds. --prime PATH A sound to continue.",
-        "--timbre PATH What to sound like. --quiet Show no progress.",
+        "--timbre PATH What to sound like. --quiet Do not show progress.",
     ):
         assert line in text
-    assert "progress " not in text.replace("no progress", "")
+    assert "progress " not in text.replace("show progress", "")
 
 
 def test_a_parameter_that_no_flag_can_give_is_our_mistake():

@@ -168,9 +168,9 @@ HEADERS = (
     Case("trailing_chunk.wav", "taken", _bytes(lambda x: wav(pcm(x)) + b"id3 \x05\0\0\0" + b"\xff" * 5)),
     Case("trailing_tag.wav", "taken", _bytes(lambda x: wav(pcm(x)) + b"TAG" + b"\xff" * 125)),
     Case("trailing_zeros.wav", "taken", _bytes(lambda x: wav(pcm(x)) + bytes(5_000))),
-    Case("trailing_junk.wav", "warned", _bytes(lambda x: wav(pcm(x)) + b"junk" * 200), "800 bytes behind"),
+    Case("trailing_junk.wav", "warned", _bytes(lambda x: wav(pcm(x)) + b"junk" * 200), "800 bytes after"),
     Case(
-        "size_wrapped.wav", "warned", _bytes(lambda x: wav(pcm(x), promised=len(x))), "4,800 bytes behind", SECONDS / 2
+        "size_wrapped.wav", "warned", _bytes(lambda x: wav(pcm(x), promised=len(x))), "4,800 bytes after", SECONDS / 2
     ),
     Case("no_size.wav", "warned", _bytes(lambda x: wav(pcm(x), promised=0)), "no length"),
     Case("odd_byte.wav", "taken", _bytes(lambda x: wav(pcm(x) + b"\x7f"))),
@@ -211,7 +211,7 @@ LEVELS = (
     Case("peak_4.wav", "warned", _floats(lambda x: 8 * x), "scaled down to 1.0"),
     Case("floats_of_int16.wav", "warned", _floats(lambda x: 32_767 * x), r"divided by 2\^15"),
     Case("floats_of_int24.wav", "warned", _floats(lambda x: 2**23 * x), r"divided by 2\^23"),
-    Case("floats_beyond.wav", "refused", _floats(lambda x: 1e30 * x), "no scale"),
+    Case("floats_beyond.wav", "refused", _floats(lambda x: 1e30 * x), "no known scale"),
     Case("denormal.wav", "refused", _floats(lambda x: 1e-39 * x), "silent"),
     Case("silence.wav", "refused", _shorts(lambda x: 0 * x), "silent"),
     Case("one_lsb.wav", "warned", _shorts(lambda x: np.sign(np.sin(np.arange(len(x)))) / 32768), "almost silent"),
@@ -256,7 +256,7 @@ NAMES = (
     Case("links/loop", "ignored", _link("..")),
     Case("links/to_file.wav", "taken", _link("../linked.bin")),
     Case("linked.bin", "ignored", _note),
-    Case("links/dangling.wav", "refused", _link("nowhere.wav"), "link to nothing"),
+    Case("links/dangling.wav", "refused", _link("nowhere.wav"), "dangling link"),
     Case("links/self.wav", "refused", _link("self.wav"), "symbolic links"),
     Case("fifo.wav", "refused", lambda path, make: os.mkfifo(path), "FIFO"),
     *(

@@ -263,7 +263,7 @@ def test_a_failure_of_the_thread_is_raised(shards: Shards, monkeypatch: pytest.M
 def test_errors(make_shards: Callable[..., Shards], shards: Shards):
     with pytest.raises(UserError, match="split is 'train', which has no clips: add sounds"):
         of(make_shards(LENGTHS, split="valid"))
-    with pytest.raises(UserError, match="batch_size is 8: make it a multiple of the 3 hosts"):
+    with pytest.raises(UserError, match="batch_size is 8: it must be a multiple of the 3 hosts"):
         of(shards, batch_size=8, hosts=3)
     with pytest.raises(UserError, match="crop is 100: it must be at least 128"):
         of(shards, align=128)

@@ -144,12 +144,12 @@ class TestReport:
         text, pitches = self.prepared(tmp_path, "cello_C4.wav", "cello_D4.wav", pitches=False)
         assert set(pitches) == {None}
         assert "pitch" not in text
-        with pytest.raises(UserError, match="track_pitch=True and pitches=False: give one"):
+        with pytest.raises(UserError, match="track_pitch=True and pitches=False contradict"):
             prepare(tmp_path / "sounds", tmp_path / "other", pitches=False, track_pitch=True, progress=False)
 
     def test_middle_c(self, tmp_path: Path):
         nasty.build(tmp_path / "sounds", (nasty.Case("cello_C4.wav", "taken", nasty.NAMES[0].write),))
         prepare(tmp_path / "sounds", tmp_path / "shards", progress=False, middle_c="C3")
         assert Shards.open(tmp_path / "shards").clips[0].pitch == 72
-        with pytest.raises(UserError, match="was made with middle_c C3"):
+        with pytest.raises(UserError, match="was prepared with middle_c C3"):
             prepare(tmp_path / "sounds", tmp_path / "shards", progress=False)

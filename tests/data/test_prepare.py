@@ -80,8 +80,8 @@ def test_the_report_says_what_was_resampled_and_mixed(tmp_path: Path):
     assert report.rates == {8_000: 1, 16_000: 2, 44_100: 1, 96_000: 1}
     assert report.widths == {1: 3, 2: 1, 8: 1}
     text = str(report)
-    assert "1 file of 44,100 Hz, 1 file of 96,000 Hz: what lies above 8,000 Hz is lost" in text
-    assert "upsampled 1 file of 8,000 Hz: nothing lies above half of that" in text
+    assert "1 file of 44,100 Hz, 1 file of 96,000 Hz: frequencies above 8,000 Hz are lost" in text
+    assert "upsampled 1 file of 8,000 Hz: they have no frequencies above half of that" in text
     assert "1 stereo file was mixed to mono, 1 8-channel file was mixed to mono" in text
     assert Report.from_json(report.to_json()) == report
 
@@ -97,7 +97,7 @@ def test_the_report_says_what_is_silence(tmp_path: Path):
     assert clip.sound == ((4_800, 9_600), (19_200, 24_000))
     assert report.silence == pytest.approx(4 * nasty.SECONDS)
     assert "67% of the sound" in str(report)
-    assert "no clip is for validation, so nothing tells whether training memorises: give valid > 0" in str(report)
+    assert "no clip is held out for validation, so memorisation goes unnoticed: set valid > 0" in str(report)
 
 
 def test_pitches_are_tracked_where_names_give_none(tmp_path: Path):
@@ -186,13 +186,13 @@ class TestAgain:
     @pytest.mark.parametrize(
         ("change", "how", "says"),
         [
-            (lambda sounds: (sounds / "tom/1.wav").unlink(), {}, "of other sounds"),
-            (lambda sounds: swap(sounds / "tom/1.wav", sounds / "tom/2.wav"), {}, "of other sounds"),
-            (lambda sounds: nasty.build(sounds, (nasty.Case("x.wav", "", _plain),)), {}, "of other sounds"),
-            (lambda sounds: (sounds / "metadata.csv").write_text("file,label\ntom/1.wav,x"), {}, "of other sounds"),
-            (lambda sounds: None, {"sample_rate": 8_000}, "made with sample_rate 16000"),
-            (lambda sounds: None, {"valid": 0.2}, "made with valid 0.1"),
-            (lambda sounds: None, {"labels": False}, "made with labels True"),
+            (lambda sounds: (sounds / "tom/1.wav").unlink(), {}, "from other sounds"),
+            (lambda sounds: swap(sounds / "tom/1.wav", sounds / "tom/2.wav"), {}, "from other sounds"),
+            (lambda sounds: nasty.build(sounds, (nasty.Case("x.wav", "", _plain),)), {}, "from other sounds"),
+            (lambda sounds: (sounds / "metadata.csv").write_text("file,label\ntom/1.wav,x"), {}, "from other sounds"),
+            (lambda sounds: None, {"sample_rate": 8_000}, "prepared with sample_rate 16000"),
+            (lambda sounds: None, {"valid": 0.2}, "prepared with valid 0.1"),
+            (lambda sounds: None, {"labels": False}, "prepared with labels True"),
         ],
     )
     def test_asks_before_it_replaces(
@@ -221,14 +221,16 @@ class TestAgain:
         monkeypatch.setattr("wavesynth.data.sources.digest_of", lambda path: read.append(path.name) or "")
         assert prepare(sounds, shards, progress=False).status == "up to date"
         os.utime(sounds / "tom/1.wav", (1, 1))
-        with pytest.raises(UserError, match="of other sounds"):
+        with pytest.raises(UserError, match="from other sounds"):
             prepare(sounds, shards, progress=False)
         assert read == ["1.wav"]
 
     def test_shards_of_an_earlier_format_are_to_be_made_again(self, sounds: Path, shards: Path):
         path = shards / "manifest.json"
         path.write_bytes(path.read_bytes().replace(b'"version": 2', b'"version": 1'))
-        with pytest.raises(UserError, match=r"format version 1, .* reads version 2: make the shards again .*--force"):
+        with pytest.raises(
+            UserError, match=r"format version 1, .* reads version 2: prepare the shards again .*--force"
+        ):
             prepare(sounds, shards, progress=False)
         assert prepare(sounds, shards, progress=False, force=True).status == "made"
 
@@ -334,18 +336,18 @@ class TestInterrupted:
         self.interrupt(sounds, tmp_path / "shards", monkeypatch)
         change(tmp_path)
         prepare(sounds, tmp_path / "shards", **how)
-        assert re.search(f"done again: .*{says}", capsys.readouterr().err)
+        assert re.search(f"starting over after an interrupted run: .*{says}", capsys.readouterr().err)
         prepare(sounds, tmp_path / "fresh", progress=False, **how)
         assert content(tmp_path / "shards") == content(tmp_path / "fresh")
 
     def test_two_at_once_are_refused(self, sounds: Path, tmp_path: Path):
         held = partial_module.Partial(tmp_path / "shards", {}, scan(sounds))
-        with held, pytest.raises(UserError, match="another `prepare` is at work"):
+        with held, pytest.raises(UserError, match="another `prepare` is using it"):
             prepare(sounds, tmp_path / "shards", progress=False)
 
     def test_a_partial_folder_of_somebody_else_is_left_alone(self, sounds: Path, tmp_path: Path):
         nasty.build(tmp_path / "shards.partial", nasty.FORMATS[:1])
-        with pytest.raises(UserError, match="move it away"):
+        with pytest.raises(UserError, match="move it"):
             prepare(sounds, tmp_path / "shards", progress=False)
 
 
@@ -597,11 +599,11 @@ class TestMistakes:
             ("sounds/text.wav", "shards", "is a file"),
             ("empty", "shards", "holds no sound files; give"),
             ("other", "shards", r"holds no sound files \(1 other entries\)"),
-            ("sounds", "sounds", "in the folder of sounds itself"),
-            ("sounds", "sounds/shards", "in the folder of sounds itself"),
-            ("sounds", "link/shards", "in the folder of sounds itself"),
-            ("sounds", "empty/../sounds/kick/..", "in the folder of sounds itself"),
-            ("sounds", "other/cover.jpg", "is a file: give the shards another place"),
+            ("sounds", "sounds", "inside the folder of sounds"),
+            ("sounds", "sounds/shards", "inside the folder of sounds"),
+            ("sounds", "link/shards", "inside the folder of sounds"),
+            ("sounds", "empty/../sounds/kick/..", "inside the folder of sounds"),
+            ("sounds", "other/cover.jpg", "is a file: choose another folder"),
             ("sounds", "other", "holds cover.jpg, so it is not a shards folder"),
             ("sounds", "other/cover.jpg/shards", "cannot be written: Not a directory"),
         ],

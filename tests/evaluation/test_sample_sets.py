@@ -248,7 +248,7 @@ def test_a_model_of_one_length_is_evaluated_at_that_length(hiss: Synth, tiny_sha
     assert metrics.held_out == min(20, len(shards.split("valid")) + len(shards.split("test")))
     assert metrics.seconds == 0.25
     assert metrics.energy.generated > 5 * abs(metrics.energy.real)  # noise is no instrument
-    with pytest.raises(UserError, match=r"seconds is 0.3: this model's sounds last 0.25 seconds"):
+    with pytest.raises(UserError, match=r"seconds is 0.3: this model's sounds last at most 0.25 seconds"):
         wavesynth.evaluate(hiss, tiny_shards, n=2, seconds=0.3, progress=False)
 
 
@@ -298,12 +298,12 @@ def test_mistakes_are_named_before_anything_is_sampled(
             wavesynth.evaluate(synth, shards, classifier, n=n, progress=False)
 
     fails("n is 1: ", n=1)
-    fails("shards is of 16,000 Hz, the model of 8,000 Hz: name shards of", synth=of(hiss, sample_rate=8_000))
-    fails(r"shards has other labels \(cello, .*\) than the model \(a, b\): name", synth=of(hiss, labels=("a", "b")))
-    fails("classifier is of 8,000 Hz, the model of 16,000 Hz", classifier=of(judge, sample_rate=8_000))
+    fails("shards has 16,000 Hz, the model 8,000 Hz: give the shards for", synth=of(hiss, sample_rate=8_000))
+    fails(r"shards has other labels \(cello, .*\) than the model \(a, b\): give", synth=of(hiss, labels=("a", "b")))
+    fails("classifier has 8,000 Hz, the model 16,000 Hz", classifier=of(judge, sample_rate=8_000))
     fails(r"classifier has other labels \(a, b\) than the model", classifier=of(judge, labels=("a", "b")))
     fails("family 'hiss' cannot judge sounds", classifier=hiss)
     fails("holds no config.json", classifier=tmp_path)
     fails("no shards in", shards=tmp_path)
     prepare(sounds, tmp_path / "all", valid=0.0, test=0.0, workers=1, progress=False)
-    fails("with 0 clips held out and 72 to learn, where at least 2 of each are compared", shards=tmp_path / "all")
+    fails("with 0 held-out and 72 training clips, but at least 2 of each are needed", shards=tmp_path / "all")

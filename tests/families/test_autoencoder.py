@@ -244,7 +244,7 @@ def test_errors_of_live_sound(synth: Synth):
     assert list(synth.resynthesize([])) == []
     assert list(synth.resynthesize([np.zeros(0, np.float32)])) == []
     for whole in ("flute.wav", np.zeros(100, np.float32)):
-        with pytest.raises(UserError, match="blocks is one sound: give its parts as they come"):
+        with pytest.raises(UserError, match="blocks is one sound: give an iterable of its parts"):
             synth.resynthesize(whole)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="not finite"):
         list(synth.resynthesize([np.full(100, np.nan, np.float32)]))
@@ -252,7 +252,7 @@ def test_errors_of_live_sound(synth: Synth):
     ahead = dataclasses.replace(synth, family=family)
     with pytest.raises(UserError, match="cannot resynthesize live sound: its convolutions look ahead: train one with"):
         ahead.resynthesize([])
-    with pytest.raises(UserError, match="cannot resynthesize live sound: it needs the whole of a sound"):
+    with pytest.raises(UserError, match="cannot resynthesize live sound: it needs the whole sound at once"):
         _ = ahead.latency
     unpitched = AutoencoderFamily(synth.family.model, DatasetInfo(RATE))
     with pytest.raises(UserError, match="cannot play a pitch"):
@@ -298,7 +298,7 @@ def test_a_model_that_looks_ahead_decodes_whole_sounds(synth: Synth, paths: np.n
     assert made.shape == (1, paths.shape[1] * HOP)
     assert np.isfinite(made).all()
     with pytest.raises(
-        UserError, match="cannot go on without end: its convolutions look ahead: train one with causal=True"
+        UserError, match="cannot generate endless sound: its convolutions look ahead: train one with causal=True"
     ):
         next(generate(ahead, latents=paths[:1], endless=True))
 

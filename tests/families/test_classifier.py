@@ -97,7 +97,7 @@ def test_it_judges_and_nothing_else(judge: Synth, tiny_synth: Synth):
 @pytest.mark.parametrize(("labels", "have"), [((), "none"), (("kick",), "only 'kick'")])
 def test_labels_are_needed(labels: tuple[str, ...], have: str):
     with pytest.raises(
-        UserError, match=f"a classifier needs at least 2 labels, and the sounds have {have}: put each kind into a"
+        UserError, match=f"a classifier needs at least 2 labels, and the sounds have {have}: put each kind into its"
     ):
         type(bind("classifier", PRESET.model, DatasetInfo(16_000))).adapt(PRESET.model, DatasetInfo(16_000, labels))
 
@@ -108,5 +108,5 @@ def test_a_split_without_labels_is_named(tmp_path: Path):
         soundfile.write(tmp_path / f"{i}.wav", 0.5 * np.sin(np.arange(4_000) / (3 + i)), 16_000)
         lines.append(f"{i}.wav,{label},{split}")
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
-    with pytest.raises(UserError, match=r"no clip of the split 'valid' has a label: give some one in metadata.csv"):
+    with pytest.raises(UserError, match=r"no clip in the split 'valid' has a label: give labels in metadata.csv"):
         wavesynth.train(tmp_path, tmp_path.parent / "judge-of-none", CONFIG, progress=False)

@@ -42,7 +42,7 @@ EPS = float(np.finfo(np.float32).eps)
 
 def train(*arguments: Any, **more: Any) -> Synth:
     """Trains on sounds that are longer than the model's, which warns."""
-    with pytest.warns(UserWarning, match="clips are longer than the model's 0.128 seconds, and only their beginnings"):
+    with pytest.warns(UserWarning, match="clips are longer than the model's 0.128 seconds, so only their beginnings"):
         return wavesynth.train(*arguments, progress=False, **more)
 
 
@@ -147,8 +147,8 @@ WRONG: list[tuple[Callable[[Synth], Any], str]] = [
     (lambda s: s.latents(label="gong"), "label is 'gong'"),
     (lambda s: s.encode(np.full(100, 0.1), label="gong"), "label is 'gong'"),
     (lambda s: s.timbre("gong"), "label is 'gong'"),
-    (lambda s: s.sample(seconds=0.129), r"seconds is 0.129: this model's sounds last 0.128 seconds, and no longer"),
-    (lambda s: s.write("nowhere", seconds=1), "seconds is 1: this model's sounds last 0.128"),
+    (lambda s: s.sample(seconds=0.129), r"seconds is 0.129: this model's sounds last at most 0.128 seconds"),
+    (lambda s: s.write("nowhere", seconds=1), "seconds is 1: this model's sounds last at most 0.128"),
     (lambda s: s.stream(), "'wavegan' cannot stream: its sounds end after 0.128 seconds"),
     (lambda s: s.sample(prime=[0.1]), "'wavegan' cannot continue a prime: it generates whole sounds"),
     (lambda s: s.log_prob([0.1]), "'wavegan' cannot score samples: it can sample, encode, decode or morph timbres"),
@@ -167,15 +167,15 @@ WRONG: list[tuple[Callable[[Synth], Any], str]] = [
     (lambda s: s.sample(truncation=-0.1), "truncation is -0.1: it must lie between 0 and 1"),
     (lambda s: s.sample(truncation=math.nan), "truncation is nan"),
     (lambda s: s.latents(seed=-1), "seed is -1"),
-    (lambda s: s.encode(np.zeros(100)), "sound is silent, so it has no timbre"),
+    (lambda s: s.encode(np.zeros(100)), "sound is silent and has no timbre"),
     (lambda s: s.encode("nothing.wav"), r"nothing.wav"),
     (lambda s: s.morph("kick", "nothing.wav"), "no such file: nothing.wav"),
-    (lambda s: s.grid(["kick"]), "corners has 1 members: a grid lies between 2 to 4"),
+    (lambda s: s.grid(["kick"]), "corners has 1 members: give 2 to 4"),
     (lambda s: s.grid(["kick"] * 4, size=1), "size is 1: it must be a whole number of sounds along each side, 2 to 64"),
     (lambda s: s.decode(Timbre(s.timbre("kick").latent, "other")), "the timbre belongs to synth other"),
     (
         lambda s: s.decode(dataclasses.replace(s.timbre("kick"), latent=[s.timbre("kick").latent], frame_rate=9.0)),
-        "the timbre is a path, and this synth's timbres are points",
+        "the timbre is a path, but this synth's timbres are points",
     ),
     (lambda s: s.glide("kick", "hat"), "a wavegan cannot glide: its timbres are fixed within a sound; use morph"),
     (lambda s: s.latency, "'wavegan' cannot resynthesize live sound: it can sample, encode, decode or morph timbres"),

@@ -90,7 +90,7 @@ def test_scores_are_those_of_the_activations():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(discriminator_channels=0, periods=(), spectral_windows=()), "give it one discriminator"),
+        (dict(discriminator_channels=0, periods=(), spectral_windows=()), "give at least one discriminator"),
         (dict(spectral_windows=(30,)), r"spectral_windows\[0\] is 30: it must be a multiple of 4"),
         (dict(widest=0), "widest is 0: it must be at least 1"),
     ],

@@ -106,7 +106,7 @@ def test_shapes_for_any_length(config: WaveGANConfig):
 
 def test_a_length_that_the_strides_do_not_divide():
     with pytest.raises(
-        UserError, match=r"length is 1000, which the strides' product 64 does not.*that it does is 1024"
+        UserError, match=r"length is 1000, not a multiple of the strides' product 64.*next multiple is 1024"
     ):
         replace(TINY, length=1_000)
     # Seconds are rounded up to the next length that they do.
@@ -123,10 +123,10 @@ def test_a_length_that_the_strides_do_not_divide():
         (dict(seconds=math.inf), "seconds is inf: it must be a finite number"),
         (dict(latent=0), "latent is 0: it must be at least 1"),
         (dict(strides=(1_024, 1_024, 17)), r"strides is .*: their product must be at most 16,777,216"),
-        (dict(length=2**24, channels=8), "length is 16,777,216: in these channels a sound would take 134,217,728"),
+        (dict(length=2**24, channels=8), "length is 16,777,216: with these channels, a sound would take 134,217,728"),
         (dict(strides=()), r"strides is \(\): it must have 1 to 24 members"),
         (dict(strides=(4, 1)), r"strides\[1\] is 1: it must be at least 2"),
-        (dict(discriminator_channels=0, periods=(), spectral_windows=()), "give it one discriminator"),
+        (dict(discriminator_channels=0, periods=(), spectral_windows=()), "give at least one discriminator"),
         (dict(spectral_windows=(66,)), r"spectral_windows\[0\] is 66: it must be a multiple of 4"),
         (dict(spectral_windows=(8,)), r"spectral_windows\[0\] is 8: it must be at least 16"),
         (dict(dtype="float16"), "dtype is 'float16': choose one of 'float32', 'bfloat16'"),

@@ -73,7 +73,7 @@ def test_bfloat16_is_close_to_float32(encoder: Encoder):
         (dict(encoder_layers=0), "encoder_layers is 0: it must be at least 1"),
         (
             dict(encoder_layers=12, encoder_stride=2_048, code_hop=2_048),
-            "encoder_layers is 12: the encoder would look at",
+            "encoder_layers is 12: the encoder would see",
         ),
         (dict(code_noise=-0.1), "code_noise is -0.1: it must be at least 0"),
         (dict(channels=0), "channels is 0: it must be at least 1"),

@@ -146,7 +146,7 @@ def test_on_a_host_with_a_gpu_the_cpu_samples_and_that_is_said_once(params, monk
     monkeypatch.setattr(jax, "devices", lambda backend=None: [cpu if backend == "cpu" else gpu])
     monkeypatch.setattr(devices, "_said", set())
     weights, placement = packed_weights(params, SPEC, "float32")
-    with pytest.warns(UserWarning, match="JAX computes on a gpu, and this model is sampled on the CPU"):
+    with pytest.warns(UserWarning, match="JAX runs on a gpu, but this model is sampled on the CPU"):
         chosen = place(None, weights)
     assert chosen == placement
     assert place(None, weights) == placement  # not said again: a warning would be an error

@@ -152,7 +152,7 @@ def test_a_timbre_comes_back_from_its_file(timbre: Timbre, tmp_path):
 
 def test_a_timbre_is_not_overwritten_unasked(tmp_path):
     A.save(tmp_path / "a.json")
-    with pytest.raises(UserError, match=r"a.json is there already"):
+    with pytest.raises(UserError, match=r"a.json exists"):
         B.save(tmp_path / "a.json")
     B.save(tmp_path / "a.json", force=True)
     np.testing.assert_array_equal(Timbre.load(tmp_path / "a.json").latent, B.latent)

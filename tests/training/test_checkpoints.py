@@ -133,7 +133,7 @@ def test_a_damaged_state_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixtur
     content[len(content) // 2 : len(content) // 2 + 8] = b"\xff" * 8
     largest.write_bytes(content)
     with pytest.raises(
-        UserError, match=r"state 7 is damaged .*delete its folder to go on from the one before"
+        UserError, match=r"state 7 is damaged .*delete its folder to continue from the previous one"
     ) as error:
         restore(tmp_path, template_of(state_of(params)))
     assert "\n" not in str(error.value)
@@ -207,7 +207,9 @@ def test_weights_that_do_not_fit_are_named(change: dict, message: str, tmp_path:
 
 
 def test_no_weights_yet(tmp_path: Path):
-    with pytest.raises(UserError, match=r"has no model.safetensors: its training saved nothing yet.*--resume"):
+    with pytest.raises(
+        UserError, match=r"has no model.safetensors: its training has not published weights yet.*--resume"
+    ):
         read_weights(tmp_path, PARAMS)
 
 

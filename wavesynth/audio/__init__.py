@@ -1,1 +1,1 @@
-"""Sound in and out: files, mu-law codes, spectra."""
+"""Audio files, MIDI, mu-law codes, spectra, pitch and playback."""

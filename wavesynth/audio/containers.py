@@ -23,9 +23,9 @@ from wavesynth.errors import UserError
 MIN_SAMPLE_RATE = 1_000
 MAX_SAMPLE_RATE = 768_000
 _BLOCK = 4_096
-"""Frames read at once, about one FLAC frame: of a damaged file, the block with the damage is lost."""
+"""Frames read at once, about one FLAC frame. In a damaged file, a whole block is lost."""
 
-# How files begin that PyAV reads and libsndfile does not: (position, bytes, format).
+# Magic bytes of files that PyAV reads and libsndfile does not: (position, bytes, format).
 _PYAV_KINDS = (
     (4, b"ftyp", "MP4 or M4A"),
     (0, bytes.fromhex("3026b2758e66cf11"), "WMA or WMV"),
@@ -46,13 +46,13 @@ class Refused(Exception):
 
 @dataclass
 class Sound:
-    """A sound that is read once, from its beginning to its end.
+    """A sound that can be read once, from beginning to end.
 
     Attributes:
         sample_rate: Hz.
         channels: number of channels.
         blocks: float32 [frames, channels], full scale 1.0, in order.
-        warnings: problems that were found; complete when `blocks` is exhausted.
+        warnings: problems found; complete when `blocks` is exhausted.
     """
 
     sample_rate: int
@@ -77,12 +77,12 @@ def open_sound(path: str | os.PathLike[str]) -> Iterator[Sound]:
     """Opens a sound file and closes it at the end of the `with` block.
 
     Raises:
-        Refused: the file is missing, unreadable, not a plain file, or holds no sound in a known format.
+        Refused: the file is missing, unreadable, not a regular file, or holds no sound in a known format.
     """
     try:
-        # A FIFO would block at the very opening.
+        # Opening a FIFO would block.
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise Refused("it is not a plain file")
+            raise Refused("it is not a regular file")
         file = open(path, "rb")  # noqa: SIM115, the stack below closes it
     except OSError as error:
         raise Refused(str(error.strerror).lower()) from None
@@ -99,11 +99,11 @@ def open_sound(path: str | os.PathLike[str]) -> Iterator[Sound]:
 
 
 def _pyav_kind(file: BinaryIO, start: bytes) -> str | None:
-    """The format of a file that PyAV has to read; None for libsndfile."""
+    """The format of a file that only PyAV reads; None for libsndfile."""
     for at, magic, kind in _PYAV_KINDS:
         if start[at : at + len(magic)] == magic:
             return kind
-    # Of an MP3 without a length libsndfile reads as much as it guesses.
+    # libsndfile guesses the length of an MP3 that does not give it, and reads no further.
     if start.startswith(_MP3_BEGINNINGS) and not mp3_gives_length(file) and importlib.util.find_spec("av"):
         return "MP3"
     return None
@@ -117,14 +117,14 @@ def _open_soundfile(file: BinaryIO, stack: ExitStack) -> Sound:
     import soundfile
 
     class Forwards(soundfile.SoundFile):
-        """Never seeks: soundfile does after every block, and misses the place in an MP3 of variable bit rate."""
+        """Never seeks. soundfile seeks after every block, inexactly in MP3s with variable bit rate."""
 
         def seekable(self) -> bool:
             return False
 
     source, warnings = _checked(file)
     try:
-        # From the opened file, not the path: libsndfile would guess the format from the extension.
+        # By file object, not by path: libsndfile would guess the format from the extension.
         opened = stack.enter_context(Forwards(source))
     except soundfile.LibsndfileError as error:
         raise Refused(f"it is not sound in a known format ({error.error_string.rstrip('.')})") from None
@@ -138,7 +138,7 @@ def _open_soundfile(file: BinaryIO, stack: ExitStack) -> Sound:
         except soundfile.LibsndfileError as error:
             if not frames:
                 raise Refused(f"it is damaged from the beginning ({error.error_string.rstrip('.')})") from None
-            warnings.append(f"damaged after {frames / opened.samplerate:.2f} s: only the part before that is used")
+            warnings.append(f"damaged after {frames / opened.samplerate:.2f} s: only the part before is used")
         else:
             there, promised = frames / opened.samplerate, opened.frames / opened.samplerate
             warnings.extend(_missing(file, opened.format, there, promised))
@@ -147,7 +147,7 @@ def _open_soundfile(file: BinaryIO, stack: ExitStack) -> Sound:
 
 
 def _checked(file: BinaryIO) -> tuple[Any, list[str]]:
-    """The file, or a view of it whose header gives the right length, and warnings. Raises Refused."""
+    """The file, or a view of it with a corrected header, and warnings. Raises Refused."""
     chunks = read_chunks(file)
     file.seek(0)
     if chunks is None:
@@ -157,27 +157,29 @@ def _checked(file: BinaryIO) -> tuple[Any, list[str]]:
     if chunks.sample_rate is not None and not MIN_SAMPLE_RATE <= chunks.sample_rate <= MAX_SAMPLE_RATE:
         raise Refused(_implausible(chunks.sample_rate))
     if chunks.length_unknown:
-        return WholeLength(file, chunks), ["its header gives no length (written to a pipe?): all of it is read"]
+        return WholeLength(file, chunks), ["its header gives no length (written to a pipe?): the whole file is read"]
     if chunks.length_wrapped:
-        return WholeLength(file, chunks), ["it is larger than a WAV can say (4 GiB): all of it is read"]
+        return WholeLength(file, chunks), [
+            "it is too large for the length in a WAV header (4 GiB): the whole file is read"
+        ]
     if chunks.cut_short and chunks.present:
-        return file, [f"cut short: {chunks.present:,} of {chunks.promised:,} bytes of sound are there"]
+        return file, [f"cut short: it has {chunks.present:,} of {chunks.promised:,} bytes of sound"]
     if chunks.behind:
-        return file, [f"{chunks.behind:,} bytes behind the end of its sound are not read"]
+        return file, [f"{chunks.behind:,} bytes after the end of its sound are ignored"]
     return file, []
 
 
 def _missing(file: BinaryIO, kind: str, there: float, promised: float) -> list[str]:
-    """Warnings about a file that was read to its end: `there` seconds were found, `promised` were expected."""
+    """Warnings about a file that was read to its end: it has `there` of the `promised` seconds."""
     if kind == "MP3":
         unread = file.seek(0, os.SEEK_CUR) / file.seek(0, os.SEEK_END) < 0.9
         if not mp3_gives_length(file):
             remedy = "convert it to WAV, or `pip install 'wavesynth-jax[formats]'`"
-            return [f"an MP3 that does not give its length: only {there:.2f} s can be read; {remedy}"] if unread else []
+            return [f"an MP3 without a length: only {there:.2f} s can be read; {remedy}"] if unread else []
     if there < promised:
-        return [f"cut short: {there:.2f} of {promised:.2f} s are there"]
+        return [f"cut short: it has {there:.2f} of {promised:.2f} s"]
     if kind == "OGG" and not ogg_is_whole(file):
-        return [f"cut short: {there:.2f} s are there"]
+        return [f"cut short: it has {there:.2f} s"]
     return []
 
 
@@ -207,6 +209,6 @@ def _open_pyav(kind: str, file: BinaryIO, stack: ExitStack) -> Sound:
         except av.FFmpegError as error:
             if not frames:
                 raise Refused(f"it is damaged from the beginning ({error.strerror})") from None
-            warnings.append(f"damaged after {frames / track.rate:.2f} s: only the part before that is used")
+            warnings.append(f"damaged after {frames / track.rate:.2f} s: only the part before is used")
 
     return Sound(track.rate, track.channels, blocks(), warnings)

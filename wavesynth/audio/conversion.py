@@ -1,17 +1,17 @@
-"""Brings sounds to one rate, one number of channels and a level within full scale.
+"""Converts sounds to a sample rate, a number of channels and a level within full scale.
 
-The same rules hold for files and for arrays, in training and in use:
+The same rules apply to files and arrays, in training and in use:
 
-- Channels: a file that has as many as wanted keeps them; one channel is copied to all that are wanted; otherwise the
-  channels are mixed to their mean. Where the mean is over 40 dB below the loudest channel (right = -left), that channel is
-  used instead, with a warning.
-- Resampling is soxr's (HQ), block by block: memory does not grow with the file. Overshoot saturates.
-- Peaks over 1 (floats, lossy codecs): the whole sound is scaled down to a peak of 1.0, with a warning. Peaks over 16 are
-  integers written as floats; they are divided by 2^15, 2^23 or 2^31, the smallest that is enough, with a warning.
+- Channels: a sound with the requested number of channels keeps them. A mono sound is copied to all channels. Otherwise the
+  channels are mixed to their mean; if it is over 40 dB below the loudest channel (right = -left), that channel is used
+  instead, with a warning.
+- Resampling: soxr (HQ), block by block, in constant memory. Overshoot saturates.
+- Peaks over 1 (floats, lossy codecs): the whole sound is scaled to a peak of 1.0, with a warning. Peaks over 16 are integers
+  written as floats: they are divided by the smallest sufficient of 2^15, 2^23 and 2^31, with a warning.
 - NaN, infinities and values over 2^31 are refused.
-- Files of silence (nothing above half a 16-bit step, so denormals too) or of a constant are refused. A peak below -60 dB and
-  a DC offset over 0.1 are kept as they are, with a warning.
-- Of a file that was cut short or is damaged, the part before the damage is used, with a warning.
+- Silent files (nothing above half a 16-bit step) and constant files are refused. A peak below -60 dB or a DC offset over 0.1
+  is kept, with a warning.
+- Of a truncated or damaged file, the part before the damage is used, with a warning.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -27,18 +27,18 @@ from wavesynth.audio.pcm import FULL_SCALE
 
 _STEP = 1 / FULL_SCALE
 _MEAN = -1
-"""The row of the channels' mean; the channels themselves are rows 0, 1, ... before it."""
+"""The row of the channels' mean, after the rows 0, 1, ... of the channels."""
 
 
 class Sink(Protocol):
-    """Where `decode` puts samples."""
+    """The destination of decoded samples."""
 
     def append(self, samples: NDArray[np.float32]) -> None:
         """Takes the next block [C, T]."""
         ...
 
     def restart(self) -> None:
-        """Forgets every block: the sound is decoded again, at another level."""
+        """Discards all blocks: the sound is decoded again, at another level."""
         ...
 
 
@@ -64,12 +64,12 @@ class Collected:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a sound was before it was converted.
+    """A sound's properties before conversion.
 
     Attributes:
         sample_rate: Hz.
         channels: number of channels.
-        warnings: problems that were found.
+        warnings: problems found.
     """
 
     sample_rate: int
@@ -85,20 +85,20 @@ def convert(
     *,
     allow_silence: bool = False,
 ) -> Origin:
-    """Brings a sound to a rate and a number of channels, by the rules above.
+    """Converts a sound to a sample rate and a number of channels, by the rules above.
 
     Args:
-        opened: opens the sound; it is called again where the level is found to be wrong at the end.
-        sample_rate: Hz, of the blocks.
+        opened: opens the sound. It is called a second time if the level turns out to need scaling.
+        sample_rate: the sample rate of the blocks, Hz.
         sink: takes the blocks, float32 [channels, T].
-        channels: of the blocks.
-        allow_silence: whether silence and constants pass.
+        channels: number of channels of the blocks.
+        allow_silence: whether silence and constants are allowed.
 
     Returns:
-        The sound's own rate and channels, and the warnings.
+        The sound's own sample rate and channels, and the warnings.
 
     Raises:
-        Refused: the sound cannot be used, with the reason.
+        Refused: the sound cannot be used; the message says why.
     """
     first = _pass(opened, sample_rate, sink, channels, None, 1.0, allow_silence)
     rows, gain, remarks = first.survey.judge(channels, allow_silence)
@@ -125,7 +125,7 @@ def _pass(
     gain: float,
     allow_silence: bool,
 ) -> _Passed:
-    """Reads a sound once and gives some of its rows (channels, or their mean) to the sink."""
+    """Reads a sound once and writes some of its rows (channels, or their mean) to the sink."""
     with opened() as sound:
         survey = _Survey.empty(sound.channels)
         chosen = list(_usual_rows(sound.channels, channels) if rows is None else rows)
@@ -134,7 +134,7 @@ def _pass(
             for block in sound.blocks:
                 parts = np.ascontiguousarray(block.T)
                 if sound.channels > 1:
-                    with np.errstate(over="ignore", invalid="ignore"):  # the survey refuses what comes of these
+                    with np.errstate(over="ignore", invalid="ignore"):  # the survey refuses the results
                         parts = np.concatenate([parts, parts.mean(axis=0, keepdims=True)])
                 survey.add(parts)
                 yield parts[chosen] * np.float32(gain)
@@ -148,12 +148,12 @@ def _pass(
         if survey.frames and not num_samples:
             raise Refused(f"it is too short for one sample at {sample_rate:,} Hz ({survey.frames} frames)")
         if survey.audible(chosen) and peak < _STEP / 2 and not allow_silence:
-            raise Refused(f"it is silent at {sample_rate:,} Hz: its sound lies above {sample_rate // 2:,} Hz")
+            raise Refused(f"it is silent at {sample_rate:,} Hz: it only has frequencies above {sample_rate // 2:,} Hz")
         return _Passed(sound.sample_rate, sound.channels, sound.warnings, survey)
 
 
 def _usual_rows(own: int, wanted: int) -> tuple[int, ...]:
-    """Which rows of a sound of `own` channels become the `wanted` channels."""
+    """The rows of a sound with `own` channels to use for `wanted` channels."""
     if own == wanted:
         return tuple(range(own))
     return (0 if own == 1 else _MEAN,) * wanted
@@ -162,7 +162,7 @@ def _usual_rows(own: int, wanted: int) -> tuple[int, ...]:
 def _resample(
     blocks: Iterator[NDArray[np.float32]], old: int, new: int, channels: int
 ) -> Iterator[NDArray[np.float32]]:
-    """Blocks [C, T] at `old` Hz to blocks at `new` Hz. Where the blocks are cut makes no difference."""
+    """Resamples blocks [C, T] from `old` to `new` Hz. The result does not depend on the division into blocks."""
     if old == new:
         yield from blocks
         return
@@ -176,7 +176,7 @@ def _resample(
 
 @dataclass
 class _Survey:
-    """Running statistics of each channel and, in the last row, of their mean (of mono, the channel itself)."""
+    """Running statistics of each channel and, in the last row, of their mean."""
 
     frames: int
     low: NDArray[np.float64]
@@ -195,7 +195,7 @@ class _Survey:
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             raise Refused("it holds NaN, infinite or overflowing values")
         if (peak := float(np.abs([low, high]).max())) > 2**31:
-            raise Refused(f"its values reach {peak:.3g}, which no scale explains")
+            raise Refused(f"its values reach {peak:.3g}, which matches no known scale")
         self.frames += rows.shape[1]
         self.low = np.minimum(self.low, low)
         self.high = np.maximum(self.high, high)
@@ -203,11 +203,11 @@ class _Survey:
         self.energy += np.einsum("rt,rt->r", rows, rows)
 
     def peak(self, rows: Iterable[int]) -> float:
-        """The largest magnitude in some rows."""
+        """The largest magnitude in the given rows."""
         return max(float(max(-self.low[row], self.high[row])) for row in rows)
 
     def audible(self, rows: Iterable[int]) -> bool:
-        """Whether some rows are more than silence."""
+        """Whether any of the given rows is not silent."""
         return self.frames > 0 and self.peak(rows) >= _STEP / 2
 
     def judge(self, channels: int, allow_silence: bool) -> tuple[tuple[int, ...], float, list[str]]:
@@ -225,18 +225,18 @@ class _Survey:
             if peak < _STEP / 2:
                 raise Refused("it is silent")
             if all(self.high[row] - self.low[row] < _STEP for row in rows):
-                raise Refused("it is a constant without sound")
+                raise Refused("it is constant, without sound")
         gain = 1.0
         if peak > 16:
             bits = next(bits for bits in (15, 23, 31) if peak <= 2**bits)
             gain = 2.0**-bits
-            remarks.append(f"floats that hold integers (peak {peak:,.0f}): divided by 2^{bits}")
+            remarks.append(f"floats with integer values (peak {peak:,.0f}): divided by 2^{bits}")
         elif peak > 1:
             gain = 1 / peak
             remarks.append(f"peak {peak:.3f}: scaled down to 1.0")
         if peak * gain < 1e-3 and not allow_silence:
-            remarks.append(f"almost silent (peak {20 * np.log10(peak * gain):.0f} dB): kept as it is")
+            remarks.append(f"almost silent (peak {20 * np.log10(peak * gain):.0f} dB): kept unchanged")
         offset = max((self.total[row] / self.frames * gain for row in rows), key=abs)
         if abs(offset) > 0.1 and not allow_silence:
-            remarks.append(f"DC offset {offset:+.2f}: kept as it is")
+            remarks.append(f"DC offset {offset:+.2f}: kept unchanged")
         return rows, gain, remarks

@@ -1,4 +1,4 @@
-"""Reads sound files of any format, rate and channel count, by the rules of `wavesynth.audio.conversion`."""
+"""Reads sound files of any format, sample rate and channel count, by the rules of `wavesynth.audio.conversion`."""
 
 import os
 import warnings
@@ -18,7 +18,7 @@ __all__ = ["Refused", "WavWriter", "check_free", "check_sample_rate", "decode", 
 
 
 def read(path: str | os.PathLike[str], sample_rate: int, channels: int = 1) -> NDArray[np.float32]:
-    """Reads a whole sound file. Problems that were worked around are UserWarnings.
+    """Reads a whole sound file. Warns about problems that could be worked around.
 
     Args:
         path: the file, of any format, rate and channel count.
@@ -59,18 +59,16 @@ def decode(path: str | os.PathLike[str], sample_rate: int, sink: Sink, channels:
         The file's own rate and channels, and the warnings.
 
     Raises:
-        Refused: the file cannot be used, with the reason.
+        Refused: the file cannot be used; the message says why.
     """
     return convert(lambda: open_sound(path), sample_rate, sink, channels)
 
 
 def check_free(paths: Iterable[Path], force: bool) -> None:
-    """Raises UserError where one of the files exists, unless `force`.
+    """Raises UserError if one of the files exists, unless `force`.
 
     >>> check_free([Path("nothing-here.wav")], force=False)
     """
     there = next((path for path in paths if path.exists()), None)
     if there is not None and not force:
-        raise UserError(
-            f"{display(there)} is there already: choose another name, or overwrite it by --force (force=True)"
-        )
+        raise UserError(f"{display(there)} exists: choose another name, or overwrite it with --force (force=True)")

@@ -1,8 +1,8 @@
-"""What the headers of sound files promise, checked against what is there.
+"""Checks the headers of sound files against their contents.
 
-libsndfile takes what is left of a truncated WAV, AIFF or Ogg file without a word, takes nothing of a WAV whose length was
-never filled in, ignores what lies behind the length of a WAV, and guesses the length of an MP3 that does not give it. The
-functions here find these cases.
+libsndfile silently reads the rest of a truncated WAV, AIFF or Ogg file, reads nothing of a WAV whose length was never
+filled in, ignores data after the length of a WAV, and guesses the length of an MP3 that does not give it. The functions
+here detect these cases.
 """
 
 import io
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 _MOST_BYTES = 2**32 - 2
-"""The longest sound data whose length a WAV can give; one more means that the length is not known."""
+"""The largest length in a WAV header; one more means that the length is unknown."""
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
-"""Beginnings of tags that programs append to a WAV without a chunk around them."""
+"""Magic bytes of tags that programs append to a WAV without a chunk."""
 _LONGEST_PADDING = 2**20
 _LONGEST_PAGE = 65_307
-"""Bytes of an Ogg page, at most."""
+"""The largest size of an Ogg page, bytes."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Chunks:
         channels: of the fmt chunk; None for AIFF or without such a chunk.
         sample_rate: Hz, likewise.
         begin: position of the sound data.
-        promised: bytes of sound data by the length in front of it.
+        promised: bytes of sound data according to the header.
         present: bytes from `begin` to the end of the file.
-        behind: bytes behind the promised sound that are neither chunks, nor a tag, nor padding.
+        behind: bytes after the promised sound data that are not chunks, tags or padding.
     """
 
     form: str
@@ -44,9 +44,9 @@ class Chunks:
 
     @property
     def length_unknown(self) -> bool:
-        """Whether it is a WAV whose writer could not go back to fill in the length: a pipe, or a crash.
+        """Whether the length of a WAV was never filled in, because it was written to a pipe or the writer crashed.
 
-        Such writers leave 0, 0xFFFFFFFF, or a value near 0x7FFFFFFF. The same values are believed where they fit.
+        The header then has 0, 0xFFFFFFFF, or a value near 0x7FFFFFFF, which does not match the file.
         """
         placeholder = self.promised == 0 or 0x7FFF0000 <= self.promised <= 0x80000000 or self.promised >= 0xFFFF0000
         fits = self.promised <= self.present and not self.behind
@@ -54,17 +54,17 @@ class Chunks:
 
     @property
     def length_wrapped(self) -> bool:
-        """Whether it is a WAV of over 4 GiB whose length, in 32 bits, has lost its upper part."""
+        """Whether it is a WAV of over 4 GiB whose length overflowed 32 bits."""
         return self.form == "WAVE" and self.behind > 0 and self.present > _MOST_BYTES and not self.length_unknown
 
     @property
     def cut_short(self) -> bool:
-        """Whether less sound is there than promised."""
+        """Whether there is less sound than promised."""
         return self.promised > self.present and not self.length_unknown
 
 
 def read_chunks(file: BinaryIO) -> Chunks | None:
-    """Reads the chunks of a file; None when it is of another kind or has no sound data."""
+    """Reads the chunks of a file; None if it is of another kind or has no sound data."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     start = file.read(12)
@@ -80,7 +80,7 @@ def read_chunks(file: BinaryIO) -> Chunks | None:
         begin = file.tell()
         if kind == sound:
             end = begin + length
-            # The byte that pads an odd length is often forgotten.
+            # Many writers omit the padding byte after an odd length.
             behind = min(_stray_bytes(file, at, size, order, sound) for at in {end, end + length % 2})
             return Chunks(form, channels, sample_rate, begin, length, size - begin, behind)
         if kind == b"fmt ":
@@ -92,7 +92,7 @@ def read_chunks(file: BinaryIO) -> Chunks | None:
 
 
 def _stray_bytes(file: BinaryIO, at: int, size: int, order: str, sound: bytes) -> int:
-    """How many of the bytes from `at` to the end belong to no chunk, no tag and no padding. More sound counts as well."""
+    """The number of bytes from `at` to the end that are not chunks, tags or padding. More sound counts too."""
     stray = 0
     while at < size - 1:
         file.seek(at)
@@ -110,13 +110,13 @@ def _stray_bytes(file: BinaryIO, at: int, size: int, order: str, sound: bytes) -
 
 
 def _is_padding(file: BinaryIO, at: int, size: int) -> bool:
-    """Whether the rest of a file is a short stretch of zeros."""
+    """Whether the rest of a file is a short run of zeros."""
     file.seek(at)
     return size - at <= _LONGEST_PADDING and not any(file.read(size - at))
 
 
 def ogg_is_whole(file: BinaryIO) -> bool:
-    """Whether an Ogg file ends with a whole page that is marked as the last."""
+    """Whether an Ogg file ends with a complete page that is marked as the last."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _LONGEST_PAGE))
     end = file.read()
@@ -128,7 +128,7 @@ def ogg_is_whole(file: BinaryIO) -> bool:
 
 
 def mp3_gives_length(file: BinaryIO) -> bool:
-    """Whether the first frame of an MP3 holds a table with its length. Without one the length can only be guessed."""
+    """Whether the first frame of an MP3 holds a table with its length. Otherwise, the length can only be guessed."""
     file.seek(0)
     tag = file.read(10)
     begin = 0
@@ -140,13 +140,13 @@ def mp3_gives_length(file: BinaryIO) -> bool:
 
 
 class WholeLength(io.RawIOBase):
-    """A read-only view of a WAV file in which the sound data reaches to the end of the file.
+    """A read-only view of a WAV file in which the sound data extends to the end of the file.
 
-    The header is written anew, as RF64 where a length does not fit into the 32 bits of a WAV.
+    It has a new header: RF64, if a length does not fit in the 32 bits of a WAV.
 
     Args:
         file: opened for reading in binary.
-        chunks: what `read_chunks` found in it.
+        chunks: its chunks, from `read_chunks`.
     """
 
     def __init__(self, file: BinaryIO, chunks: Chunks):

@@ -1,4 +1,4 @@
-"""The notes of a MIDI file: when they begin and end, in seconds, by its tempo map and its sustain pedals."""
+"""The notes of a MIDI file, timed in seconds by its tempo map and sustain pedals."""
 
 import os
 from collections import defaultdict, deque
@@ -10,10 +10,10 @@ from wavesynth.audio.names import display, user_path
 from wavesynth.errors import UserError
 
 DRUMS = 10  # the channel of General MIDI's drums
-FIRST_TEMPO = 500_000  # microseconds of a beat until a file says otherwise
+FIRST_TEMPO = 500_000  # microseconds per beat until the first tempo event
 VOLUME, EXPRESSION, PEDAL, SOUND_OFF, RESET, NOTES_OFF = 7, 11, 64, 120, 121, 123  # controllers
-USUAL_VOLUME = 100  # of a channel until a file says otherwise
-MOST_BYTES = 16 * 2**20  # of a file; a day of music takes fewer
+USUAL_VOLUME = 100  # the default volume of a channel
+MOST_BYTES = 16 * 2**20  # of a file; enough for a day of music
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Note:
     """A note.
 
     Attributes:
-        start: When it begins, seconds.
-        seconds: How long it lasts.
+        start: Start time, seconds.
+        seconds: Duration.
         pitch: MIDI number.
         velocity: 1 to 127.
         channel: 1 to 16.
-        volume: Volume times expression of its channel when it begins; 1 is the usual.
+        volume: Volume times expression of its channel at the start, relative to the default.
     """
 
     start: float
@@ -43,8 +43,8 @@ class Song:
 
     Attributes:
         name: The file's name, safe to print.
-        notes: In the order of their starts.
-        remarks: What is not played as the file has it, a line each.
+        notes: The notes, sorted by start.
+        remarks: Deviations from the file, one line each.
     """
 
     name: str
@@ -58,18 +58,18 @@ class Song:
 
 
 def read_song(path: str | os.PathLike[str], channels: Sequence[int] | None = None) -> Song:
-    """Reads the notes of a Standard MIDI File, also inside an RMID file.
+    """Reads the notes of a Standard MIDI File or an RMID file.
 
-    A key that is released while its channel's pedal is down sounds until the pedal is up or the key is struck again. If notes
-    of one pitch overlap, a release ends the oldest. A note without an end lasts until the file ends. What is damaged or odd is
-    skipped and reported in `Song.remarks`.
+    A key released while the sustain pedal is down sounds until the pedal is released or the key is struck again. If notes
+    of the same pitch overlap, a note-off ends the oldest. A note without an end lasts until the end of the file. Damaged or
+    invalid events are skipped and reported in `Song.remarks`.
 
     Args:
         path: The file.
-        channels: The channels to read, 1 to 16; None for all but 10, the drums.
+        channels: The channels to read, 1 to 16; None for all except 10, the drums.
 
     Raises:
-        UserError: The file cannot be read, or has no such notes.
+        UserError: The file cannot be read, or has no notes in these channels.
 
     >>> read_song("song.mid").notes[0].pitch                                # doctest: +SKIP
     60
@@ -96,7 +96,7 @@ def read_song(path: str | os.PathLike[str], channels: Sequence[int] | None = Non
     if unended:
         first = min(unended, key=lambda note: note.start)
         remarks.append(
-            f"notes without an end: {len(unended)}, the first of pitch {first.pitch} at {first.start:.2f} s on channel "
+            f"notes without an end: {len(unended)}, the first with pitch {first.pitch} at {first.start:.2f} s on channel "
             f"{first.channel}; they sound until the file ends, at {now:.2f} s"
         )
     if bends:
@@ -110,10 +110,10 @@ _PLAYED_AS_PITCHES = f"channels=[{DRUMS}] (--channels {DRUMS}) plays them, each 
 def _no_notes(name: str, notes: Sequence[Note], channels: Sequence[int] | None) -> str:
     there = sorted({note.channel for note in notes})
     if not there:
-        return f"{name} holds no notes: name another file"
+        return f"{name} holds no notes: choose another file"
     if channels is None:
-        return f"{name} holds no notes but those of channel {DRUMS}, the drums: {_PLAYED_AS_PITCHES}"
-    return f"channels is {list(channels)}, and {name} has notes on {', '.join(map(str, there))}: choose among those"
+        return f"{name} only has notes on channel {DRUMS}, the drums: {_PLAYED_AS_PITCHES}"
+    return f"channels is {list(channels)}, and {name} has notes on {', '.join(map(str, there))}: choose from these"
 
 
 def _read(path: str | os.PathLike[str]) -> MidiFile:
@@ -123,7 +123,7 @@ def _read(path: str | os.PathLike[str]) -> MidiFile:
         if len(content) > MOST_BYTES:
             raise ValueError(f"it is larger than {MOST_BYTES // 2**20} MiB")
         file = parse(content)
-        _beat(file.division)  # which may have no length
+        _beat(file.division)  # raises if a beat has no length
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
@@ -133,9 +133,9 @@ def _read(path: str | os.PathLike[str]) -> MidiFile:
 
 
 def _timed(file: MidiFile) -> Iterator[tuple[float, int, Event]]:
-    """Second, track and event of all that the file holds, in the order of time.
+    """Time in seconds, track and event of all events, sorted by time.
 
-    Volumes come before the notes of the same tick: programs write them in any order, and in other tracks.
+    At the same tick, volumes come before notes, because programs write them in any order, and in different tracks.
     """
     ticks, fixed = _beat(file.division)
     events, begin = [], 0
@@ -148,7 +148,7 @@ def _timed(file: MidiFile) -> Iterator[tuple[float, int, Event]]:
         if file.sequential:
             begin = events[-1][0]
     tempo, last, microseconds = 1_000_000 if fixed else FIRST_TEMPO, 0, 0
-    for tick, _, track, event in sorted(events, key=lambda each: each[:2]):  # stable: else in the order of the file
+    for tick, _, track, event in sorted(events, key=lambda each: each[:2]):  # stable: otherwise in file order
         microseconds += (tick - last) * tempo
         last = tick
         if event.kind == "tempo" and not fixed:
@@ -157,7 +157,7 @@ def _timed(file: MidiFile) -> Iterator[tuple[float, int, Event]]:
 
 
 def _beat(division: int) -> tuple[float, bool]:
-    """Ticks of a beat, and whether it lasts a second whatever the tempo: then ticks divide the frames of a film."""
+    """Ticks per beat, and whether a beat is always one second (SMPTE time)."""
     if division > 0:
         return division, False
     frames, per_frame = -(division >> 8), division & 255
@@ -167,7 +167,7 @@ def _beat(division: int) -> tuple[float, bool]:
 
 
 class _Keyboard:
-    """The keys that are down and the notes that pedals hold, while a song is played; `notes` has those that have ended."""
+    """The state of keys and pedals during a song. `notes` has the finished notes."""
 
     def __init__(self) -> None:
         self.notes: list[Note] = []
@@ -191,7 +191,7 @@ class _Keyboard:
             self._control(now, event.channel, event.number, event.value)
 
     def end(self, now: float) -> list[Note]:
-        """Ends what still sounds; returns the notes whose keys are still down."""
+        """Ends all sounding notes; returns those whose keys are still down."""
         unended = [note for keys in self._down.values() for note in keys]
         for note in unended:
             self._end(now, note)
@@ -229,7 +229,7 @@ class _Keyboard:
             self._release(now, channel, pitch)
 
     def _release(self, now: float, channel: int, pitch: int) -> None:
-        """Ends the notes of a pitch that a pedal holds."""
+        """Ends the notes of a pitch that are held by a pedal."""
         for note in self._held.pop((channel, pitch), ()):
             self._end(now, note)
 

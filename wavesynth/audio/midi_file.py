@@ -1,8 +1,8 @@
-"""Reading Standard MIDI Files as players do: what is odd in a file is skipped or clipped and reported, what is whole is kept.
+"""A tolerant reader of Standard MIDI Files: invalid data is skipped or clipped, and reported, as players do.
 
-A reader of our own, because a song must not fail at an event that does not matter to it: mido (1.3) refuses the whole file at
-a key signature of 18 flats, a cut last track or an RMID header, and forgets the time before a meta event that it does not
-know. Only what sounds is read: notes, controllers, pitch bends, tempi.
+Other readers are too strict: mido (1.3) rejects a whole file with a key signature of 18 flats, a truncated last track or an
+RMID header, and drops the time before an unknown meta event. Only relevant events are read: notes, controllers, pitch
+bends, tempi.
 """
 
 from collections import Counter
@@ -12,9 +12,9 @@ from typing import Literal
 
 NOTE_OFF, NOTE_ON, CONTROL, BEND = 0x80, 0x90, 0xB0, 0xE0
 DATA_BYTES = {NOTE_OFF: 2, NOTE_ON: 2, 0xA0: 2, CONTROL: 2, 0xC0: 1, 0xD0: 1, BEND: 2}
-SYSTEM_DATA_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1}  # of messages that have no place in a file; players skip them
+SYSTEM_DATA_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1}  # data bytes of messages that do not belong in files; players skip them
 META, SET_TEMPO, END_OF_TRACK = 0xFF, 0x51, 0x2F
-LONGEST_DELTA = 2**28 - 1  # ticks between two events; the format has no larger number
+LONGEST_DELTA = 2**28 - 1  # ticks between two events, the largest in the format
 
 Kind = Literal["note_on", "note_off", "control", "bend", "tempo", "end"]
 _KINDS: dict[int, Kind] = {NOTE_OFF: "note_off", NOTE_ON: "note_on", CONTROL: "control", BEND: "bend"}
@@ -25,10 +25,10 @@ class Event:
     """One event of a track.
 
     Attributes:
-        tick: When, counted from the beginning of the track.
-        kind: What it is; "end" is the end of the track, wherever it lies.
+        tick: Time since the beginning of the track.
+        kind: The kind of event; "end" is the end of the track.
         channel: 1 to 16; 0 for a tempo and an end.
-        number: Key of a note, controller number, value of a bend (-8192 to 8191), or microseconds of a beat.
+        number: Key of a note, controller number, value of a bend (-8192 to 8191), or microseconds per beat.
         value: Velocity of a note, or value of a controller.
     """
 
@@ -44,10 +44,10 @@ class MidiFile:
     """The tracks of a file.
 
     Attributes:
-        division: Ticks of a beat, or where negative, frames of film a second and ticks of a frame.
-        sequential: Whether the tracks are played one after another (format 2), not at once.
-        tracks: The events of each, in their order.
-        remarks: What was odd, a line each.
+        division: Ticks per beat; if negative, SMPTE frames per second and ticks per frame.
+        sequential: Whether the tracks are played one after another (format 2) instead of together.
+        tracks: The events of each track, in order.
+        remarks: Problems, one line each.
     """
 
     division: int
@@ -57,7 +57,7 @@ class MidiFile:
 
 
 def parse(content: bytes) -> MidiFile:
-    """Reads the bytes of a Standard MIDI File, also inside an RMID file or behind another program's header.
+    """Parses a Standard MIDI File, also inside an RMID file or after another program's header.
 
     Raises:
         ValueError: There is no MIDI header, or no track.
@@ -76,16 +76,16 @@ def parse(content: bytes) -> MidiFile:
     if not tracks:
         raise ValueError("it has no tracks")
     if promised > len(tracks):
-        oddities["tracks that the header counts and the file lacks"] = promised - len(tracks)
+        oddities["tracks missing, according to the header"] = promised - len(tracks)
     remarks = tuple(f"{what}: {count}" for what, count in oddities.items() if count)
     signed = division - 0x10000 if division & 0x8000 else division
     return MidiFile(signed, kind == 2 and len(tracks) > 1, tracks, remarks)
 
 
 def _chunks(content: bytes, header: int, oddities: Counter[str]) -> Iterator[tuple[bytes, bool]]:
-    """The contents of all track chunks, and whether the file ends within it.
+    """The contents of all track chunks, and whether each is truncated.
 
-    A chunk whose length leads nowhere ends where the next track begins.
+    A chunk with a wrong length ends at the beginning of the next track.
     """
     place = header + 8 + max(6, int.from_bytes(content[header + 4 : header + 8], "big"))
     if not _is_chunk(content, place):
@@ -98,7 +98,7 @@ def _chunks(content: bytes, header: int, oddities: Counter[str]) -> Iterator[tup
             following = content.find(b"MTrk", begin)
             is_cut = following < 0 and end > len(content)
             if is_track and 0 <= following != end:
-                oddities["tracks of a wrong length, read up to the next track"] += 1
+                oddities["tracks with a wrong length, read up to the next track"] += 1
             end = following if following >= 0 else len(content) if is_track else -1
         if is_track:
             yield content[begin:end], is_cut
@@ -106,7 +106,7 @@ def _chunks(content: bytes, header: int, oddities: Counter[str]) -> Iterator[tup
 
 
 def _is_chunk(content: bytes, place: int) -> bool:
-    """Whether a chunk can begin at a place: four printable characters and a length."""
+    """Whether a chunk may begin here: four printable characters and a length."""
     return len(content) >= place + 8 and all(32 <= byte < 127 for byte in content[place : place + 4])
 
 
@@ -129,7 +129,7 @@ class _Track:
             while self.place < len(self.content):
                 delta = self._variable()
                 if delta > LONGEST_DELTA:  # some programs write negative steps
-                    self.oddities["steps in time beyond MIDI's range, left out"] += 1
+                    self.oddities["time steps beyond MIDI's range, ignored"] += 1
                     delta = 0
                 begin = self.place
                 if self._peek() >= 0x80:
@@ -138,7 +138,7 @@ class _Track:
                 elif status:
                     system = 0
                 else:
-                    self.oddities["tracks with data where an event should be, played up to there"] += 1
+                    self.oddities["tracks with data in place of an event, played up to there"] += 1
                     break
                 event = self._system(system) if system else self._message(status)
                 tick += delta
@@ -153,7 +153,7 @@ class _Track:
         yield Event(tick, "end")
 
     def _message(self, status: int) -> Event | None:
-        """A channel's message; its data bytes are clipped to 127."""
+        """A channel message, with data bytes clipped to 127."""
         data = [self._data() for _ in range(DATA_BYTES[status & 0xF0])]
         kind = _KINDS.get(status & 0xF0)
         if kind is None:
@@ -164,7 +164,7 @@ class _Track:
         return Event(0, kind, channel, *data)
 
     def _system(self, status: int) -> Event | None:
-        """A meta event, of which only tempi and the end matter, or a message that is skipped."""
+        """A tempo or the end of the track. Other meta events and system messages are skipped."""
         if status not in (META, 0xF0, 0xF7):
             self._take(SYSTEM_DATA_BYTES.get(status, 0))
             return None
@@ -199,8 +199,8 @@ class _Track:
         return self.content[self.place - count : self.place]
 
     def _variable(self) -> int:
-        """A number of 7 bits a byte; all bytes but the last have their eighth bit set."""
+        """A variable-length number: 7 bits per byte, with the eighth bit set in all bytes but the last."""
         number = 0
         while (byte := self._byte()) & 0x80:
-            number = min(number << 7 | byte & 0x7F, 2**64)  # bounded, however long a damaged file makes it
+            number = min(number << 7 | byte & 0x7F, 2**64)  # bounded, because a damaged file may have any length here
         return number << 7 | byte

@@ -1,4 +1,4 @@
-"""Mu-law companding (ITU-T G.711's curve, 8 bits), as one pair of functions and the bins between their codes.
+"""Mu-law companding (ITU-T G.711's curve, 8 bits): encoding, decoding and the bins of the codes.
 
 `decode` then `encode` is the identity on all 256 codes; codes c and 255 - c decode to opposite values, so there is no
 bias; 0.0 encodes to 128, one of the two codes nearest to it; -1 and +1 encode to 0 and 255.

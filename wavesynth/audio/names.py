@@ -1,4 +1,4 @@
-"""Paths as users give them, and names as they can be shown."""
+"""Paths given by users, and names that are safe to print."""
 
 import os
 from collections.abc import Iterable
@@ -9,13 +9,13 @@ from wavesynth.errors import UserError
 _SOUNDFILE = "wav wave bwf rf64 w64 flac ogg oga opus mp3 mp2 aif aiff aifc au snd caf voc paf iff svx sf avr nist sph"
 _PYAV = "m4a m4b mp4 m4v mov aac wma wmv webm mka mkv ape wv amr 3gp"
 EXTENSIONS = frozenset(f"{_SOUNDFILE} {_PYAV}".split())
-"""File name extensions of sound files, lower case. Whether a file holds sound is decided by its content."""
+"""File name extensions of sound files, lower case. The content decides whether a file is a sound."""
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
     """A path given by a user, with `~` and `~name` expanded to home folders.
 
-    Every path that a user gives goes through here once. A name that is meant to begin with `~` is written `./~name`.
+    Every path given by a user passes through here once. Write `./~name` for a name that begins with `~`.
 
     Args:
         path: text or a path.
@@ -24,7 +24,7 @@ def user_path(path: str | os.PathLike[str]) -> Path:
         The expanded path.
 
     Raises:
-        UserError: it is not a path, is empty, holds a NUL character, or names a home folder that is not known.
+        UserError: it is not a path, is empty, contains a NUL character, or names an unknown home folder.
 
     >>> user_path("~/sounds") == Path.home() / "sounds"
     True
@@ -41,12 +41,12 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     if expanded.startswith("~") and not os.path.lexists(text):
         raise UserError(f"{display(text)}: this home folder is not known; give the whole path, or ./{display(text)}")
     found = Path(expanded)
-    # Path drops the "./" of "./~name", and the next call would take the rest for a home folder.
+    # Path drops the "./" of "./~name", so a second call would expand the rest.
     return found.absolute() if str(found).startswith("~") else found
 
 
 def has_sound_extension(name: str) -> bool:
-    """Whether a file name ends like that of a sound file.
+    """Whether a file name has the extension of a sound file.
 
     >>> has_sound_extension("kick.WAV"), has_sound_extension("kick.mid"), has_sound_extension("wav")
     (True, False, False)
@@ -55,10 +55,10 @@ def has_sound_extension(name: str) -> bool:
 
 
 def display(name: str | bytes | os.PathLike[str]) -> str:
-    r"""Text on one line that any terminal can show: what cannot be printed is escaped, the rest stays as it is.
+    r"""Escapes text so that it is safe to print on one line.
 
-    For file names, labels and any other text that comes from outside. Control characters, bytes that are not UTF-8 and
-    characters that reverse the direction of writing are escaped.
+    For file names, labels and other untrusted text. Control characters, bytes that are not UTF-8, and characters that change
+    the direction of text are escaped.
 
     >>> print(display("new\nline.wav"), display(b"latin1_\xe9.wav"))
     new\nline.wav latin1_\xe9.wav

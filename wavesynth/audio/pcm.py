@@ -1,7 +1,7 @@
 """Conversion between floats in [-1, 1] and 16-bit PCM.
 
-`float = int16 / 32768` and `int16 = clip(round(float * 32768), -32768, 32767)`. Integers that are converted to floats and
-back stay the same; floats change by at most half a step, except those above 32767 / 32768.
+`float = int16 / 32768` and `int16 = clip(round(float * 32768), -32768, 32767)`. A round trip preserves integers. It changes
+floats by at most half a step, except those above 32767 / 32768.
 """
 
 from typing import Any
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FULL_SCALE = 32768
-"""The integer that stands for 1.0. The largest int16 is one less."""
+"""The integer for 1.0. The largest int16 is one less."""
 
 
 def to_int16(samples: ArrayLike) -> NDArray[np.int16]:
-    """Converts floats of any shape to int16: rounded to the nearest (ties to even), saturated beyond full scale.
+    """Converts floats of any shape to int16: rounds to the nearest (ties to even) and saturates at full scale.
 
     Raises:
         ValueError: a sample is NaN.

@@ -1,4 +1,4 @@
-"""Spectrograms of sounds in a grid, with one colour scale, as a PNG. Needs the extra `viz` (matplotlib)."""
+"""Draws spectrograms in a grid, with one colour scale, as a PNG. Needs the extra `viz` (matplotlib)."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def spectrogram(path: str | os.PathLike[str], sounds: Sounds, sample_rate: int, 
     """Draws a mel spectrogram of every sound, with shared axes and one colour scale.
 
     Levels are in decibels below the loudest moment of the whole picture, so the panels can be compared. A sound with
-    several channels gets one panel, with the mean power of its channels. The file is written whole or not at all, and
-    replaces an existing one.
+    several channels gets one panel, with the mean power of its channels. The file is written atomically, and replaces an
+    existing one.
 
     Args:
         path: the PNG to write; its folder must exist.
@@ -74,7 +74,7 @@ def strip(
     """Draws spectrograms in one row, as `spectrogram` does, with curves of one value per sound below them.
 
     Args:
-        path: the PNG to write, whole or not at all.
+        path: the PNG to write; its folder must exist.
         sounds: as in `spectrogram`.
         sample_rate: samples per second of all of them.
         curves: title (with the unit) to float [n], one value per sound, each drawn as a line of its own. NaN is a gap.
@@ -93,9 +93,9 @@ def strip(
 
 
 def save(path: str | os.PathLike[str], figure: Figure) -> None:
-    """Writes a figure as a PNG, whole or not at all."""
+    """Writes a figure as a PNG, atomically."""
     with replacing(user_path(path)) as unfinished, warnings.catch_warnings():
-        # A title in a script that the font lacks shows boxes, which is better than no picture.
+        # Characters that the font lacks appear as boxes, which is better than no picture.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(unfinished, format="png", dpi=DOTS_PER_INCH)
 
@@ -138,7 +138,7 @@ def draw(
     longest = max(samples.shape[-1] for _, samples in titled)
     settings = picture_settings(sample_rate, longest)
     levels = [panel_levels(samples, longest, sample_rate, settings) for _, samples in titled]
-    # Silence alone is drawn black, not as its own loudest moment.
+    # If there is only silence, draw it black instead of relative to its own peak.
     loudest = max(settings.floor_db + RANGE_DB, *(float(level.max()) for level in levels))
     rows = math.ceil(len(titled) / columns)
     width = LEFT + PANEL[0] * columns + RIGHT

@@ -10,12 +10,12 @@ from wavesynth.errors import UserError
 
 
 class Played(NamedTuple):
-    """How playing goes so far.
+    """The state of playback.
 
     Attributes:
-        seconds: Of sound that were played.
-        underruns: How often the device ran out of sound.
-        real_time: Seconds of sound generated per second of work.
+        seconds: Length of the sound played so far.
+        underruns: Number of times the device ran out of sound.
+        real_time: Seconds of sound generated per second of computation.
     """
 
     seconds: float
@@ -31,7 +31,7 @@ def play(blocks: Iterator[np.ndarray], sample_rate: int) -> Iterator[Played]:
         sample_rate: Hz.
 
     Returns:
-        How it goes, after each block. Waiting for the device does not count as work.
+        The state of playback after each block. Waiting for the device does not count as computation.
 
     Raises:
         UserError: sounddevice or PortAudio is not installed, no device plays this rate, or the device was unplugged.
@@ -45,7 +45,7 @@ def play(blocks: Iterator[np.ndarray], sample_rate: int) -> Iterator[Played]:
         device.start()
     except sounddevice.PortAudioError as error:
         raise UserError(
-            f"nothing can be played: no audio device takes {sample_rate:,} Hz ({error}); write wavs"
+            f"nothing can be played: no audio device supports {sample_rate:,} Hz ({error}); write to files instead"
         ) from None
     samples, underruns, worked, began = 0, 0, 0.0, time.perf_counter()
     with device:
@@ -66,6 +66,6 @@ def _sounddevice():
     except (ImportError, OSError) as error:  # the package, or the PortAudio library that it loads
         raise UserError(
             f"nothing can be played: {error}; install the extra with pip install 'wavesynth-jax[play]' (and, on Linux, "
-            "the system's PortAudio library), or write wavs"
+            "the system's PortAudio library), or write to files instead"
         ) from None
     return sounddevice

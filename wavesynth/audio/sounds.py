@@ -1,4 +1,4 @@
-"""Sounds as users give them: a file, or samples in any of the forms that audio libraries return."""
+"""Sounds given by users: files, or samples in the forms that audio libraries return."""
 
 import warnings
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ from wavesynth.errors import UserError
 
 
 class SupportsArray(Protocol):
-    """An array of NumPy, JAX, PyTorch or anything else that NumPy can take."""
+    """A NumPy, JAX or PyTorch array, or anything else that NumPy can convert."""
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        """The array as one of NumPy."""
+        """Converts to a NumPy array."""
         ...
 
 
@@ -31,7 +31,7 @@ at full scale, [T], [channels, T] or [T, channels]; or a pair of samples and the
 `librosa.load` return it."""
 
 MOST_CHANNELS = 8
-"""The most channels of an array. An axis that is longer is time."""
+"""The largest number of channels of an array. A longer axis is time."""
 _BLOCK = 2**16
 
 
@@ -45,23 +45,23 @@ def is_pair(sound: Any) -> TypeGuard[tuple[SupportsArray, float]]:
 def samples_of(
     sound: Sound, argument: str, sample_rate: int, own_rate: float | None = None, channels: int = 1
 ) -> NDArray[np.float32]:
-    """Samples of a sound, as float32 at one rate and with one number of channels.
+    """Converts a sound to float32 samples at a given sample rate, with a given number of channels.
 
-    Arrays are treated like a file of the same samples (`wavesynth.audio.conversion`): a peak above 1 is scaled down with a
-    warning, channels are mixed or copied. Only silence is taken too.
+    Arrays are treated like files with the same samples (`wavesynth.audio.conversion`): a peak above 1 is scaled down with a
+    warning, channels are mixed or copied. Unlike files, arrays may be silent.
 
     Args:
         sound: see `Sound`.
         argument: the name of the argument, for errors.
-        sample_rate: Hz, of the result.
-        own_rate: Hz, of an array; None where it is `sample_rate`. A file or a pair has its own.
-        channels: of the result.
+        sample_rate: sample rate of the result, Hz.
+        own_rate: sample rate of an array, Hz; None if it is `sample_rate`. Files and pairs have their own.
+        channels: number of channels of the result.
 
     Returns:
         Samples in [-1, 1], float32 [channels, T].
 
     Raises:
-        UserError: it is not a sound, or which of its axes is time is not clear.
+        UserError: it is not a sound, or its time axis is ambiguous.
 
     >>> samples_of(np.zeros((2, 22_050), np.int16), "sound", 16_000, own_rate=22_050).shape
     (1, 16000)
@@ -91,12 +91,12 @@ def samples_of(
 
 
 def block_of(block: Sound, argument: str, channels: int = 1) -> NDArray[np.float32]:
-    """One block of a sound that arrives in parts. Values beyond full scale saturate, as the rest is not known yet.
+    """Converts one block of a sound that arrives in parts. Values beyond full scale saturate, because the peak is unknown.
 
     Args:
-        block: samples as in `samples_of`, at the rate in which they are used; there may be none.
+        block: samples as in `samples_of`, at the final sample rate; it may be empty.
         argument: the name of the argument, for errors.
-        channels: of the result.
+        channels: number of channels of the result.
 
     Returns:
         Samples in [-1, 1], float32 [channels, t].
@@ -119,7 +119,7 @@ def block_of(block: Sound, argument: str, channels: int = 1) -> NDArray[np.float
 
 
 def looks_like_file(text: str) -> bool:
-    """Whether text that could be a label or a file is meant as a file: it exists, has a folder or a sound's extension.
+    """Whether text means a file and not a label: it exists, contains a folder, or has a sound file's extension.
 
     >>> looks_like_file("flut.wav"), looks_like_file("./flute"), looks_like_file("flute")
     (True, True, False)
@@ -133,8 +133,8 @@ def looks_like_file(text: str) -> bool:
 
 
 def _floats(sound: Any, argument: str) -> NDArray[np.float32]:
-    """Any array as float32 of full scale 1.0; the shape stays."""
-    if hasattr(sound, "detach") and hasattr(sound, "cpu"):  # a tensor of PyTorch
+    """Converts any array to float32 with full scale 1.0, of the same shape."""
+    if hasattr(sound, "detach") and hasattr(sound, "cpu"):  # a PyTorch tensor
         sound = sound.detach().cpu()
         if str(sound.dtype).endswith("bfloat16"):  # which NumPy does not have
             sound = sound.float()
@@ -147,10 +147,10 @@ def _floats(sound: Any, argument: str) -> NDArray[np.float32]:
         return ((samples.astype(np.float64) - 2.0 ** (bits - 1)) / 2.0 ** (bits - 1)).astype(np.float32)
     if kind == "i" and bits <= 32:
         return (samples.astype(np.float64) / 2.0 ** (bits - 1)).astype(np.float32)
-    # 64 bits are what NumPy makes of Python's integers: their scale is found by their size, as in a file of floats.
-    # bfloat16 and the like, of ml_dtypes, are of kind V.
+    # NumPy converts Python integers to 64 bits. Their scale is found from their size, as in a file of floats.
+    # The dtypes of ml_dtypes, such as bfloat16, have kind V.
     if kind in "fiu" or (kind == "V" and "float" in samples.dtype.name):
-        with np.errstate(over="ignore"):  # infinities are refused later
+        with np.errstate(over="ignore"):  # infinities are rejected later
             return samples.astype(np.float32)
     shown = "None" if sound is None else f"of type {samples.dtype.name if kind != 'O' else type(sound).__name__}"
     raise UserError(f"{argument} is {shown}: give a sound file, or samples as an array of floats or integers")

@@ -81,7 +81,7 @@ def stft_magnitude(
         float32 [..., num_frames(num_samples, hop), window // 2 + 1].
 
     Raises:
-        UserError: the window is odd, or no multiple of the hop.
+        UserError: the window is odd, or not a multiple of the hop.
 
     >>> sine = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
     >>> round(float(stft_magnitude(sine)[30, 64]), 3)  # bin 64 of 1,024 lies at 1,000 Hz
@@ -184,7 +184,7 @@ def multi_resolution_distance(
         float32 [...].
 
     Raises:
-        UserError: a window is no multiple of 4.
+        UserError: a window is not a multiple of 4.
 
     Reference: Yamamoto, Song and Kim, Parallel WaveGAN (2020); Engel et al., DDSP (2020).
 

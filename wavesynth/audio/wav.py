@@ -1,4 +1,4 @@
-"""Writing mono 16-bit WAV files: at once, or block by block as the sound is made."""
+"""Writing mono 16-bit WAV files, at once or block by block."""
 
 import os
 import struct
@@ -14,16 +14,16 @@ from wavesynth.errors import UserError
 from wavesynth.storage import DISK_FULL
 
 MOST_SAMPLES = (2**32 - 1 - 44) // 2
-"""A WAV gives its size in bytes in 32 bits."""
+"""The number of samples in a WAV file is limited by its 32-bit size in bytes."""
 
 _HEADER = 44  # bytes
 
 
 def write(path: str | os.PathLike[str], samples: ArrayLike, sample_rate: int, force: bool = False) -> None:
-    """Writes a sound as a mono 16-bit WAV, whole or not at all.
+    """Writes a sound to a mono 16-bit WAV file, atomically.
 
     Args:
-        path: The file to write, named `.wav`.
+        path: The file to write; its name ends in `.wav`.
         samples: The sound, float [T] in [-1, 1]; values outside are clipped.
         sample_rate: Hz.
         force: Replace the file if it exists.
@@ -43,16 +43,16 @@ def write(path: str | os.PathLike[str], samples: ArrayLike, sample_rate: int, fo
 
 
 class WavWriter:
-    """A mono 16-bit WAV that grows block by block, at constant memory.
+    """Writes a mono 16-bit WAV file block by block, in constant memory.
 
-    The sound grows in `PATH.partial`, which is a valid WAV after every `append`, and gets its name when the writer is
-    closed. If an exception or Ctrl-C ends the `with` block earlier, what was written so far becomes `path`, unless a file
-    was there before: then that file stays as it was, and the new sound is dropped.
+    The sound is written to `PATH.partial`, a valid WAV file after every `append`, which is renamed when the writer is
+    closed. If an exception or Ctrl-C ends the `with` block early, the sound so far becomes `path`; but if `path` already
+    exists, it stays unchanged and the new sound is discarded.
 
-    The file is open only inside `append`, so any number of writers can be in use at once.
+    The file is open only during `append`, so any number of writers can be used at once.
 
     Args:
-        path: The file to write, named `.wav`.
+        path: The file to write; its name ends in `.wav`.
         sample_rate: Hz.
         force: Replace the file if it exists.
 
@@ -72,7 +72,7 @@ class WavWriter:
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._open = True
         if self.path.suffix.lower() != ".wav":
-            raise UserError(f"{display(path)}: only WAV is written, give it a name that ends in .wav")
+            raise UserError(f"{display(path)}: only WAV is supported; give a name that ends in .wav")
         if self.path.is_dir():
             raise UserError(f"{display(path)} is a folder: give another name")
         self._replaces = self.path.exists()
@@ -112,7 +112,7 @@ class WavWriter:
             raise
 
     def close(self) -> None:
-        """Gives the file its name. Closing twice is fine.
+        """Renames the file to its final name. Closing twice is allowed.
 
         Raises:
             UserError: The file cannot be renamed; it stays as `PATH.partial`.
@@ -128,12 +128,12 @@ class WavWriter:
                 raise self._unwritable(error) from None
 
     def discard(self) -> None:
-        """Drops what was written, and leaves the file that was there before."""
+        """Discards the sound, and keeps an existing file."""
         self._open = False
         self._partial.unlink(missing_ok=True)
 
     def _write(self, *parts: tuple[int, bytes], mode: str = "r+b") -> None:
-        """Writes bytes at positions of the partial file, unbuffered: a full disk shows at once."""
+        """Writes bytes at positions of the partial file, unbuffered, so that a full disk is detected at once."""
         with open(self._partial, mode, buffering=0) as file:
             for position, content in parts:
                 file.seek(position)
@@ -148,7 +148,7 @@ class WavWriter:
     def _unwritable(self, error: OSError) -> UserError:
         if error.errno in DISK_FULL:
             seconds = self.num_samples / self.sample_rate
-            return UserError(f"{display(self.path)}: the disk is full after {seconds:.2f} s of sound; make room")
+            return UserError(f"{display(self.path)}: the disk is full after {seconds:.2f} s of sound; free some space")
         return UserError(f"{display(self.path)} cannot be written: {error.strerror or error}")
 
     def __enter__(self) -> "WavWriter":
@@ -164,9 +164,9 @@ class WavWriter:
 
 
 def check_length(path: str | os.PathLike[str], num_samples: float, sample_rate: int) -> None:
-    """Raises UserError if a WAV cannot hold so many samples."""
+    """Raises UserError if a WAV file cannot hold this many samples."""
     if num_samples > MOST_SAMPLES:
         raise UserError(
             f"{display(path)}: a WAV holds at most 4 GiB, {MOST_SAMPLES / sample_rate / 3600:.1f} hours at "
-            f"{sample_rate:,} Hz, and {num_samples / sample_rate / 3600:.3g} hours are asked for: make it shorter"
+            f"{sample_rate:,} Hz, and {num_samples / sample_rate / 3600:.3g} hours are requested: make it shorter"
         )

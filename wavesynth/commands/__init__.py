@@ -1,4 +1,4 @@
-"""The commands, each a function of its arguments that makes their flags from those of a Python function."""
+"""The commands. Each takes its flags from the Python functions that it calls."""
 
 from wavesynth.commands.learning import demo, evaluate, info, prepare, score, train
 from wavesynth.commands.making import decode, encode, glide, grid, morph, render, sample

@@ -1,4 +1,4 @@
-"""What the commands print: text that any terminal, pipe or log can take, whoever wrote the names in it."""
+"""Console output that is safe for any terminal, pipe or log, whatever file names it contains."""
 
 import io
 import os
@@ -8,17 +8,17 @@ from wavesynth.audio.names import display
 
 
 def say(text: object = "") -> None:
-    """Prints text to stdout at once. What a terminal would not print as it is, such as a control character, is escaped."""
+    """Prints text to stdout and flushes it. Control characters and other unprintable ones are escaped."""
     print("\n".join(map(display, str(text).split("\n"))), flush=True)
 
 
 def complain(command: str, text: object) -> None:
-    """Prints an error or a warning of a command to stderr, on one line."""
+    """Prints a command's error or warning to stderr, on one line."""
     print(f"wavesynth {command}: {display(str(text))}", file=sys.stderr, flush=True)
 
 
 def prepare_streams() -> None:
-    """Makes stdout and stderr take any text, and exist: a parent process may have closed them."""
+    """Makes stdout and stderr accept any text, and opens them if the parent process has closed them."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -28,5 +28,5 @@ def prepare_streams() -> None:
 
 
 def abandon_stdout() -> None:
-    """Drops what stdout has not taken, and all that is still to come: nobody reads it, or its disk is full."""
+    """Discards pending and future output to stdout, because its reader has gone or its disk is full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

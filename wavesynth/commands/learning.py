@@ -1,4 +1,4 @@
-"""The commands that train models and judge them."""
+"""The commands that prepare sounds, train models and evaluate them."""
 
 import dataclasses
 from pathlib import Path
@@ -11,7 +11,7 @@ from wavesynth.errors import UserError
 
 
 def prepare(arguments: list[str]) -> None:
-    """FOLDER SHARDS: decode a folder of sounds into shards, and report what was taken and what was refused."""
+    """FOLDER SHARDS: decode a folder of sounds into shards for training; report which files were used or refused, and why."""
     import wavesynth
 
     positional = {"folder": "FOLDER", "shards": "SHARDS"}
@@ -36,20 +36,20 @@ def train(arguments: list[str], resumed: Any = None) -> None:
     )  # fmt: skip
     run = flags["run"]
     if flags["resume"] and not resumed and (run / CONFIG).exists():
-        own = config_of(run)  # from which the flags that are not given take their values
+        own = config_of(run)  # supplies the values of flags that are not given
         return train(arguments, dataclasses.replace(config if chosen else own, training=own.training))
     configure_jax()
     keep_freed_memory()
     changed = dataclasses.replace(config, model=flags["model"], training=flags["training"])
     synth = flags.call(wavesynth.train, config=changed)
     if isinstance(synth.family, Generative):
-        say(f"done: listen with  wavesynth sample {run} OUT --n 8 --seconds 2")
+        say(f"done; to listen:  wavesynth sample {run} OUT --n 8 --seconds 2")
     else:
-        say(f"done: judge what another run generates with  wavesynth evaluate RUN SHARDS --classifier {run}")
+        say(f"done; to evaluate another run:  wavesynth evaluate RUN SHARDS --classifier {run}")
 
 
 def score(arguments: list[str]) -> None:
-    """RUN FOLDER: bits per sample of every sound in a folder, and their mean over all samples; lower is better."""
+    """RUN FOLDER: print the bits per sample of every sound in a folder, and their mean; lower is better."""
     import wavesynth
 
     positional = {"run": "RUN", "folder": "FOLDER"}
@@ -78,7 +78,7 @@ def evaluate(arguments: list[str]) -> None:
     say(metrics)
     if flags["classifier"] is None and len(synth.labels) > 1:
         say(
-            "label accuracy, inception score and Fréchet distance need a classifier, --classifier runs/judge. Train it:"
+            "label accuracy, inception score and Fréchet distance need a classifier (--classifier runs/judge). To train one:"
         )
         say(f"  wavesynth train {flags['shards']} runs/judge --preset classifier")
     if json is not None:
@@ -86,21 +86,21 @@ def evaluate(arguments: list[str]) -> None:
 
 
 def _metrics_file(*, json: Path | None = None, force: bool = False) -> Path | None:
-    """The file that metrics are written to.
+    """The file to write metrics to.
 
     Args:
-        json: A file to write the metrics to.
+        json: A JSON file to write the metrics to.
         force: Overwrite that file.
     """
     if json is not None and json.exists() and not force:
-        raise UserError(f"{json} exists: name another file, or overwrite it by --force")
+        raise UserError(f"{json} exists: choose another file, or overwrite it with --force")
     if json is not None and not json.absolute().parent.is_dir():
-        raise UserError(f"{json}: there is no folder {json.parent}; name a file in one that exists")
+        raise UserError(f"{json}: there is no folder {json.parent}; choose a file in an existing folder")
     return json
 
 
 def info(arguments: list[str]) -> None:
-    """RUN: what a model is, what it was trained on, and how far."""
+    """RUN: describe a model, its training sounds and its training progress."""
     from wavesynth.api import describe
 
     flags = parse(info, arguments, describe, positional={"run": "RUN"})
@@ -109,7 +109,7 @@ def info(arguments: list[str]) -> None:
 
 
 def demo(arguments: list[str]) -> None:
-    """[OUT]: train on the sounds that come with wavesynth, sample, morph, and write a page to look at and listen to."""
+    """[OUT]: train on the bundled sounds, sample, morph, and write a web page with pictures and sounds."""
     import wavesynth.demo
     from wavesynth.training.memory import keep_freed_memory
 

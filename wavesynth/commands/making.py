@@ -10,18 +10,18 @@ from wavesynth.commands.jax_settings import configure_jax
 from wavesynth.commands.parsing import Flags, parse
 from wavesynth.errors import UserError
 
-ARRAYS_ONLY = ("sample_rate",)  # files have a rate of their own
+ARRAYS_ONLY = ("sample_rate",)  # files specify their own sample rate
 
 
 def sample(arguments: list[str]) -> None:
-    """RUN OUT: write wavs, or play one sound (--play in place of OUT); --n 8 --seconds 2 --seed 0 [--label kick --pitch 60]."""
+    """RUN OUT: write WAV files, or play one sound (--play instead of OUT); --n 8 --seconds 2 [--label kick --pitch 60]."""
     import wavesynth
 
     positional = {"run": "RUN", "folder": "OUT"}
     functions = (wavesynth.load, wavesynth.Synth.write, _player)
     flags = parse(sample, arguments, *functions, positional=positional, without=ARRAYS_ONLY, defaults={"folder": None})
     if (flags["folder"] is None) != flags["play"]:
-        raise UserError("OUT, the folder to write, is required, or --play in its place; not both")
+        raise UserError("OUT, the folder to write to, or --play is required, but not both")
     if flags["play"] and (flags["n"] != 1 or flags["force"]):
         raise UserError("--play plays one sound and writes nothing: leave out --n and --force")
     configure_jax()
@@ -34,10 +34,10 @@ def sample(arguments: list[str]) -> None:
 
 
 def _player(*, play: bool = False) -> None:
-    """What `sample` does in place of writing.
+    """The option of `sample` to play instead of writing.
 
     Args:
-        play: Play one sound while it is generated, until it is interrupted or `seconds` have passed (extra `play`).
+        play: play one sound while it is generated, for `seconds` or until interrupted (extra `play`).
     """
 
 
@@ -53,14 +53,14 @@ def _play(blocks: Iterator[Any], sample_rate: int, flags: Flags) -> None:
 
 
 def encode(arguments: list[str]) -> None:
-    """RUN SOUND OUT: write the timbre that sounds most like a sound, for decode, morph, grid, glide and render."""
+    """RUN SOUND OUT: encode a sound to a timbre (.json), for decode, morph, grid, glide and render."""
     import wavesynth
     from wavesynth.timbre.timbre import files_of
 
     positional = {"run": "RUN", "sound": "SOUND", "path": "OUT"}
     functions = (wavesynth.load, wavesynth.Synth.encode, wavesynth.Timbre.save)
     flags = parse(encode, arguments, *functions, positional=positional, without=ARRAYS_ONLY)
-    files_of(flags["path"], flags["force"])  # fails before anything is searched
+    files_of(flags["path"], flags["force"])  # fails before anything is encoded
     configure_jax()
     synth = flags.call(wavesynth.load)
     timbre = flags.call(synth.encode)
@@ -72,21 +72,21 @@ def encode(arguments: list[str]) -> None:
 
 
 def decode(arguments: list[str]) -> None:
-    """RUN TIMBRE OUT: write the sound of a timbre as a wav; --seconds 2 --fill hold|loop|stretch --pitch 60."""
+    """RUN TIMBRE OUT: decode a timbre to a WAV file; --seconds 2 --fill hold|loop|stretch --pitch 60."""
     import wavesynth
 
     _write_one(decode, arguments, wavesynth.Synth.decode, {"run": "RUN", "timbre": "TIMBRE", "path": "OUT"})
 
 
 def glide(arguments: list[str]) -> None:
-    """RUN A B OUT: write one sound that moves from A to B: labels, sounds or timbres; --seconds 4."""
+    """RUN A B OUT: write one sound that moves from A to B (labels, sounds or timbres); --seconds 4."""
     import wavesynth
 
     _write_one(glide, arguments, wavesynth.Synth.glide, {"run": "RUN", "a": "A", "b": "B", "path": "OUT"})
 
 
 def _write_one(command: Any, arguments: list[str], method: Any, positional: dict[str, str]) -> None:
-    """Writes what a method of a synth makes as one wav."""
+    """Writes the sound that a synth's method returns to a WAV file."""
     import wavesynth
     from wavesynth.audio.wav import WavWriter
 
@@ -100,9 +100,9 @@ def _write_one(command: Any, arguments: list[str], method: Any, positional: dict
 
 
 def morph(arguments: list[str]) -> None:
-    """RUN A B OUT: write the sounds between A and B, a picture and metrics: labels, sounds or timbres; --steps 9.
+    """RUN A B OUT: morph from A to B (labels, sounds or timbres), with a picture and metrics; --steps 9.
 
-    OUT gets the wavs 000.wav ..., morph.wav, which plays them in turn, morph.png and metrics.json.
+    Writes to OUT the sounds 000.wav ..., morph.wav (all of them in sequence), morph.png and metrics.json.
     """
     import wavesynth
     from wavesynth.evaluation.morphing import table
@@ -116,15 +116,15 @@ def morph(arguments: list[str]) -> None:
     configure_jax()
     synth = flags.call(wavesynth.load)
     metrics = flags.call(write_morph, synth=synth, morph=flags.call(synth.morph_analysis))
-    say(f"wrote {out / '000.wav'} to {steps - 1:03d}.wav, and morph.wav, which plays them in turn")
+    say(f"wrote {out / '000.wav'} to {steps - 1:03d}.wav, and morph.wav, which plays them in sequence")
     if metrics:
         say(table(metrics))
 
 
 def grid(arguments: list[str]) -> None:
-    """RUN OUT CORNERS: write the sounds between two to four corners: labels, sounds or timbres; --size 5.
+    """RUN OUT CORNERS: interpolate between two to four corners (labels, sounds or timbres); --size 5.
 
-    OUT gets the wavs ROW-COLUMN.wav and grid.png.
+    Writes to OUT the sounds ROW-COLUMN.wav, and grid.png.
     """
     import wavesynth
     from wavesynth.exports import grid_files, write_grid
@@ -143,7 +143,7 @@ def grid(arguments: list[str]) -> None:
 
 
 def render(arguments: list[str]) -> None:
-    """SONG OUT: play a MIDI file into a wav; --synth RUN [--label flute, or --timbre A.json --glide B.json]."""
+    """SONG OUT: render a MIDI file to a WAV file; --synth RUN [--label flute, or --timbre A.json --glide B.json]."""
     import wavesynth
 
     flags = parse(render, arguments, wavesynth.render, positional={"song": "SONG", "out": "OUT"})

@@ -1,4 +1,4 @@
-"""The parameters of Python functions with their documentation: what the flags of a command are made from."""
+"""The parameters of Python functions with their documentation, from which commands take their flags."""
 
 import inspect
 import re
@@ -11,7 +11,7 @@ from typing import Any
 
 REQUIRED = inspect.Parameter.empty
 UNSET: Any = object()
-"""The default of a typed option: it is not passed on, so that the function's own default holds."""
+"""The default of a typed option. It is not passed on, so that the function's own default applies."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def parameters_of(function: Callable) -> dict[str, Parameter]:
 
 
 def _options(annotation: Any, documented: dict[str, str]) -> dict[str, Parameter]:
-    """The fields of a TypedDict that `**options` is made of; none where the options have no types."""
+    """The fields of the TypedDict of `**options`; none if the options are untyped."""
     if typing.get_origin(annotation) is not typing.Unpack:
         return {}
     (options,) = typing.get_args(annotation)
@@ -62,9 +62,9 @@ def _options(annotation: Any, documented: dict[str, str]) -> dict[str, Parameter
 
 
 def _described(options: Any) -> dict[str, str]:
-    """The descriptions of a TypedDict's fields, with those of the TypedDicts beside it that it extends.
+    """The descriptions of a TypedDict's fields, including those it inherits from TypedDicts in the same module.
 
-    Before Python 3.12 a TypedDict does not know what it extends; all of whose fields it has is taken for that.
+    Before Python 3.12 a TypedDict does not record its bases. So every TypedDict whose fields it contains counts as a base.
     """
     own = vars(sys.modules[options.__module__]).values()
     extended = [

@@ -1,8 +1,7 @@
-"""How a command's flags are made from the functions that it calls: their parameters, types, defaults and docstrings.
+"""Derives a command's flags from the functions that it calls: their parameters, types, defaults and docstrings.
 
-Nothing about a flag is written here or in a command: a parameter that a function gains is a flag of every command that calls
-it. Types that a command line cannot give are given as files: a `Synth` as its run's folder, a `Timbre` as what `Timbre.save`
-wrote, a sound as a sound file.
+A new parameter of a function becomes a flag of every command that calls it. Values that cannot be typed on a command line are
+given as files: a `Synth` as its run folder, a `Timbre` as a file written by `Timbre.save`, a sound as a sound file.
 """
 
 import dataclasses
@@ -18,7 +17,7 @@ from wavesynth.audio.names import user_path
 from wavesynth.commands.parameters import REQUIRED, UNSET, Parameter, parameters_of
 
 PROGRESS, QUIET = "progress", "quiet"
-QUIET_HELP = "Show no progress."
+QUIET_HELP = "Do not show progress."
 SYNTH, TIMBRE = "wavesynth.synth.Synth", "wavesynth.timbre.timbre.Timbre"
 
 
@@ -34,11 +33,11 @@ class Flags:
         return self._values[name]
 
     def call(self, function: Callable, **others: Any) -> Any:
-        """Calls a function with the flags that are its parameters, and with other arguments."""
+        """Calls a function with those flags that are its parameters, and with other arguments."""
         return function(**self.arguments(function, **others))
 
     def arguments(self, function: Callable, **others: Any) -> dict[str, Any]:
-        """What `call` passes. A value that is a file of a Synth or Timbre is loaded."""
+        """The arguments that `call` passes. Synths and timbres are loaded from their files."""
         arguments = {}
         for name in parameters_of(function):
             flag = self._renamed.get(name, name)
@@ -58,16 +57,17 @@ def parse(
     """Reads the flags of a command, or prints its help.
 
     Args:
-        command: The command. Its name and docstring head the help.
-        arguments: What stands on the command line after its name.
-        functions: What the command calls. Parameters of one name are one flag; the first function's docstring describes it.
-        positional: The parameters that are not flags, and what the help calls them.
-        without: Parameters that are no flags, since the command computes them.
-        renamed: The flags of parameters whose names mean too little on the command line.
-        defaults: Defaults that only the command can know.
+        command: The command. Its name and docstring begin the help.
+        arguments: The arguments after the command's name.
+        functions: The functions that the command calls. Parameters with the same name share one flag, described by the first
+            function's docstring.
+        positional: The positional parameters, and their names in the help.
+        without: Parameters without a flag, because the command computes them.
+        renamed: Flag names that differ from the parameter names.
+        defaults: Defaults that depend on the command.
 
     Raises:
-        SystemExit: The help was printed (0), or a flag is wrong (2).
+        SystemExit: The help was printed (0), or a flag is invalid (2).
     """
     import tyro
 
@@ -78,7 +78,7 @@ def parse(
             if name not in without:
                 parameters.setdefault(renamed.get(name, name), parameter)
     fields, quiet = [], parameters.pop(PROGRESS, None)
-    for name in sorted(parameters, key=lambda name: name not in positional):  # positional ones first, else as they come
+    for name in sorted(parameters, key=lambda name: name not in positional):  # positional first, otherwise in order
         parameter = parameters[name]
         fields.append(_field(name, parameter, positional.get(name), defaults.get(name, parameter.default)))
     if quiet is not None:
@@ -96,13 +96,13 @@ def parse(
 
 
 def _field(name: str, parameter: Parameter, metavar: str | None, default: Any) -> tuple[str, Any, Any]:
-    """A field of the dataclass that tyro reads."""
+    """A field of the dataclass that tyro parses."""
     from tyro.conf import FlagCreatePairsOff, Positional, arg
 
     nested = dataclasses.is_dataclass(default)
     kind = type(default) if nested else flag_type(parameter.annotation)
     if kind is None:
-        raise TypeError(f"{name} has the type {parameter.annotation}, which a flag cannot give")
+        raise TypeError(f"{name} has the type {parameter.annotation}, which no flag supports")
     default = None if default is UNSET else Path(default) if kind is Path and isinstance(default, str) else default
     if nested or default is False:
         kind = FlagCreatePairsOff[kind]
@@ -117,7 +117,7 @@ def _field(name: str, parameter: Parameter, metavar: str | None, default: Any) -
 
 
 def _metavar(kind: Any) -> str | None:
-    """How the help shows a value that may be left out, without the None of its type."""
+    """The metavar of an optional value, without the None of its type."""
     names = {bool: "{True,False}", int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
     members = [member for member in _members(kind) if member is not types.NoneType]
     if len(members) == 1 and typing.get_origin(members[0]) is Literal:
@@ -129,14 +129,14 @@ def _metavar(kind: Any) -> str | None:
 
 
 def _description(command: Callable) -> str:
-    """The docstring of a command without the arguments that it begins with."""
+    """The docstring of a command, without the arguments at its beginning."""
     head, _, rest = (inspect.getdoc(command) or "").partition("\n")
     sentence = head.partition(": ")[2] or head
     return sentence[:1].upper() + sentence[1:] + "\n" + rest
 
 
 def flag_type(annotation: Any) -> Any:
-    """The type of the flag that gives a value of some type; None where no flag can.
+    """The type of the flag for a parameter of some type; None if no flag supports it.
 
     >>> flag_type(int | None), flag_type(Sequence[int])
     (int | None, tuple[int, ...])
@@ -166,7 +166,7 @@ def flag_type(annotation: Any) -> Any:
 
 
 def _members(annotation: Any) -> Iterator[Any]:
-    """The members of a union, of any depth; of another type, itself."""
+    """The members of a union, nested ones included; the type itself if it is not a union."""
     origin = typing.get_origin(annotation)
     if origin is Annotated or origin in (typing.Required, typing.NotRequired):
         yield from _members(typing.get_args(annotation)[0])
@@ -191,17 +191,17 @@ def _name(member: Any) -> str:
 
 
 def _is_loaded(member: Any) -> bool:
-    """Whether it is a class that is given as a file."""
+    """Whether a class is loaded from a file."""
     return _name(member) in (SYNTH, TIMBRE)
 
 
 def _labels_or_files(members: Sequence[Any]) -> bool:
-    """Whether a value may be a label as well as a file."""
+    """Whether a value may be a label or a file."""
     return str in members and TIMBRE in map(_name, members)
 
 
 def _expanded(value: Any) -> Any:
-    """A path, or text that begins with `~/`, with the home folder in place of `~`, which shells leave in `--flag=~/x`."""
+    """A path, or text that begins with `~/`, with `~` expanded. Shells do not expand it in `--flag=~/x`."""
     if isinstance(value, tuple):
         return tuple(_expanded(part) for part in value)
     text = str(value) if isinstance(value, Path | str) else ""
@@ -211,7 +211,7 @@ def _expanded(value: Any) -> Any:
 
 
 def _loaded(value: Any, annotation: Any) -> Any:
-    """What a file holds, where a function takes a Synth or a Timbre and no file."""
+    """Loads a file if the function takes a Synth or a Timbre."""
     members = list(_members(annotation))
     if not isinstance(value, Path) or any(_is_path(member) for member in members):
         return value
@@ -222,7 +222,7 @@ def _loaded(value: Any, annotation: Any) -> Any:
 
 
 def peek(flag: str, arguments: list[str]) -> str | None:
-    """The value of a flag, before the others can be read; None where it is not given."""
+    """The value of one flag, before the others can be parsed; None if it is not given."""
     for index, argument in enumerate(arguments):
         if argument.startswith(flag + "="):
             return argument[len(flag) + 1 :]

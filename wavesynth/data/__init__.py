@@ -1,1 +1,1 @@
-"""From a folder of sounds to batches of arrays."""
+"""Datasets: from a folder of sounds to batches of arrays."""

@@ -1,4 +1,4 @@
-"""Where in a clip there is sound, and where silence."""
+"""Detection of silence in clips."""
 
 from array import array
 
@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 FRAME_SECONDS = 0.05
 RANGE_DB = 50.0
-"""A frame is silent where its level lies this far below the loudest frame of the clip."""
+"""A frame is silent if its level is this far below the loudest frame of the clip."""
 LONGEST_GAP = 4
-"""Silent frames between two sounds that count as sound."""
+"""Gaps of up to this many silent frames count as sound."""
 _FRAMES_AT_ONCE = 64
 
 Ranges = tuple[tuple[int, int], ...]
@@ -17,9 +17,9 @@ Ranges = tuple[tuple[int, int], ...]
 
 
 class Activity:
-    """Finds the sounding parts of a clip that arrives block by block, at constant memory but for a number per 50 ms.
+    """Finds the parts of a clip that are not silent, block by block. Memory grows by one number per 50 ms.
 
-    The level of a frame is the root mean square of what differs from its mean, over all channels: a DC offset is no sound.
+    The level of a frame is its standard deviation over all channels, so a DC offset counts as silence.
 
     Args:
         sample_rate: Hz.
@@ -51,7 +51,7 @@ class Activity:
         self._waiting, self._num_waiting = [whole[:, end:].copy()], whole.shape[1] - end
 
     def ranges(self) -> Ranges:
-        """The sounding parts of what was appended; empty for silence."""
+        """The parts of the appended blocks that are not silent; empty for silence."""
         energies = array("d", self._energies)
         if self._num_waiting:
             whole = np.concatenate(self._waiting, axis=1)
@@ -71,7 +71,7 @@ class Activity:
 
 
 def within(ranges: Ranges, begin: int, end: int) -> Ranges:
-    """The parts of `ranges` that lie from `begin` to `end`, counted from `begin`.
+    """The parts of `ranges` between `begin` and `end`, relative to `begin`.
 
     >>> within(((0, 10), (20, 30)), 5, 25)
     ((0, 5), (15, 20))
@@ -81,6 +81,6 @@ def within(ranges: Ranges, begin: int, end: int) -> Ranges:
 
 
 def _energy(samples: NDArray[np.float32], frame: int) -> list[float]:
-    """Mean square around the mean of each frame of [C, T], averaged over channels."""
+    """The variance of each frame of [C, T], averaged over channels."""
     frames = samples.reshape(len(samples), -1, frame)
     return frames.var(axis=2, dtype=np.float64).mean(axis=0).tolist()

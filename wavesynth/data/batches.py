@@ -1,7 +1,7 @@
-"""From shards to batches: a pure function of (seed, step, host), so that the state of a resumed run is one integer.
+"""Batches from shards: a pure function of (seed, step, host), so that a resumed run only needs the step.
 
-A window is `context` samples of true left context and `crop` samples to learn. Before a clip lies digital silence, and so
-does what follows its end. Windows are drawn such that beginnings and ends of clips are seen as often as their middles.
+A window has `context` samples of left context, then `crop` samples that count in the loss. Clips are surrounded by digital
+silence. Windows are drawn so that the beginnings and ends of clips occur as often as their middles.
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from wavesynth.conditions import Conditions
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 
-HELD_OUT = 2**63  # stands for the step in the noise of held-out windows
+HELD_OUT = 2**63  # in place of the step, for the noise of held-out windows
 LEVEL_BATCHES = 8
 
 Batch = dict[str, Any]
-"""samples: float32 [B, C, context + crop]. real: bool [B, crop], False before a clip's beginning and behind its end, in rows
-that only fill a batch, and for held-out samples that the next window counts. start: int32 [B], where the crop begins in its
-clip, below 0 for a window that begins before it. conditions: `Conditions` of B sounds."""
+"""samples: float32 [B, C, context + crop]. real: bool [B, crop], False before and after a clip, in padding rows, and for
+held-out samples that another window counts. start: int32 [B], the position of the crop in its clip, negative if it begins
+before the clip. conditions: `Conditions` of B sounds."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,20 @@ class Batches:
     """Batches of one split of some shards.
 
     Attributes:
-        shards: where the clips are.
+        shards: the shards.
         split: "train", "valid" or "test".
-        batch_size: windows in a batch, over all hosts.
-        crop: samples of each window that are learned.
-        context: samples of left context in front of them.
-        seed: of everything random.
-        align: windows begin at multiples of it, so that frames of local conditioning do.
-        limit: held-out windows at most.
-        noise: standard deviation of white noise that is added to all samples, silence included; amplitude.
-        whole: every clip is equally likely, and its window begins where the clip does; what exceeds `crop` is left out.
-        silence: samples of silence, at most, that every other window shows before a clip begins or after it has ended, if it
-            is drawn from there. A model that is to start a note on time must have seen notes start after silence.
-        host: index of this host. hosts: how many there are.
+        batch_size: windows per batch, over all hosts.
+        crop: samples per window that count in the loss.
+        context: samples of left context before the crop.
+        seed: random seed.
+        align: windows begin at multiples of this many samples, to match frames of local conditioning.
+        limit: the largest number of held-out windows.
+        noise: standard deviation of white noise added to all samples, including silence; amplitude.
+        whole: draw all clips equally often, from their beginnings; samples beyond `crop` are left out.
+        silence: the most samples of silence before or after a clip in a window; every other window has none. Models need such
+            windows to learn to start notes on time.
+        host: index of this host.
+        hosts: number of hosts.
 
     >>> from wavesynth.data.shards import Shards
     >>> batches = Batches(Shards.open("shards/"), "train", batch_size=8, crop=1024, context=64, seed=0)
@@ -70,24 +71,24 @@ class Batches:
             raise UserError(f"split is {self.split!r}, which has no clips: add sounds and prepare them again")
         if self.crop < self.align:
             raise UserError(
-                f"crop is {self.crop}: it must be at least {self.align}, the samples of one frame (hop_length)"
+                f"crop is {self.crop}: it must be at least {self.align}, the length of one frame (hop_length)"
             )
         if self.batch_size % self.hosts:
-            raise UserError(f"batch_size is {self.batch_size}: make it a multiple of the {self.hosts} hosts")
+            raise UserError(f"batch_size is {self.batch_size}: it must be a multiple of the {self.hosts} hosts")
 
     @cached_property
     def clips(self) -> tuple[int, ...]:
-        """Indices of the split's clips in the shards."""
+        """The indices of the split's clips."""
         return self.shards.split(self.split)
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Samples of each of `clips`."""
+        """The number of samples of each of `clips`."""
         return np.array([self.shards.clips[clip].length for clip in self.clips])
 
     @cached_property
     def level(self) -> float:
-        """Root mean square of the sounds, estimated from a few batches."""
+        """The root mean square of the sounds, estimated from a few batches."""
         clean = replace(self, noise=0.0, host=0, hosts=1)
         total, count = 0.0, 0
         for step in range(LEVEL_BATCHES):
@@ -98,11 +99,11 @@ class Batches:
 
     @cached_property
     def reach(self) -> np.ndarray:
-        """Running sum of how many windows show sound of each clip. Clips are drawn in proportion, so short ones count too."""
+        """The cumulative number of windows that contain sound of each clip. Clips are drawn in proportion to it."""
         return np.cumsum([sum(end - begin for begin, end in self._starts(clip)) for clip in self.clips])
 
     def _starts(self, clip: int) -> list[tuple[int, int]]:
-        """The ranges in which windows begin that show sound of a clip: up to a crop before it. Long silence is left out."""
+        """The ranges of starts of windows that contain sound of a clip, up to a crop before it. Long silence is left out."""
         ranges: list[tuple[int, int]] = []
         for begin, end in self.shards.clips[clip].sounding:
             if ranges and begin - self.crop <= ranges[-1][1]:
@@ -114,7 +115,7 @@ class Batches:
     def batch(self, step: int) -> Batch:
         """This host's part of the batch of `step`.
 
-        Clips are as likely as they sound long, and so are all places in them; with `whole`, all clips are equally likely.
+        All positions in clips that are not silent are equally likely; with `whole`, all clips are.
         """
         rows = self.batch_size // self.hosts
         random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
@@ -130,24 +131,24 @@ class Batches:
         return self._assemble(windows, rows, self.crop, (step, self.host * rows))
 
     def _start(self, clip: int, where: float, silence: int) -> int:
-        """Where a window begins in a clip, or up to `silence` samples around it; `where` in [0, 1) is random."""
+        """The start of a window in a clip, or up to `silence` samples around it; `where` in [0, 1) is random."""
         ranges = self._starts(clip)
         ends = np.cumsum([end - begin for begin, end in ranges])
         place = int(where * ends[-1])
         index = int(np.searchsorted(ends, place, side="right"))
         place += ranges[index][1] - int(ends[index])
-        length = -(-self.shards.clips[clip].length // self.align) * self.align  # the last frame counts like the others
+        length = -(-self.shards.clips[clip].length // self.align) * self.align  # round up to whole frames
         silence = min(silence, self.crop - self.align) // self.align * self.align
         last = max(length - self.crop, 0)
-        last = min(last + -last % self.align + silence, length - self.align)  # so that it shows some of the clip
+        last = min(last + -last % self.align + silence, length - self.align)  # so that it contains some of the clip
         start = int(np.clip(place, -silence, last))
         return start - start % self.align
 
     def held_out(self) -> Iterator[Batch]:
-        """Windows side by side over all clips (with `whole`, the first of each), the same at every call.
+        """Adjacent windows over all clips (with `whole`, the first of each), the same in every call.
 
-        Where there are more than `limit`, that many are spread evenly. No sample is counted twice: where the crop is no
-        multiple of `align`, its last samples are not `real`.
+        If there are more than `limit`, evenly spaced windows are chosen. No sample counts twice: if the crop is not a multiple
+        of `align`, its last samples are not `real`.
         """
         counted = self.crop - self.crop % self.align
         windows = [
@@ -190,7 +191,7 @@ class Batches:
         return batch
 
     def _noise(self, step: int, row: int) -> np.ndarray:
-        """The noise of one window: it depends on the seed, the step and the row, not on how hosts share the rows."""
+        """The noise of one window. It depends only on the seed, the step and the row, not on the number of hosts."""
         random = np.random.Generator(np.random.Philox(key=[self.seed, step], counter=[0, 0, 0, row + 1]))
         return np.float32(self.noise) * random.standard_normal(self.context + self.crop, dtype=np.float32)
 
@@ -201,7 +202,7 @@ def mono(samples: Any) -> Any:
 
 
 def prefetch(batches: Batches, first: int, last: int, ahead: int = 2) -> Iterator[Batch]:
-    """The batches of steps first..last - 1, assembled by a thread of their own, `ahead` of the one in use."""
+    """Yields the batches of steps first..last - 1, assembled in a thread up to `ahead` batches in advance."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
         pending = [pool.submit(batches.batch, step) for step in range(first, min(first + ahead, last))]
         for step in range(first, last):

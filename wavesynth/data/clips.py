@@ -1,4 +1,4 @@
-"""The clips of a prepared folder: which split each belongs to, which pitch it has, and where that comes from."""
+"""The clips of a prepared folder, with their splits and pitches."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,13 +14,13 @@ from wavesynth.data.splits import assign
 from wavesynth.progress import Progress
 
 TRACKED_SECONDS = 4.0
-"""The part of a clip in which its pitch is tracked, from the beginning."""
+"""The length of the beginning of a clip in which its pitch is tracked."""
 
 
 def make_clips(
     corpus: Corpus, partial: Partial, settings: dict[str, Any], progress: bool
 ) -> tuple[list[ClipRecord], PitchReport, list[str]]:
-    """Makes the records of the clips that were decoded.
+    """Creates the records of the decoded clips.
 
     Args:
         corpus: the folder.
@@ -29,7 +29,7 @@ def make_clips(
         progress: shows progress on stderr while pitches are tracked.
 
     Returns:
-        The clips, where their pitches come from, and remarks for the report.
+        The clips, the sources of their pitches, and remarks for the report.
     """
     taken = [(s, o) for s, o in zip(corpus.files, partial.outcomes) if o.length]
     hashes, allowed = [outcome.sha256 for _, outcome in taken], [source.splits for source, _ in taken]
@@ -45,14 +45,14 @@ def make_clips(
     pitches = PitchReport.of([(c.file, c.pitch, s) for c, s in zip(clips, sources) if c.pitch is not None])
     if len(clips) == 1 and settings["valid"] and "valid" in allowed[0]:
         clips = _parted(clips[0], partial)
-        remarks = [*remarks, "there is only one clip: its last tenth is for validation"]
+        remarks = [*remarks, "there is only one clip: its last tenth is held out for validation"]
     if clips and all(clip.split != "valid" for clip in clips):
-        remarks = [*remarks, "no clip is for validation, so nothing tells whether training memorises: give valid > 0"]
+        remarks = [*remarks, "no clip is held out for validation, so memorisation goes unnoticed: set valid > 0"]
     return clips, pitches, remarks
 
 
 def _parted(clip: ClipRecord, partial: Partial) -> list[ClipRecord]:
-    """One clip as two: its last tenth for validation."""
+    """Splits one clip in two: the last tenth is for validation."""
     begin = clip.length - max(1, clip.length // 10)
     if not begin:
         return [clip]
@@ -68,7 +68,7 @@ def _parted(clip: ClipRecord, partial: Partial) -> list[ClipRecord]:
 def _tracked(
     clips: list[ClipRecord], sources: list[str], partial: Partial, sample_rate: int, progress: bool
 ) -> tuple[list[ClipRecord], list[str], list[str]]:
-    """Tracks the pitch of the clips that have none. Clips, sources of their pitches, and a remark."""
+    """Tracks the pitch of clips that have none. Returns the clips, the sources of their pitches, and a remark."""
     unknown = [index for index, clip in enumerate(clips) if clip.pitch is None]
     if not unknown:
         return clips, sources, []

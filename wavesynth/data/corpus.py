@@ -1,17 +1,17 @@
-"""Scans a folder of sounds: which files are in it, and what their names and metadata.csv say of them.
+"""Scans a folder of sounds: its files, and the labels, pitches and splits that names and metadata.csv give.
 
-What is scanned
-- Every folder below the root, in the order of the names' bytes. Symbolic links to folders are followed after all real
-  folders, and no folder is entered twice: cycles end, and are counted as ignored. A link to a file is a file.
-- Ignored and only counted: hidden names (`.DS_Store`, `._x.wav`), `__MACOSX` folders, and files without the extension of a
-  sound file in upper or lower case (`Thumbs.db`, `loop.mid`, `kick.wav.asd`, `x.wav.crdownload`, no extension).
-- Refused, each with its reason: dangling and circular links, FIFOs, sockets and devices, unreadable files and folders. The
-  content of a file is judged when it is decoded, by the rules of `wavesynth.audio.conversion`.
+Files
+- All folders below the root are scanned, sorted by the bytes of their names. Symbolic links to folders are followed last,
+  and no folder is entered twice, so cycles end. A link to a file counts as a file.
+- Ignored, and only counted: hidden names (`.DS_Store`, `._x.wav`), `__MACOSX` folders, and files without a sound file's
+  extension in any case (`Thumbs.db`, `loop.mid`, `kick.wav.asd`, `x.wav.crdownload`, no extension).
+- Refused, each with a reason: dangling and circular links, FIFOs, sockets and devices, unreadable files and folders. The
+  content of a file is checked when it is decoded, by the rules of `wavesynth.audio.conversion`.
 
-What is known of a file
-- split: the folders train, valid and test decide, else the content's hash (`wavesynth.data.splits`).
-- label: the first folder of its path that is not such a split; none when it lies in the root.
-- pitch: of its name, where most names of its label follow a pattern (`wavesynth.data.pitches`).
+Metadata
+- split: from folders named train, valid and test, or else from a hash of the content (`wavesynth.data.splits`).
+- label: the first folder of the path that is not a split; none for files in the root.
+- pitch: from the file name, if most names of the label follow a pattern (`wavesynth.data.pitches`).
 - `metadata.csv` in the root (`wavesynth.data.metadata`) overrides all three.
 """
 
@@ -37,13 +37,13 @@ class SourceFile:
     """One sound file of a folder.
 
     Attributes:
-        file: its path relative to the root, with `/`; bytes that are not UTF-8 as surrogate escapes.
+        file: its path relative to the root, with `/`, and surrogate escapes for bytes that are not UTF-8.
         size: bytes.
         mtime_ns: time of the last change, nanoseconds since 1970.
         label: its label, or None.
         pitch: MIDI note number, or None.
         pitch_source: where the pitch comes from, "metadata" or "name"; "" without one.
-        splits: the splits that it may go to.
+        splits: the splits that it may belong to.
     """
 
     file: str
@@ -57,15 +57,15 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a folder holds, before anything is decoded.
+    """The contents of a folder, before decoding.
 
     Attributes:
         root: the folder.
-        files: the sound files, in the order of their names' bytes.
-        refused: (file, reason) of what cannot be a sound file.
-        warned: (file, text) of problems that were noticed.
-        ignored: what was left aside by default, counted by kind.
-        remarks: on the whole folder, for the report.
+        files: the sound files, sorted by the bytes of their names.
+        refused: (file, reason) for each entry that cannot be a sound file.
+        warned: (file, text) for each problem.
+        ignored: the number of ignored entries by kind.
+        remarks: remarks on the whole folder, for the report.
     """
 
     root: Path
@@ -81,12 +81,12 @@ def scan(folder: str | os.PathLike[str], *, labels: bool = True, pitches: bool =
 
     Args:
         folder: the root.
-        labels: False leaves out all labels.
-        pitches: False leaves out all pitches.
+        labels: False ignores all labels.
+        pitches: False ignores all pitches.
         middle_c: the name of middle C (MIDI note 60) in file names: "C3", "C4" or "C5".
 
     Raises:
-        UserError: the folder is missing, is not a folder, or may not be read; or its metadata.csv is wrong.
+        UserError: the folder is missing, not a folder or unreadable, or its metadata.csv is invalid.
 
     >>> corpus = scan("sounds/")
     >>> corpus.files[0].label is not None
@@ -101,7 +101,9 @@ def scan(folder: str | os.PathLike[str], *, labels: bool = True, pitches: bool =
     except NotADirectoryError:
         raise UserError(f"{display(root)} is a file; give the folder that holds the sounds") from None
     except OSError as error:
-        raise UserError(f"{display(root)} cannot be read: {error.strerror}; allow it or copy the sounds") from None
+        raise UserError(
+            f"{display(root)} cannot be read: {error.strerror}; change its permissions or copy the sounds"
+        ) from None
     walk = _Walk()
     found = sorted(walk.files(str(root)), key=lambda item: os.fsencode(item[0]))
     names = [file for file, _ in found]
@@ -137,22 +139,24 @@ def _remarks(splits_of: dict[str, str], has_valid: bool, doubtful: list[tuple[st
     if splits_of:
         remarks.append(f"the folders {', '.join(map(display, splits_of))} are the splits, not labels")
         if not has_valid:
-            remarks.append("no folder is for validation: a share of the training sounds is, chosen by their hash")
+            remarks.append(
+                "no folder is for validation: a share of the training sounds is held out, chosen by their hash"
+            )
     if doubtful:
         examples = ", ".join(f"{display(file)} {pitch:g}" for file, pitch in doubtful[:_SHOWN])
         remarks.append(
-            f"{len(doubtful):,} names look like pitches ({examples}) but are not used as pitches: most names beside them do "
-            "not, or they look like takes, tempos or tracks; metadata.csv can give pitches"
+            f"{len(doubtful):,} names look like pitches ({examples}) but are not used, because most other names do not, or "
+            "because they look like takes, tempos or tracks; metadata.csv can give pitches"
         )
     return tuple(remarks)
 
 
 def label_of(file: str, split_level: int | None = None) -> str | None:
-    """The first folder of a relative path, as text that can be typed; None without one.
+    """The first folder of a relative path, in Unicode's composed form; None if there is none.
 
     Args:
         file: the path, with `/`.
-        split_level: the level of folders that are splits, which are passed over.
+        split_level: the level of folders that are splits, which is skipped.
 
     >>> label_of("kick/909/hard.wav"), label_of("hard.wav"), label_of("train/kick/hard.wav", 0)
     ('kick', None, 'kick')
@@ -171,17 +175,17 @@ def _part(file: str, level: int) -> str:
 
 @dataclass
 class _Walk:
-    """A walk through a tree of folders, with what it refused, what it ignored and where it has been."""
+    """A walk through a tree of folders, which records refused, ignored and visited entries."""
 
     refused: list[tuple[str, str]] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     been: set[tuple[int, int]] = field(default_factory=set)
 
     def files(self, root: str) -> Iterator[tuple[str, os.stat_result]]:
-        """Each sound file below `root` (relative path) and its status."""
+        """Yields each sound file below `root` (relative path) with its status."""
         folders, links = [("", root)], []
         while folders or links:
-            # Links last: a file is found, and labelled, by its real folder.
+            # Links come last, so that a file gets the label of its real folder.
             prefix, path = folders.pop() if folders else links.pop(0)
             try:
                 status = os.stat(path)
@@ -212,7 +216,7 @@ class _Walk:
             status = os.stat(path)
         except OSError as error:
             dangling = isinstance(error, FileNotFoundError) and os.path.islink(path)
-            self.refused.append((file, "it is a link to nothing" if dangling else _reason(error)))
+            self.refused.append((file, "it is a dangling link" if dangling else _reason(error)))
             return
         if not stat.S_ISREG(status.st_mode):
             kind = "a FIFO" if stat.S_ISFIFO(status.st_mode) else "a socket or device"
@@ -226,7 +230,7 @@ class _Walk:
 def _is_dir(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a circular link
         return False
 
 

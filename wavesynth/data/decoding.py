@@ -1,4 +1,4 @@
-"""Decodes many files at the same time and gives the results in order, at constant memory."""
+"""Decodes many files in parallel and yields the results in order, in constant memory."""
 
 import tempfile
 import threading
@@ -20,20 +20,20 @@ from wavesynth.data.corpus import SourceFile
 from wavesynth.data.sources import digest_of
 
 _SPOOL_BYTES = 4 * 2**20
-"""A decoded clip waits for its turn in memory up to this size, and on the disk above it."""
+"""Larger clips wait on disk, not in memory, until it is their turn."""
 
 
 class _Stopped(Exception):
-    """Ends the decoding of files whose result is no longer needed."""
+    """Stops the decoding of a file whose result is no longer needed."""
 
 
 class Spool:
     """A sink that keeps a clip as little-endian int16 bytes, channels interleaved, and hashes it.
 
     Attributes:
-        file: the bytes; the user of the spool closes it.
-        num_samples: how many there are of each channel.
-        activity: where in the clip there is sound.
+        file: the bytes; the caller closes it.
+        num_samples: number of samples per channel.
+        activity: finds the parts that are not silent.
     """
 
     def __init__(self, folder: Path, sample_rate: int, stop: threading.Event):
@@ -44,7 +44,7 @@ class Spool:
 
     @property
     def sha256(self) -> str:
-        """Of the bytes so far."""
+        """SHA-256 of the bytes so far."""
         return self._digest.hexdigest()
 
     def append(self, samples: NDArray[np.float32]) -> None:
@@ -68,14 +68,14 @@ class Spool:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A file's sound, or the reason why there is none.
+    """A decoded file, or the reason why it was refused.
 
     Attributes:
         source: the file.
         digest: SHA-256 of its content.
         spool: its samples; None when refused.
         refused: the reason, or None.
-        origin: what its sound was before; None when refused.
+        origin: the sound before conversion; None when refused.
     """
 
     source: SourceFile
@@ -96,10 +96,10 @@ def decode_all(
         sample_rate: Hz, of the results.
         channels: of the results.
         workers: files decoded at the same time.
-        spool_folder: where clips that are too large for memory wait, as files without a name.
+        spool_folder: the folder for unnamed temporary files of large clips.
 
     Yields:
-        The results in the order of `sources`. Each spool is closed when the next result is asked for.
+        The results in the order of `sources`. Each spool is closed when the next result is requested.
 
     Raises:
         OSError: `spool_folder` cannot be written, for example because the disk is full.

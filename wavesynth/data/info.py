@@ -1,11 +1,11 @@
-"""What a model must know of the sounds it is trained on, read from shards."""
+"""Facts about a dataset that a model depends on, read from shards."""
 
 import statistics
 
 from wavesynth.config import DatasetInfo
 from wavesynth.data.shards import ClipRecord, Shards
 
-TYPICAL = 256  # clips whose labels and pitches stand for those of all
+TYPICAL = 256  # clips that represent the labels and pitches of the dataset
 
 
 def dataset_info(shards: Shards) -> DatasetInfo:
@@ -23,7 +23,7 @@ def dataset_info(shards: Shards) -> DatasetInfo:
 
 
 def _typical(shards: Shards) -> tuple[tuple[float, float], ...]:
-    """Label index and pitch of up to `TYPICAL` training clips, spread evenly over all of them sorted by both."""
+    """The label index and pitch of up to `TYPICAL` training clips, evenly spaced in the order of labels and pitches."""
 
     def pair(clip: ClipRecord) -> tuple[float, float]:
         label = -1 if clip.label is None else shards.labels.index(clip.label)

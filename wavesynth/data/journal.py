@@ -1,4 +1,4 @@
-"""The journal of a preparation: a line of JSON for each finished file, by which an interrupted run is continued."""
+"""The journal of `prepare`: a line of JSON for each finished file, from which an interrupted run continues."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -12,23 +12,23 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file.
+    """The result for one file.
 
     Attributes:
-        file: the file, as in `SourceFile`; so are the next two.
+        file: the file, as in `SourceFile`; likewise the next two.
         size: bytes.
         mtime_ns: time of its last change.
         digest: SHA-256 of its content.
         refused: the reason, or None.
-        duplicate_of: the earlier file of the same sound, or None.
-        warnings: problems of a file that was taken.
+        duplicate_of: the earlier file with the same sound, or None.
+        warnings: problems of a file that was used.
         sample_rate: Hz, of the file; 0 when refused.
         channels: of the file; 0 when refused.
         sha256: of its int16 samples; empty when refused.
-        shard: index of the data file that its samples lie in.
-        offset: where they begin, in samples of each channel.
-        length: number of samples of each channel; 0 where none of this file are kept.
-        sound: the parts (begin, end) that are not silence.
+        shard: index of the data file that holds its samples.
+        offset: position in the data file, in samples per channel.
+        length: number of samples per channel; 0 if none are stored.
+        sound: the parts (begin, end) that are not silent.
     """
 
     file: str
@@ -55,7 +55,7 @@ class Outcome:
         """The inverse of `to_line`.
 
         Raises:
-            ValueError: it is not a whole line.
+            ValueError: it is not a complete line.
         """
         try:
             record = json.loads(line)
@@ -83,5 +83,5 @@ _FORMS: dict[str, Any] = {
 
 
 def header(settings: dict[str, Any], channels: int) -> bytes:
-    """The first line: what the outcomes depend on. Outcomes under another line are of no use."""
+    """The first line: the settings that the outcomes depend on. With other settings, they cannot be reused."""
     return json.dumps({"version": VERSION, "channels": channels, "settings": settings}).encode() + b"\n"

@@ -1,8 +1,7 @@
-"""manifest.json: what a shards folder holds, clip by clip.
+"""manifest.json: the contents of a shards folder, clip by clip.
 
-The first line holds the SHA-256 of the bytes that follow that line, so that any change is found. All values are checked when a
-record is made, from code or from a file: a manifest from a stranger can name no other file, no place outside of a file and no
-number that is none.
+The first line holds the SHA-256 of the bytes after it, so that any change is detected. Records validate their values, so
+that an untrusted manifest cannot refer to other files, to positions outside of a file, or to invalid numbers.
 """
 
 import hashlib
@@ -21,26 +20,26 @@ FORMAT = "wavesynth-shards"
 VERSION = 2
 MANIFEST = "manifest.json"
 MOST_CHANNELS = 8
-_MOST = 2**53  # beyond it numbers in JSON lose their last digits
+_MOST = 2**53  # larger integers lose digits in JSON
 _SHARD_NAME = re.compile(r"shard-\d{5,9}\.pcm")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class ClipRecord:
-    """Where one clip lies and what is known of it.
+    """The position and metadata of one clip.
 
     Attributes:
-        file: the path it was decoded from, relative to the prepared folder. Bytes that are not UTF-8 are kept as
-            surrogate escapes (`os.fsencode` gives them back); show it through `wavesynth.audio.names.display`.
+        file: the source path, relative to the prepared folder. Bytes that are not UTF-8 are surrogate escapes, which
+            `os.fsencode` restores. Use `wavesynth.audio.names.display` to print it.
         label: its label, or None.
         pitch: MIDI note number (60 is middle C; fractions are cents / 100), or None.
         split: "train", "valid" or "test".
         shard: index of its data file.
-        offset: where it begins in that file, in samples of each channel.
-        length: number of samples of each channel.
-        sha256: of its bytes.
-        sound: the parts (begin, end) that are not silence, in samples; empty where nothing is known of them.
+        offset: position in that file, in samples per channel.
+        length: number of samples per channel.
+        sha256: SHA-256 of its bytes.
+        sound: the parts (begin, end) that are not silent, in samples; empty if unknown.
 
     Raises:
         ValueError: a value is impossible.
@@ -71,7 +70,7 @@ class ClipRecord:
 
     @property
     def sounding(self) -> Ranges:
-        """The parts (begin, end) to draw from: `sound`, or all of the clip where nothing is known."""
+        """The parts (begin, end) to draw from: `sound`, or the whole clip if unknown."""
         return self.sound or ((0, self.length),)
 
 
@@ -100,16 +99,16 @@ class ShardFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that manifest.json says.
+    """The contents of manifest.json.
 
     Attributes:
         sample_rate: Hz, of every clip.
         labels: every label that occurs, sorted.
-        settings: what `prepare` was called with, as far as it decides the content.
-        source: fingerprint of the files it was made from, by which `prepare` knows that nothing changed.
+        settings: the settings of `prepare` that affect the contents.
+        source: fingerprint of the source files, with which `prepare` detects changes.
         shards: the data files.
         clips: the clips, in the order of their files' names.
-        channels: of every clip.
+        channels: number of channels of every clip.
 
     Raises:
         ValueError: a value is impossible.
@@ -137,7 +136,7 @@ class Manifest:
             _check(end <= self.shards[clip.shard].bytes, "length", clip.length)
 
     def to_bytes(self) -> bytes:
-        """The content of manifest.json: ASCII, one clip a line, the same bytes for the same manifest."""
+        """The content of manifest.json: ASCII, one clip per line, and deterministic."""
         head = {"format": FORMAT, "version": VERSION, "sample_rate": self.sample_rate, "channels": self.channels}
         head |= {"labels": self.labels, "settings": self.settings, "source": self.source}
         lines = [f"{json.dumps(name)}: {json.dumps(value)},\n" for name, value in head.items()]
@@ -150,7 +149,7 @@ class Manifest:
         """The inverse of `to_bytes`.
 
         Raises:
-            ValueError: the content is not a whole manifest of this format, with the reason.
+            ValueError: the content is not a complete manifest of this format; the message says why.
         """
         try:
             record = json.loads(content)

@@ -1,11 +1,12 @@
-"""metadata.csv: labels, pitches and splits given by the user, which count for more than names.
+"""metadata.csv: labels, pitches and splits given by the user, which override file names.
 
-A table in the root of the folder with a header line; fields are separated by commas, semicolons or tabs. Columns: `file` (the
-path relative to the root, or as a report shows it), and any of `label`, `pitch` (MIDI number from 0 to 127, fractions allowed)
-and `split` (train, valid or test). An empty field says nothing. Files without a line keep what their names give.
+The table is in the root of the folder. It has a header line, and fields separated by commas, semicolons or tabs. The
+columns are `file` (the path relative to the root, or as shown in a report), and any of `label`, `pitch` (MIDI number from 0
+to 127, fractions allowed) and `split` (train, valid or test). Empty fields, and files without a line, keep the values from
+their names.
 
-Names are compared in Unicode's composed form (NFC), with `/` or `\\`. The encoding is UTF-8 or UTF-16; where it is neither,
-the one of a few common encodings in which most names are those of files.
+Names are compared in Unicode's composed form (NFC), with `/` or `\\`. The encoding is UTF-8 or UTF-16, or otherwise the common
+encoding in which most names match files.
 """
 
 import codecs
@@ -24,13 +25,13 @@ from wavesynth.errors import UserError
 METADATA = "metadata.csv"
 _COLUMNS = ("file", "label", "pitch", "split")
 _ENCODINGS = ("cp1252", "mac_roman", "cp932", "gb18030", "cp949", "cp1251", "latin-1")
-"""Tried in this order where a file is not Unicode: Western Windows, old Mac, Japanese, Chinese, Korean, Cyrillic, anything."""
+"""Encodings to try if a file is not Unicode: Western Windows, old Mac, Japanese, Chinese, Korean, Cyrillic, anything."""
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one line says of a file; None where it says nothing."""
+    """The values of one line; None for empty fields."""
 
     label: str | None
     pitch: float | None
@@ -45,13 +46,13 @@ def read_metadata(
     Args:
         path: of metadata.csv.
         files: the sound files of the folder, relative to it.
-        refused: other files of the folder that may be named; their lines are passed over.
+        refused: other files of the folder, whose lines are skipped.
 
     Returns:
         The rows by file, and warnings as (metadata.csv, text).
 
     Raises:
-        UserError: it cannot be read, a line is wrong, or a line names no file of the folder.
+        UserError: it cannot be read, a line is invalid, or a line names a file that is not in the folder.
 
     >>> read_metadata(Path("sounds/metadata.csv"), [])
     ({}, [])
@@ -81,7 +82,7 @@ class _Table:
 
 
 def _decoded(content: bytes, path: Path, known: dict[str, str]) -> _Table:
-    """The table in the encoding that suits it."""
+    """Decodes the table, with the encoding that matches most names."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _parsed(content.decode("utf-16", errors="replace"), path)
     if b"\0" in content[:64]:
@@ -91,7 +92,7 @@ def _decoded(content: bytes, path: Path, known: dict[str, str]) -> _Table:
         return _parsed(content.decode("utf-8-sig"), path)
     except UnicodeDecodeError:
         pass
-    # Names that are not Unicode at all may stand there as they do in the file system.
+    # Names that are not Unicode may have the same bytes as in the file system.
     candidates = [_parsed(content.decode("utf-8-sig", errors="surrogateescape"), path)]
     for encoding in _ENCODINGS:
         try:
@@ -118,7 +119,7 @@ def _parsed(text: str, path: Path) -> _Table:
 
 
 def _by_name(files: Iterable[str]) -> dict[str, str]:
-    """Each file by its own name, by the name it is shown by, and by both in NFC."""
+    """Maps each file's name, its displayed name, and both in NFC, to the file."""
     names: dict[str, str] = {}
     for spell in (_same, display, _composed, lambda file: _composed(display(file))):
         for file in files:

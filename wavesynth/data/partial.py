@@ -1,12 +1,12 @@
-"""Shards in the making: a folder that a killed run leaves and the next run continues.
+"""Unfinished shards: a folder that an interrupted run leaves behind, and the next run continues.
 
-The folder is `SHARDS.partial`, beside the shards; or `SHARDS/.partial` where they cannot be replaced as a whole: on a mount
-point, or in a folder that may not be written. Beside the data files it holds a journal with a line for each finished file,
-written after the file's samples. A later run keeps the lines that fit the settings, the sounds as they are now and the data
-files, cuts off the rest, and goes on.
+The folder is `SHARDS.partial`, beside the shards; or `SHARDS/.partial` if the shards cannot be replaced as a whole, on a
+mount point or in a read-only folder. It holds the data files and a journal with a line for each finished file, written
+after the file's samples. A later run keeps the lines that match the settings, the current sounds and the data files,
+discards the rest, and continues.
 
-Finished shards get their name in one step, or where that is impossible file by file, the manifest last: what has a manifest is
-whole.
+Finished shards are renamed in one step. If that is impossible, the files are moved one by one, the manifest last: shards with a
+manifest are complete.
 """
 
 import errno
@@ -37,7 +37,7 @@ _IMMOVABLE = (errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES)
 
 
 def partial_folder(shards: Path) -> Path:
-    """Where shards are made: beside `shards`, or in it where it cannot be replaced as a whole."""
+    """The folder for unfinished shards: beside `shards`, or in it if it cannot be replaced as a whole."""
     fixed = shards.is_dir() and (os.path.ismount(shards) or not os.access(shards.absolute().parent, os.W_OK))
     return shards / INSIDE if fixed else shards.with_name(shards.name + ".partial")
 
@@ -46,19 +46,19 @@ class Partial:
     """An unfinished shards folder, locked for this process. Use it in a `with` block.
 
     Args:
-        shards: where the finished folder will be.
-        settings: what the decoded samples depend on; work done with other settings is discarded.
-        corpus: the folder of sounds; its files are recorded in order.
-        channels: of the clips.
+        shards: the finished folder.
+        settings: the settings that affect the decoded samples; work done with other settings is discarded.
+        corpus: the folder of sounds, whose files are recorded in order.
+        channels: number of channels of the clips.
 
     Attributes:
         folder: the unfinished folder.
-        outcomes: of the first files, in order; those of an interrupted run are there from the start.
+        outcomes: the results of the first files, in order; initially those of an interrupted run.
         discarded: why work of an interrupted run cannot be used, or "".
-        locked: whether other processes are kept out; some filesystems have no locks.
+        locked: whether other processes are locked out; some filesystems do not support locks.
 
     Raises:
-        UserError: another process is at work in the folder, or it is not a folder of `prepare`.
+        UserError: another process is using the folder, or it is not a folder of `prepare`.
     """
 
     def __init__(self, shards: Path, settings: dict[str, Any], corpus: Corpus, channels: int = 1):
@@ -67,7 +67,7 @@ class Partial:
         self._sample_bytes = 2 * channels
         self.folder.mkdir(parents=True, exist_ok=True)
         if any(self.folder.iterdir()) and not (self.folder / JOURNAL).exists():
-            raise UserError(f"{display(self.folder)} is needed and is not an unfinished shards folder: move it away")
+            raise UserError(f"{display(self.folder)} is in the way and is not an unfinished shards folder: move it")
         self._journal = open(self.folder / JOURNAL, "a+b", buffering=0)  # noqa: SIM115, __exit__ closes it
         try:
             locked = flock(self._journal.fileno())
@@ -87,11 +87,11 @@ class Partial:
 
     @property
     def files(self) -> tuple[ShardFile, ...]:
-        """The data files as they are now."""
+        """The current data files."""
         return self._writer.files
 
     def record(self, outcome: Outcome, pcm: IO[bytes] | None = None, num_samples: int = 0) -> None:
-        """Adds the next file: its samples (int16 bytes), unless they are there already, then its line in the journal."""
+        """Adds the next file: its samples (int16 bytes), unless they are stored already, then its line in the journal."""
         if pcm is not None:
             if original := self._file_of.get(outcome.sha256):
                 outcome = replace(outcome, duplicate_of=original, warnings=(), sound=())
@@ -120,7 +120,7 @@ class Partial:
         return pcm.reshape(-1, channels).T
 
     def finish(self, manifest: Manifest, report: Report) -> None:
-        """Writes what describes the data files, and gives the folder its name, in place of the shards that were there."""
+        """Writes the manifest and the report, and moves the folder to its final place, replacing older shards."""
         seen = {outcome.file: (outcome.size, outcome.mtime_ns, outcome.digest) for outcome in self.outcomes}
         (self.folder / SOURCES).write_text(to_json(seen), encoding="ascii")
         (self.folder / REPORT).write_text(report.to_json(), encoding="ascii")
@@ -143,7 +143,7 @@ class Partial:
         self._journal.close()
 
     def _replace(self) -> bool:
-        """Renames the folder, old shards first. False where the old ones cannot be renamed."""
+        """Renames the old shards, then the new folder. Returns False if the old shards cannot be renamed."""
         replaced = None
         if self.shards.exists():
             replaced = tempfile.mkdtemp(prefix=self.shards.name + ".replaced-", dir=self.shards.parent)
@@ -156,13 +156,13 @@ class Partial:
                 raise
         os.rename(self.folder, self.shards)
         sync(self.shards.absolute().parent)
-        (self.shards / JOURNAL).unlink()  # up to here a next run could have continued by it
+        (self.shards / JOURNAL).unlink()  # up to here, another run could have continued from it
         if replaced:
             shutil.rmtree(replaced)
         return True
 
     def _move(self) -> None:
-        """Moves the files into the place of the old ones. Without a manifest nothing looks finished meanwhile."""
+        """Replaces the old files one by one. Meanwhile there is no manifest, so the shards do not look finished."""
         (self.shards / MANIFEST).unlink(missing_ok=True)
         for name in os.listdir(self.shards):
             if is_shard_name(name):
@@ -179,13 +179,13 @@ class Partial:
             line = line[self._journal.write(line) :]
 
     def _replay(self, first: bytes, corpus: Corpus) -> tuple[list[Outcome], str, int]:
-        """What of the journal still holds: its outcomes, why the others do not, and its length in bytes."""
+        """The valid part of the journal: its outcomes, why the others are invalid, and its length in bytes."""
         self._journal.seek(0)
         lines = self._journal.read().splitlines(keepends=True)
         if not lines:
             return [], "", 0
         if lines[0] != first:
-            return [], "it was made with other settings", 0
+            return [], "it was prepared with other settings", 0
         outcomes, num_bytes, end = [], len(first), (-1, 0)
         for line, source in zip(lines[1:], corpus.files):
             try:
@@ -209,7 +209,7 @@ class Partial:
             return False
 
     def _shard_sizes(self) -> list[int]:
-        """Bytes in each data file, by what is known to be in it."""
+        """The size of each data file in bytes, according to the outcomes."""
         sizes: dict[int, int] = {}
         for outcome in self.outcomes:
             if outcome.length:
@@ -218,7 +218,7 @@ class Partial:
 
 
 def _is_of(outcome: Outcome, source: SourceFile, root: Path) -> bool:
-    """Whether an outcome is that of a file as it is now."""
+    """Whether an outcome matches the current file."""
     if (outcome.file, outcome.size) != (source.file, source.size):
         return False
     return outcome.mtime_ns == source.mtime_ns or digest_of(root / source.file) == outcome.digest

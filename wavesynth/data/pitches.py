@@ -7,9 +7,9 @@ A name can give a pitch in one of three patterns:
 - A note name that stands alone between `_`, `-`, `.`, blanks, brackets or the ends of the name: `Cello_C#4`, `A3`,
   `horn-Bb2`, `Piano.ff.Ab3`, `cello_As3_1` (s is sharp), `Cello c#4`; a velocity may follow (`A0v1`).
 
-Much that looks like these is not a pitch: numbers of takes (`take_001_002`), tempos (`break_120_125`), sides and tracks of a
-record (`A1 - Intro`), variants (`snare_a1`). So a pattern counts only where most files of a label follow it and what it gives
-is plausible: see `pitches_of`. The names that were left aside are reported.
+Many names look like this but have no pitch: numbers of takes (`take_001_002`), tempos (`break_120_125`), sides and tracks of a
+record (`A1 - Intro`), variants (`snare_a1`). So a pattern counts only if most files of a label follow it and its pitches are
+plausible: see `pitches_of`. Names that were not used are reported.
 """
 
 import re
@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from wavesynth.errors import UserError
 
 MIDDLE_C = {"C3": 1, "C4": 0, "C5": -1}
-"""Octaves to add to a note name, by the name that middle C (MIDI note 60) has."""
+"""Octaves to add to a note name, by the name of middle C (MIDI note 60)."""
 
 _NUMBERS = re.compile(r"(?:_|^)(\d{3})_(\d{3})$")
 _NSYNTH = re.compile(r"(?:_|^)\d{3}-(\d{3})-(\d{3})$")
@@ -29,29 +29,29 @@ _BETWEEN = re.compile(r"[_\-\s.()\[\]]+")
 _SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _ACCIDENTALS = {"": 0, "#": 1, "♯": 1, "s": 1, "b": -1, "♭": -1}
 _PIANO = range(21, 109)
-"""The keys of a piano: pitch numbers beyond them are rare, and numbers of takes and tempos are not."""
+"""The keys of a piano. Pitches beyond them are rare; numbers of takes and tempos are often beyond them."""
 _NO_PITCH = frozenset(
     ("take", "takes", "loop", "loops", "break", "breaks", "beat", "beats", "groove", "fill", "bpm", "track", "side", "part",
      "mix", "disc", "song")
 )  # fmt: skip
-"""Words in a name whose numbers and letters are not pitches."""
+"""Words that mark the numbers and letters in a name as something other than pitches."""
 _LEAST_SHARE = 0.1
-"""Pitches in fewer of all files are left aside: they would make a pitched model of a folder without pitches."""
+"""If fewer files have pitches, none are used: otherwise a folder without pitches could lead to a pitched model."""
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """What a name seems to say.
+    """A possible pitch in a name.
 
     Attributes:
         pattern: "numbers", "nsynth" or "note".
         pitch: MIDI note number.
-        rest: the name without what was read, digits left out.
+        rest: the rest of the name, without digits.
         second: the velocity.
         letter, digit: of a note without an accidental, else "".
-        leading: whether a note begins the name and more follows.
+        leading: whether a note is at the beginning of a longer name.
         lower: whether the letter of a note without an accidental is lower case.
-        excluded: whether a word says that this is no pitch (`_NO_PITCH`).
+        excluded: whether the name contains a word of `_NO_PITCH`.
     """
 
     pattern: str
@@ -66,10 +66,10 @@ class _Reading:
 
 
 def pitch_of(file: str, middle_c: str = "C4") -> float | None:
-    """The pitch that one file's name gives, on its own.
+    """The pitch in a single file's name.
 
     Args:
-        file: a path; its last part counts, without the extension.
+        file: a path; only the name without its extension counts.
         middle_c: the name of middle C, MIDI note 60: "C3", "C4" or "C5".
 
     Returns:
@@ -84,25 +84,24 @@ def pitch_of(file: str, middle_c: str = "C4") -> float | None:
 def pitches_of(
     files: Sequence[str], labels: Sequence[str | None], middle_c: str = "C4"
 ) -> tuple[list[float | None], list[tuple[str, float]]]:
-    """The pitches that the names of a folder's files give, as far as they are plausible.
+    """The plausible pitches in the names of a folder's files.
 
-    A pattern counts for the files of one label if more than half of them follow it and it passes these tests:
+    A pattern counts for the files of one label if more than half of them follow it and these conditions hold:
 
-    - No word says otherwise (take, loop, bpm ...).
-    - Numbers: nine tenths lie on a piano (21 to 108), and the second numbers do not count up from 0 or 1, as takes do.
-    - Notes: some have accidentals; or letters and digits do not count up (A1 A2 B1 B2), and where notes begin names that go on
-      (`A1 - Intro`), what follows repeats.
+    - No word contradicts it (take, loop, bpm ...).
+    - Numbers: nine tenths are keys of a piano (21 to 108), and the second numbers do not count up from 0 or 1, like takes.
+    - Notes: some have accidentals; or letters and digits do not count up (A1 A2 B1 B2), and if notes are at the beginning of
+      longer names (`A1 - Intro`), the rest of the names repeats.
 
-    And together they must be a tenth of all files.
+    In total, at least a tenth of all files must have a pitch.
 
     Args:
-        files: paths; the last part of each counts, without its extension.
+        files: paths; only the names without extensions count.
         labels: the label of each file.
         middle_c: the name of middle C, MIDI note 60: "C3", "C4" or "C5".
 
     Returns:
-        The MIDI note number of each file, or None; and the files whose names look like a pitch and were left aside, with
-        that pitch.
+        The MIDI note number of each file, or None; and the files whose names contain an unused pitch, with that pitch.
 
     Raises:
         UserError: `middle_c` is none of the three.
@@ -138,18 +137,16 @@ def pitches_of(
 
 
 def check_middle_c(middle_c: str) -> None:
-    """Raises UserError unless it is a name of middle C that is in use.
+    """Raises UserError unless it is one of the usual names of middle C.
 
     >>> check_middle_c("C3")
     """
     if middle_c not in MIDDLE_C:
-        raise UserError(
-            f"middle_c={middle_c!r}: choose one of {', '.join(MIDDLE_C)}, as the names of your files mean it"
-        )
+        raise UserError(f"middle_c={middle_c!r}: choose one of {', '.join(MIDDLE_C)}, to match the names of your files")
 
 
 def _read(file: str, shift: int) -> _Reading | None:
-    """What one name seems to say; `shift` is added to note names."""
+    """The possible pitch in one name; `shift` is added to note names."""
     stem = file.rpartition("/")[2].rpartition(".")[0]
     for pattern, expression in (("nsynth", _NSYNTH), ("numbers", _NUMBERS)):
         if numbers := expression.search(stem):
@@ -202,7 +199,7 @@ def _plausible_notes(readings: Sequence[_Reading]) -> bool:
 
 
 def _counts_up(readings: Sequence[_Reading]) -> bool:
-    """Whether letters run from A on and the digits of each from 1 on, as numbers of sides, tracks and variants do."""
+    """Whether letters count up from A, and the digits of each from 1, like numbers of sides, tracks and variants."""
     digits: dict[str, set[int]] = defaultdict(set)
     for reading in readings:
         digits[reading.letter].add(int(reading.digit))

@@ -1,4 +1,4 @@
-"""Prepares a folder of sounds: decoded in parallel and written in order as shards, interruptible and repeatable."""
+"""Prepares a folder of sounds: decodes it to shards, in parallel, interruptibly and reproducibly."""
 
 import importlib.util
 import os
@@ -29,7 +29,7 @@ __all__ = ["Report", "prepare"]
 
 _CHANNELS = 1  # of the shards, for now
 _SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini", "lost+found")
-"""What file managers and filesystems put into a folder."""
+"""Files that file managers and filesystems create."""
 _OWN = (MANIFEST, REPORT, SOURCES, JOURNAL, INSIDE, *_SYSTEM)
 _DEFAULTS = {"track_pitch": False, "labels": True, "pitches": True, "middle_c": "C4"}
 
@@ -49,33 +49,32 @@ def prepare(
     force: bool = False,
     progress: bool = True,
 ) -> Report:
-    """Decodes a folder of sounds into shards, which training reads. The folder itself is not changed.
+    """Decodes a folder of sounds to shards for training. The folder itself is not changed.
 
-    Which files are used, with which labels, pitches and splits, is described in `wavesynth.data.corpus`; levels, channels and
-    damage in `wavesynth.audio.conversion`. The result depends on the sounds and the settings alone. An interrupted call leaves
-    an unfinished folder, from which the same call goes on. After a finished one, the same call only checks whether the folder
-    has changed.
+    `wavesynth.data.corpus` describes which files are used, and their labels, pitches and splits; `wavesynth.audio.conversion`
+    describes how levels, channels and damaged files are treated. The result depends only on the sounds and the settings. If
+    interrupted, the same call continues. If finished, the same call only checks whether the folder has changed.
 
     Args:
-        folder: the sounds, nested as they are.
-        shards: the folder to make, outside of `folder`.
+        folder: the folder of sounds, which may be nested.
+        shards: the folder to write to, outside of `folder`.
         sample_rate: Hz, 1,000 to 768,000.
-        valid: share of the clips kept for validation, in [0, 1).
-        test: share of the clips kept for testing, in [0, 1).
-        labels: whether folders and metadata.csv give labels.
-        pitches: whether names and metadata.csv give pitches.
+        valid: fraction of the clips held out for validation, in [0, 1).
+        test: fraction of the clips held out for testing, in [0, 1).
+        labels: whether to take labels from folders and metadata.csv.
+        pitches: whether to take pitches from file names and metadata.csv.
         middle_c: the name of middle C (MIDI note 60) in file names: "C3", "C4" or "C5".
-        track_pitch: tracks the pitch in the first seconds of clips that have none yet (extra `pitch`).
-        workers: files decoded at the same time; None means one per processor.
-        force: replaces shards that are there, once the new ones are complete.
-        progress: shows progress on stderr.
+        track_pitch: track the pitch of clips without one, in their first seconds (extra `pitch`).
+        workers: number of files to decode in parallel; None for one per processor.
+        force: replace existing shards once the new ones are complete.
+        progress: show progress on stderr.
 
     Returns:
-        What was taken, and file by file what was refused and why; also in `SHARDS/report.json`.
+        A report of the files that were used, and of those that were refused, with reasons; also in `SHARDS/report.json`.
 
     Raises:
-        UserError: an argument is wrong, there is nothing to take, over half of the files were refused, other shards are
-            there already, or the disk is full.
+        UserError: an argument is invalid, there are no usable sounds, over half of the files were refused, different shards
+            exist already, or the disk is full.
 
     >>> report = prepare("sounds/", "shards-8k/", sample_rate=8_000, progress=False)
     >>> report.taken > 0, report.sample_rate
@@ -87,11 +86,11 @@ def prepare(
         raise UserError(f"workers={workers}: give 1 or more, or nothing for one per processor")
     if track_pitch:
         if not pitches:
-            raise UserError("track_pitch=True and pitches=False: give one of them")
+            raise UserError("track_pitch=True and pitches=False contradict each other: give one of them")
         check_available()
     target = user_path(shards)
     if target.is_symlink() or target.name in ("", ".."):
-        target = target.resolve()  # the work is done beside the real folder
+        target = target.resolve()  # the unfinished folder is beside the real one
     folder = user_path(folder)
     _check_places(folder, target)
     corpus = scan(folder, labels=labels, pitches=pitches, middle_c=middle_c)
@@ -100,7 +99,7 @@ def prepare(
         raise UserError(
             f"{display(folder)} holds no sound files{left}; give a folder with wav, flac, ogg, mp3, aiff ..."
         )
-    # PyAV decides which formats can be read: once it is installed, refused files are worth another try.
+    # Refused files are tried again once PyAV is installed, because it reads more formats.
     formats = importlib.util.find_spec("av") is not None
     settings = {"sample_rate": int(sample_rate), "valid": float(valid), "test": float(test), "formats": formats}
     settings |= {
@@ -123,46 +122,48 @@ def prepare(
 def _check_shares(valid: float, test: float) -> None:
     for name, share in (("valid", valid), ("test", test)):
         if not 0 <= share < 1:
-            raise UserError(f"{name}={share}: give the share of the clips as a number from 0 up to 1, such as 0.1")
+            raise UserError(f"{name}={share}: give a fraction of the clips, at least 0 and below 1, such as 0.1")
     if valid + test >= 1:
-        raise UserError(f"valid={valid} and test={test} leave nothing to train on: give less than 1 together")
+        raise UserError(f"valid={valid} and test={test} leave nothing to train on: their sum must be below 1")
 
 
 def _check_places(folder: Path, target: Path) -> None:
-    """Nothing of the user's may be written over or into."""
+    """Raises UserError if the target is in the user's folder of sounds, or is a file."""
     inside, outside = folder.resolve(), target.resolve()
     if inside == outside or inside in outside.parents:
-        raise UserError(f"{display(target)} lies in the folder of sounds itself: give a place outside of it")
+        raise UserError(f"{display(target)} is inside the folder of sounds: choose a folder outside of it")
     if target.exists() and not target.is_dir():
-        raise UserError(f"{display(target)} is a file: give the shards another place")
+        raise UserError(f"{display(target)} is a file: choose another folder for the shards")
 
 
 def _check_replaceable(target: Path) -> None:
-    """Only a folder that `prepare` has written may be replaced, with what file managers add to it."""
+    """Raises UserError unless the target is a folder of `prepare`, apart from files that file managers create."""
     for name in os.listdir(target):
         if name not in _OWN and not is_shard_name(name):
             raise UserError(
-                f"{display(target)} holds {display(name)}, so it is not a shards folder: give another place"
+                f"{display(target)} holds {display(name)}, so it is not a shards folder: choose another folder"
             )
 
 
 def _up_to_date(target: Path, settings: dict[str, Any], corpus: Corpus) -> Report:
-    """The report of finished shards that are those of this folder and these settings; else UserError."""
+    """The report of finished shards. Raises UserError unless they match this folder and these settings."""
     if not (target / MANIFEST).exists():
-        raise UserError(f"{display(target)} holds no whole shards: give --force (force=True) to replace it")
+        raise UserError(f"{display(target)} holds no complete shards: give --force (force=True) to replace it")
     manifest = Shards.open(target).manifest
     then = _DEFAULTS | manifest.settings
     if other := [f"{name} {then.get(name)}" for name in settings if then.get(name) != settings[name]]:
-        why = f"was made with {display(', '.join(other))}"
+        why = f"was prepared with {display(', '.join(other))}"
     elif manifest.source != fingerprint(corpus, digests(corpus.root, corpus.files, read_seen(target / SOURCES))):
-        why = "was made of other sounds, or they changed since"
+        why = "was prepared from other sounds, or they changed since"
     else:
         try:
             (target / JOURNAL).unlink(missing_ok=True)  # a run was killed between its last two steps
             return Report.from_json((target / REPORT).read_text(encoding="ascii"), status="up to date")
         except (OSError, ValueError):
             why = "has lost its report"
-    raise UserError(f"{display(target)} exists and {why}: give another place, or --force (force=True) to replace it")
+    raise UserError(
+        f"{display(target)} exists and {why}: choose another folder, or give --force (force=True) to replace it"
+    )
 
 
 def _make(corpus: Corpus, target: Path, settings: dict[str, Any], workers: int, progress: bool) -> Report:
@@ -172,9 +173,12 @@ def _make(corpus: Corpus, target: Path, settings: dict[str, Any], workers: int, 
         with Partial(target, decoding, corpus, _CHANNELS) as partial:
             done = len(partial.outcomes)
             if not partial.locked:
-                _say(progress, "this filesystem has no locks: do not prepare the same shards twice at the same time")
+                _say(
+                    progress,
+                    "this filesystem has no locks: do not run prepare twice on the same shards at the same time",
+                )
             if partial.discarded:
-                _say(progress, f"work of an interrupted run is done again: {partial.discarded}")
+                _say(progress, f"starting over after an interrupted run: {partial.discarded}")
             if done:
                 _say(progress, f"continuing an interrupted run: {done:,} of {len(corpus.files):,} files are done")
             _decode_all(corpus, partial, settings["sample_rate"], workers, progress)
@@ -198,7 +202,7 @@ def _make(corpus: Corpus, target: Path, settings: dict[str, Any], workers: int, 
 
 
 def _decode_all(corpus: Corpus, partial: Partial, sample_rate: int, workers: int, progress: bool) -> None:
-    """Decodes and records the files that are not recorded yet."""
+    """Decodes and records the remaining files."""
     done = len(partial.outcomes)
     num_samples = sum(outcome.length for outcome in partial.outcomes)
     bar = Progress(len(corpus.files), "file", "prepare", initial=done, shown=progress)
@@ -251,7 +255,7 @@ def _report(
 
 
 def _check_refusals(report: Report, corpus: Corpus, partial: Partial, target: Path) -> None:
-    """Where most files were refused, something is wrong with the folder: only the list of reasons is written."""
+    """Raises UserError if most files were refused, after writing the list of reasons: the folder is probably wrong."""
     num_files = len(corpus.files) + len(corpus.refused)
     if report.taken and 2 * len(report.refused) <= num_files:
         return
@@ -270,16 +274,18 @@ def _refusals_file(target: Path) -> Path:
 def _unwritable(error: OSError, target: Path, corpus: Corpus, partial: Partial | None) -> UserError:
     folder = partial_folder(target)
     if error.errno not in DISK_FULL:
-        return UserError(f"{display(error.filename or folder)} cannot be written: {error.strerror}; give another place")
+        return UserError(
+            f"{display(error.filename or folder)} cannot be written: {error.strerror}; choose another folder"
+        )
     done = partial.outcomes if partial else []
-    # The rest will need as much as what is done, in proportion to the bytes of the files.
+    # Estimate the remaining space from the finished files, in proportion to their sizes.
     read, written = sum(outcome.size for outcome in done), 2 * sum(outcome.length for outcome in done)
     rest = sum(source.size for source in corpus.files) - read
     need = rest * written / read if written else rest
     free = shutil.disk_usage(folder if folder.exists() else target.parent).free
     return UserError(
         f"the disk of {display(target)} is full: about {need / 1e6:,.1f} MB more are needed, {free / 1e6:,.1f} MB are "
-        f"free; {len(done):,} of {len(corpus.files):,} files are kept in {display(folder)}; make room and run it again"
+        f"free; {len(done):,} of {len(corpus.files):,} files are kept in {display(folder)}; free some space and run it again"
     )
 
 

@@ -1,4 +1,4 @@
-"""What `prepare` did with a folder: a table for the screen, and JSON beside the shards."""
+"""The report of `prepare`: a table for the screen, and JSON beside the shards."""
 
 import dataclasses
 import json
@@ -59,26 +59,26 @@ class PitchReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What was taken of a folder, and file by file what was not, and why.
+    """The files that were used, and those that were refused, with reasons.
 
-    File names are relative to the folder and as they are on disk (`display` makes them fit to show).
+    File names are relative to the folder, as on disk. Use `display` to print them.
 
     Attributes:
-        taken: number of files whose sound is in the shards.
-        refused: (file, reason), sorted by file; so are the next two.
-        warned: (file, text), of files that were taken all the same.
-        duplicates: (file, the file of the same sound that was taken).
-        ignored: entries of the folder that were left aside by default, by kind.
-        labels: clips of each label; the label "" stands for none.
-        splits: clips of train, valid and test.
-        seconds: of sound that was taken.
-        silence: seconds of it that are silence: over 50 dB below the loudest part of their clip.
+        taken: number of files used.
+        refused: (file, reason), sorted by file, as are the next two.
+        warned: (file, text), for files that were used despite a problem.
+        duplicates: (file, the used file with the same sound).
+        ignored: number of ignored entries by kind.
+        labels: number of clips by label; "" for no label.
+        splits: number of clips in train, valid and test.
+        seconds: length of the sounds used.
+        silence: seconds of silence in them, over 50 dB below the loudest part of the clip.
         sample_rate: Hz, of the shards.
         channels: of the shards.
-        rates: files by their own sample rate in Hz.
-        widths: files by their own number of channels.
+        rates: number of files by sample rate in Hz.
+        widths: number of files by number of channels.
         pitches: the pitches of the clips.
-        remarks: on the whole folder, such as how a split was filled.
+        remarks: remarks on the whole folder.
         status: "made", "continued" (from an interrupted run) or "up to date" (nothing was done); not part of the JSON.
 
     >>> from pathlib import Path
@@ -105,7 +105,7 @@ class Report:
     status: str = "made"
 
     def to_json(self) -> str:
-        """The report as JSON in ASCII, one item a line."""
+        """The report as JSON in ASCII, one item per line."""
         record = dataclasses.asdict(self)
         del record["status"]
         for name in ("lowest", "highest"):
@@ -189,19 +189,19 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def _resampled(rates: dict[int, int], sample_rate: int) -> str:
-    """Which files had another rate, and what that means."""
+    """A line about files with another sample rate; "" if there are none."""
     lower = ", ".join(f"{_files(count)} of {rate:,} Hz" for rate, count in sorted(rates.items()) if rate < sample_rate)
     higher = ", ".join(f"{_files(count)} of {rate:,} Hz" for rate, count in sorted(rates.items()) if rate > sample_rate)
     parts = []
     if higher:
-        parts.append(f"{higher}: what lies above {sample_rate // 2:,} Hz is lost; --sample-rate keeps more")
+        parts.append(f"{higher}: frequencies above {sample_rate // 2:,} Hz are lost; --sample-rate keeps more")
     if lower:
-        parts.append(f"upsampled {lower}: nothing lies above half of that")
+        parts.append(f"upsampled {lower}: they have no frequencies above half of that")
     return "; ".join(parts)
 
 
 def _mixed(widths: dict[int, int], channels: int) -> str:
-    """Which files had another number of channels, and what was done with them."""
+    """A line about files with another number of channels; "" if there are none."""
     names = {1: "mono", 2: "stereo"}
     parts = []
     for width, count in sorted(widths.items()):

@@ -1,14 +1,14 @@
-"""Shards: a folder of decoded audio from which a random crop is read in microseconds.
+"""Shards: a folder of decoded audio with fast random access.
 
 ```
 shards/
   shard-00000.pcm ...   clips end to end: raw little-endian int16, channels interleaved, up to 256 MiB a file
   manifest.json         what is where: sample rate, channels, labels, files and clips, each with its SHA-256
   report.json           what `prepare` took and refused
-  sources.json          size, time and SHA-256 of the files the clips were made of
+  sources.json          size, time and SHA-256 of the source files
 ```
-A clip lies wholly in one file; a clip of over 256 MiB makes a larger one. Channels are interleaved: clips can be written while
-they are decoded, and a crop of all channels is one stretch of the file. They are read as [C, T].
+A clip is never divided between files; a clip of over 256 MiB gets a larger file. Channels are interleaved, so that clips can be
+written while they are decoded, and a crop is one contiguous part of the file. Clips are read as [C, T].
 """
 
 import hashlib
@@ -62,6 +62,9 @@ class Shards:
             path: the folder that `prepare` wrote.
             verify: also read every byte and compare the checksums.
 
+        Returns:
+            The shards. Samples are read when they are used.
+
         Raises:
             UserError: there are no finished shards, a file is missing or was changed, or the manifest is damaged.
 
@@ -74,7 +77,7 @@ class Shards:
         except (FileNotFoundError, NotADirectoryError):
             name = display(path)
             unfinished = path.with_name(path.name + ".partial").is_dir() or (path / ".partial").is_dir()
-            reason = "its preparation did not finish, run it again" if unfinished else "make them"
+            reason = "its preparation did not finish, run it again" if unfinished else "prepare them"
             raise UserError(f"no shards in {name}: {reason} with `wavesynth prepare FOLDER {name}`") from None
         except OSError as error:
             raise UserError(f"{display(path / MANIFEST)} cannot be read: {error.strerror}") from None
@@ -132,7 +135,11 @@ class Shards:
         return {"samples": to_float(self.samples(index)), "sample_rate": self.sample_rate} | known
 
     def samples(self, index: int) -> NDArray[np.int16]:
-        """One clip, int16 [C, T]: a read-only view of the memory-mapped file. Nothing is read before it is used."""
+        """One clip, int16 [C, T]: a read-only view of the memory-mapped file. Samples are read when they are used.
+
+        >>> Shards.open("shards/").samples(0).dtype
+        dtype('int16')
+        """
         clip = self.clips[index]
         pcm = self._maps.get(clip.shard)
         if pcm is None:
@@ -144,13 +151,27 @@ class Shards:
         return pcm[:, clip.offset : clip.offset + clip.length]
 
     def split(self, name: str) -> tuple[int, ...]:
-        """Indices of the clips of "train", "valid" or "test", ascending."""
+        """The indices of the clips in "train", "valid" or "test", ascending.
+
+        Raises:
+            UserError: there is no such split.
+
+        >>> shards = Shards.open("shards/")
+        >>> sum(len(shards.split(name)) for name in ("train", "valid", "test")) == len(shards)
+        True
+        """
         if name not in SPLITS:
             raise UserError(f"split={name!r}: choose one of {', '.join(SPLITS)}")
         return tuple(i for i, clip in enumerate(self.clips) if clip.split == name)
 
     def verify(self) -> None:
-        """Reads every data file and compares its checksum. Raises UserError naming the first that differs."""
+        """Reads every data file and compares its checksum.
+
+        Raises:
+            UserError: a file cannot be read or was changed; the message names the first.
+
+        >>> Shards.open("shards/").verify()
+        """
         for shard in self.manifest.shards:
             try:
                 with open(self.path / shard.file, "rb") as file:
@@ -181,7 +202,7 @@ class Shards:
 
 
 def _broken(path: Path, file: str, reason: str) -> UserError:
-    remedy = f"make the shards again with `wavesynth prepare FOLDER {display(path)} --force`"
+    remedy = f"prepare the shards again with `wavesynth prepare FOLDER {display(path)} --force`"
     return UserError(f"{display(path / file)} {reason}: {remedy}")
 
 
@@ -190,8 +211,8 @@ class ShardWriter:
 
     Args:
         folder: where the files go; it exists.
-        keep: bytes to keep of each file that an interrupted run has written; the rest is cut off.
-        shard_bytes: size above which a new file is begun.
+        keep: bytes to keep of each file of an interrupted run; the rest is discarded.
+        shard_bytes: size above which a new file is started.
         channels: of the clips.
     """
 
@@ -239,6 +260,6 @@ class ShardWriter:
 
     @property
     def files(self) -> tuple[ShardFile, ...]:
-        """What has been written so far."""
+        """The files written so far."""
         parts = enumerate(zip(self._sizes, self._digests))
         return tuple(ShardFile(shard_name(i), size, digest.hexdigest()) for i, (size, digest) in parts)

@@ -1,7 +1,7 @@
-"""Whether a folder of sounds is still the one that shards were made of.
+"""Detects whether a folder of sounds has changed since it was prepared.
 
-That is decided by content. `sources.json` in a shards folder keeps size, time of the last change and SHA-256 of each file, so
-that only files whose size or time differ are read again.
+The content decides. `sources.json` in a shards folder stores size, modification time and SHA-256 of each file, so that only
+files with another size or time are read again.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ Seen = dict[str, tuple[int, int, str]]
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file's content; "" where it cannot be read."""
+    """SHA-256 of a file's content; "" if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -27,7 +27,7 @@ def digest_of(path: Path) -> str:
 
 
 def digests(root: Path, files: Iterable[SourceFile], seen: Seen) -> list[str]:
-    """SHA-256 of each file; those whose size and time are as they were seen are not read."""
+    """SHA-256 of each file. Files with unchanged size and time are not read."""
     found = []
     for source in files:
         size, mtime_ns, digest = seen.get(source.file, (-1, -1, ""))
@@ -37,7 +37,7 @@ def digests(root: Path, files: Iterable[SourceFile], seen: Seen) -> list[str]:
 
 
 def fingerprint(corpus: Corpus, digests: Sequence[str]) -> str:
-    """SHA-256 of everything in a folder that shards depend on: names, content, labels, pitches and splits.
+    """SHA-256 of everything that the shards depend on: names, content, labels, pitches and splits.
 
     Args:
         corpus: the folder.
@@ -48,12 +48,12 @@ def fingerprint(corpus: Corpus, digests: Sequence[str]) -> str:
 
 
 def to_json(seen: Seen) -> str:
-    """The content of sources.json, one file a line."""
+    """The content of sources.json, one file per line."""
     return "{\n" + ",\n".join(f"{json.dumps(file)}: {json.dumps(what)}" for file, what in seen.items()) + "\n}\n"
 
 
 def read_seen(path: Path) -> Seen:
-    """What sources.json says; empty where it is missing or damaged, so that every file is read."""
+    """Reads sources.json; empty if it is missing or damaged, so that every file is read again."""
     try:
         record = json.loads(path.read_bytes())
         return {file: (int(size), int(mtime_ns), str(digest)) for file, (size, mtime_ns, digest) in record.items()}

@@ -1,13 +1,14 @@
-"""Which clips are for training, which for validation and which for testing.
+"""Splits of the clips: training, validation and test.
 
-- Folders named train, valid and test (or training; validation, val, dev; testing, eval, evaluation, holdout; any case) decide
-  for the files in them: `split_folders`. The labels are the folders below or above them.
-- metadata.csv decides for the files that it names.
-- All other clips are split by their content: the SHA-256 of a clip's samples, read as a number from 0 to 1, lies below `test`,
-  in the `valid` that follows, or in the rest, which is train. So copies share a split, and added files move no old ones.
+- Folders named train, valid and test (or training; validation, val, dev; testing, eval, evaluation, holdout; any case) set the
+  split of their files: see `split_folders`. The labels are the folders below or above them.
+- metadata.csv sets the split of the files that it names.
+- All other clips are split by content. The SHA-256 of a clip's samples, read as a number from 0 to 1, is in the range of
+  `test`, in the following range of `valid`, or in the rest, train. So copies share a split, and new files do not move old
+  ones.
 
-Exceptions: where nothing falls into train, the clip that lies farthest from the other two goes there. Where nothing falls into
-valid, and `valid` is not 0, the clip that lies nearest to valid goes there; a single clip gives its last tenth instead.
+Exceptions: if train would be empty, it gets the clip with the largest hash. If valid would be empty, although `valid` is not 0,
+it gets the clip with the nearest hash; a single clip is divided, and its last tenth is for validation.
 """
 
 from collections.abc import Sequence
@@ -25,13 +26,13 @@ _FOLDERS = {
 def split_folders(files: Sequence[str]) -> tuple[int, dict[str, str]] | None:
     """Finds the level at which the folders of a corpus are splits.
 
-    They are where one of them is for training and there is another split beside it, or nothing else.
+    A level counts if one folder is for training, and there is another split or no other folder beside it.
 
     Args:
         files: paths relative to the root, with `/`.
 
     Returns:
-        The level (0 for the folders in the root) and the split that each folder's name stands for; None where no level is.
+        The level (0 for folders in the root) and the split of each folder name; None if there is no such level.
 
     >>> split_folders(["Train/kick/1.wav", "Test/kick/2.wav", "readme.wav"])
     (0, {'Test': 'test', 'Train': 'train'})
@@ -53,10 +54,10 @@ def assign(
     """Chooses the split of each clip.
 
     Args:
-        hashes: SHA-256 of each clip in hexadecimal, no two the same.
-        allowed: the splits that each clip may go to, some of `SPLITS`.
-        valid: share of the clips for validation, in [0, 1).
-        test: share of the clips for testing, in [0, 1).
+        hashes: SHA-256 of each clip in hexadecimal, without duplicates.
+        allowed: the splits that each clip may belong to, from `SPLITS`.
+        valid: fraction of the clips for validation, in [0, 1).
+        test: fraction of the clips for testing, in [0, 1).
 
     Returns:
         The split of each clip, and remarks for the report.

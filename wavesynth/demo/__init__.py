@@ -1,4 +1,4 @@
-"""The demo: a morph by a published model, two models trained on the sounds that come with wavesynth, and a page of it all."""
+"""The demo: a morph by a published model, two models trained on the bundled sounds, and a web page with the results."""
 
 import shutil
 import time
@@ -23,19 +23,19 @@ from wavesynth.timbre.timbre import Timbre
 SOUNDS = Path(__file__).parent / "sounds"
 PUBLISHED = "checkpoints/notes"
 ENDS = ("cello", "trumpet")
-BETWEEN = 9  # sounds from one end to the other
+BETWEEN = 9  # sounds of the first morph
 PRESET = "wavenet-tiny"
 NOTES = ("flute", "cello", "trumpet", "church-organ")
 DRUMS = ("kick", "snare")
 MORPH = ("flute", "trumpet")
 PITCH = 60
-SAMPLE_RATE = 8_000  # half of what the sounds have: the WaveNet sees twice as many of them in the same time
-STEPS = 5  # of its morph
+SAMPLE_RATE = 8_000  # half that of the sounds, so that the WaveNet trains on twice as many seconds in the same time
+STEPS = 5  # of the WaveNet's morph
 DRUM_PRESET = "wavegan-tiny"
 DRUM_KIT = ("kick", "snare", "hat")
 DRUM_SECONDS, DRUM_STEPS, DRUM_BATCH = 0.5, 400, 8
-TRAINING_SECONDS = 90  # that either model trains on two cores
-EACH = 2  # sounds of every drum
+TRAINING_SECONDS = 90  # training time of each model on two cores
+EACH = 2  # sounds per drum
 GRID = 4  # rows and columns
 
 
@@ -45,9 +45,9 @@ def run(
     """Morphs, trains two models, samples, and writes OUT/index.html, in about four minutes on two cores.
 
     Args:
-        out: The folder to write.
-        seconds_per_model: How long each model trains, about, on two cores. Less is quicker and sounds worse.
-        force: Replace an earlier demo, once the new one is complete.
+        out: The folder to write to.
+        seconds_per_model: Approximate training time of each model on two cores. Less is faster and sounds worse.
+        force: Replace an earlier demo when the new one is complete.
 
     Returns:
         The path of the page.
@@ -56,17 +56,17 @@ def run(
         UserError: The folder holds other things, or seconds_per_model is not above 0.
     """
     if not 0 < seconds_per_model <= 86_400:
-        raise UserError(f"seconds_per_model is {seconds_per_model:g}: it must be above 0, and a day at most")
+        raise UserError(f"seconds_per_model is {seconds_per_model:g}: it must be above 0 and at most a day")
     published = api.load(PUBLISHED)
     out = user_path(out)
     there = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if there and not (force and (out / "run").exists()):
         raise UserError(
-            f"out is {display(str(out))!r}, which is not empty: name another folder, or replace a demo by --force"
+            f"out is {display(str(out))!r}, which is not empty: choose another folder, or replace a demo with --force"
         )
     work = out.with_name(out.name + ".new") if there else out
     if there:
-        shutil.rmtree(work, ignore_errors=True)  # of a demo that was interrupted
+        shutil.rmtree(work, ignore_errors=True)  # left by an interrupted demo
     began = time.perf_counter()
     page = _make(work, published, seconds_per_model / TRAINING_SECONDS)
     if there:
@@ -78,9 +78,9 @@ def run(
 
 
 def _make(out: Path, published: Synth, share: float) -> Path:
-    """The demo, with a share of the usual training steps."""
+    """Makes the demo, with a fraction of the default training steps."""
     ends = [_note(label) for label in ENDS]
-    _say(f"1 of 7  morph: from {ends[0].name} to {ends[1].name}, by {PUBLISHED}")
+    _say(f"1 of 7  morph: from {ends[0].name} to {ends[1].name}, with {PUBLISHED}")
     between = dict(zip(_steps(BETWEEN), published.morph(*ends, steps=BETWEEN), strict=True))
     _say(f"2 of 7  prepare: {display(str(SOUNDS))}")
     print(prepare(SOUNDS, out / "shards", sample_rate=SAMPLE_RATE, test=0.0, progress=False))
@@ -98,7 +98,7 @@ def _make(out: Path, published: Synth, share: float) -> Path:
     grid = drums.grid(_corners(drums), size=GRID)
     places = {f"row {y + 1} column {x + 1}": grid[y, x] for y in range(GRID) for x in range(GRID)}
     sections = [
-        _section(out, published, "between", f"From {ends[0].name} to {ends[1].name}, by {PUBLISHED}", between),
+        _section(out, published, "between", f"From {ends[0].name} to {ends[1].name}, with {PUBLISHED}", between),
         _section(out, synth, "sampled", "The WaveNet's sounds, given a label and a pitch", sampled),
         _section(out, synth, "real", "Training sounds of the same labels", _real(synth)),
         _section(out, synth, "morph", f"The WaveNet's morph from {MORPH[0]} to {MORPH[1]}", steps_named),
@@ -107,9 +107,9 @@ def _make(out: Path, published: Synth, share: float) -> Path:
         _section(out, drums, "grid", "Between a kick, a snare, a hat and another snare", places, columns=GRID),
     ]
     introduction = (
-        f"The first morph is by {PUBLISHED}, an autoencoder that comes with wavesynth. Two other models were trained just "
-        f"now, from nothing: a WaveNet of {synth.num_parameters:,} parameters on {len(list(SOUNDS.rglob('*.flac')))} sounds, "
-        f"and a WaveGAN of {drums.num_parameters:,} on the drums among them. They are small and trained briefly, so they are "
+        f"The first morph uses {PUBLISHED}, an autoencoder that comes with wavesynth. The demo then trained two models from "
+        f"scratch: a WaveNet with {synth.num_parameters:,} parameters on {len(list(SOUNDS.rglob('*.flac')))} sounds, and a "
+        f"WaveGAN with {drums.num_parameters:,} on the drums among them. They are small and trained briefly, so they are "
         "noisy.\n\nTrain longer, on your own sounds: wavesynth train FOLDER RUN."
     )
     return write_page(out, "wavesynth: the demo", sections, introduction=introduction)
@@ -121,7 +121,7 @@ def _shortened(config: Config, share: float) -> Config:
 
 
 def _train_drums(out: Path, share: float) -> Synth:
-    """A WaveGAN of the drums, at their own rate: most of a hat lies above the 4 kHz that the WaveNet reaches."""
+    """Trains a WaveGAN on the drums at 16 kHz: most of a hat's sound lies above 4 kHz, the limit of the WaveNet."""
     _say(f"6 of 7  train: the preset {DRUM_PRESET}, on {', '.join(DRUM_KIT)}")
     for label in DRUM_KIT:
         shutil.copytree(SOUNDS / label, out / "drum-sounds" / label)
@@ -138,7 +138,7 @@ def _steps(count: int) -> list[str]:
 
 
 def _note(label: str) -> Path:
-    """The first sound of a label at the demo's pitch."""
+    """The first sound with a label at the demo's pitch."""
     return next(iter(sorted((SOUNDS / label).glob(f"*_{PITCH:03d}_*.flac"))))
 
 
@@ -148,7 +148,7 @@ def _corners(drums: Synth) -> list[Timbre]:
 
 
 def _numbered(sounds: Sequence[Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
-    """The sounds of each drum by their titles."""
+    """The sounds of each drum, by title."""
     return {
         f"{label} {index + 1}": sound
         for label, some in zip(DRUM_KIT, sounds, strict=True)
@@ -179,7 +179,7 @@ def _section(
 
 
 def _real(synth: Synth) -> dict[str, np.ndarray]:
-    """One training sound for each sampled one."""
+    """One training sound for each sampled sound."""
     named = {label: _note(label) for label in NOTES}
     named |= {label: next(iter(sorted((SOUNDS / label).glob("*.flac")))) for label in DRUMS}
     return {label: files.read(path, synth.sample_rate)[0] for label, path in named.items()}

@@ -1,4 +1,4 @@
-"""A page of pictures and players: one `index.html` beside its files, for a browser without a network."""
+"""A web page with pictures and audio players: one `index.html` beside its files, which works offline."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Picture:
 
     Attributes:
         path: the picture's file, relative to the page's folder, or absolute and inside it.
-        description: what it shows, for those who cannot see it.
+        description: alternative text.
         caption: a line below it.
     """
 
@@ -45,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, and under it paragraphs (divided by blank lines), pictures and players, in this order."""
+    """A heading followed by paragraphs (separated by blank lines), pictures and players, in this order."""
 
     heading: str
     text: str = ""
@@ -56,10 +56,10 @@ class Section:
 def write_page(
     folder: str | os.PathLike[str], title: str, sections: Sequence[Section], *, introduction: str = ""
 ) -> Path:
-    """Writes `folder`/index.html, which needs no files but those that it names.
+    """Writes `folder`/index.html, which depends only on the files of its sections.
 
-    Titles and text are shown as they are: markup in them is text. Addresses are relative, so the folder can be moved, zipped
-    or served. The page appears whole or not at all; an earlier one is replaced.
+    Titles and text are escaped. Links are relative, so the folder can be moved, zipped or served. The page is written
+    atomically, and replaces an earlier one.
 
     Args:
         folder: the folder of the page and all its files; created if it is missing.

@@ -1,1 +1,1 @@
-"""Metrics that say how good a model is, and what a good metric would be."""
+"""Evaluation metrics, and baselines to compare them with."""

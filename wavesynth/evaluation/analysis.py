@@ -1,4 +1,4 @@
-"""Measurements of a set of sounds, each made once, when it is first needed."""
+"""Lazy, cached measurements of a set of sounds."""
 
 from __future__ import annotations
 

@@ -51,15 +51,15 @@ def directions(
     pitch: float | None = None,
     progress: bool = False,
 ) -> list[Direction]:
-    """Where timbres can be moved: the principal directions of some sounds, and those of brightness, attack and noisiness.
+    """Finds directions in latent space: the principal components of some sounds, brightness, attack and noisiness.
 
     Args:
         synth: a synth with timbres.
-        sounds: a folder; or timbres, labels and sounds. At least 3.
-        n: how many principal directions.
-        sample_rate: of sounds that are arrays, Hz; None for the synth's.
-        pitch: MIDI number to decode at; None for the mean of the sounds'.
-        progress: whether to show a bar.
+        sounds: a folder, or at least 3 timbres, labels or sounds.
+        n: number of principal directions.
+        sample_rate: sample rate of sounds given as arrays, Hz; None for the synth's.
+        pitch: MIDI number to decode at; None for the mean pitch of the sounds.
+        progress: show a progress bar.
 
     Returns:
         The n principal directions, then one per descriptor.
@@ -131,8 +131,8 @@ def principal(points: np.ndarray, n: int) -> list[tuple[np.ndarray, float]]:
 def following(points: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
     """The direction [D] along which values [N] of points [N, D] grow, and the share of their variance that it explains.
 
-    It is how the points move on average when the prediction of a ridge regression rises by a standard deviation. The
-    regression's slope itself may lead to where no sound is.
+    It is the mean displacement of the points when the prediction of a ridge regression rises by one standard deviation. The
+    regression's gradient itself may lead away from all sounds.
     """
     centred, wanted = points - points.mean(axis=0), values - values.mean()
     covariance = centred.T @ centred / len(points)

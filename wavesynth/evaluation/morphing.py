@@ -1,4 +1,4 @@
-"""How good a morph is: whether it moves evenly and straight, through sounds that are more than a mix of its ends.
+"""Metrics of morphs: whether they move evenly and directly, through sounds that are not just mixes of the ends.
 
 No single metric is enough. A crossfade is even more direct than a morph, a switch keeps the loudness, and a detour
 through noise can be even. Together the metrics tell these apart. `table` prints the crossfade of the same ends beside

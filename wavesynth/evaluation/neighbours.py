@@ -120,14 +120,14 @@ def nearest_sounds(
 def nearest(
     synth: Synth, sound: Point, shards: str | PathLike[str], k: int = 5, *, sample_rate: float | None = None
 ) -> list[tuple[str, float]]:
-    """The training sounds that a sound, or the sound of a timbre or label, resembles most.
+    """Finds the training sounds nearest to a sound, or to the sound of a timbre or label.
 
     Args:
-        synth: whose rate and timbres are used.
+        synth: the synth.
         sound: a sound, a timbre or a label.
-        shards: the sounds that the synth was trained on.
-        k: how many.
-        sample_rate: of a sound that is an array, Hz; None for the synth's.
+        shards: the shards that the synth was trained on.
+        k: number of training sounds to return.
+        sample_rate: sample rate of a sound given as an array, Hz; None for the synth's.
 
     Returns:
         File names and log-mel distances in decibels, the nearest first.
@@ -147,7 +147,7 @@ def nearest(
     source = Shards.open(shards)
     if source.sample_rate != synth.sample_rate:
         raise UserError(
-            f"shards is of {source.sample_rate:,} Hz, the model of {synth.sample_rate:,} Hz: give the model's own"
+            f"shards has {source.sample_rate:,} Hz, the model {synth.sample_rate:,} Hz: give the shards it was trained on"
         )
     library = (
         (source.clips[clip].file, mono(to_float(source.samples(clip)))) for clip in source.split("train")

@@ -1,7 +1,7 @@
-"""Comparison of a model's sounds with real ones: by a classifier, by their spectra, and for memorised training sounds.
+"""Comparison of generated with real sounds: by a classifier, by spectra, and for memorisation of training sounds.
 
-A metric alone says little, so each is paired with the same metric of real sounds: of the held-out sounds themselves or,
-for a distance from those, of as many training sounds. A perfect model would match them.
+Each metric is paired with the same metric of real sounds: of the held-out sounds or, for distances from them, of an equal
+number of training sounds. A perfect model would match it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The families of models, and their presets.
+"""Model families and presets.
 
-Families outside this package register by an entry point in the group `wavesynth.families`: its name is the family's, its
-value the class. See CONTRIBUTING for a worked example.
+Other packages register families by entry points in the group `wavesynth.families`. The entry point's name is the family's
+name, its value the class. See CONTRIBUTING for a worked example.
 """
 
 import warnings
@@ -39,33 +39,33 @@ FAMILIES: dict[str, type[Family]] = {
     family.name: family
     for family in (WaveNetFamily, WaveNetAutoencoderFamily, WaveGANFamily, AutoencoderFamily, ClassifierFamily)
 }
-"""Those that come with wavesynth."""
+"""The families that come with wavesynth."""
 
 
 def presets() -> dict[str, Config]:
-    """All presets by name: those that come with wavesynth, then those of other packages.
+    """All presets by name: wavesynth's own, then those of other packages.
 
-    A package that cannot be imported is left out with a warning.
+    Packages that cannot be imported are skipped with a warning.
     """
     found = {name: config for family in FAMILIES.values() for name, config in family.presets.items()}
     for family in sorted(_others()):
         try:
             others = family_type(family).presets
         except UserError as error:
-            warnings.warn(f"presets are left out: {error}", stacklevel=2)
+            warnings.warn(f"presets are skipped: {error}", stacklevel=2)
             continue
         found = {**others, **found}  # a package cannot replace a preset of wavesynth
     return found
 
 
 def preset(name: str) -> Config:
-    """A config that is known to work; change it by `dataclasses.replace`.
+    """A ready-made config. Use `dataclasses.replace` to change it.
 
     Args:
-        name: such as "wavenet-small"; the README lists them.
+        name: the name of a preset, such as "wavenet-small"; the README lists them.
 
     Raises:
-        UserError: there is no such preset; the message lists all.
+        UserError: there is no such preset; the message lists all presets.
 
     >>> preset("wavenet-small").family
     'wavenet'
@@ -90,25 +90,25 @@ def family_type(name: str) -> type[Trainable]:
     others = _others()
     if name not in others:
         raise UserError(
-            f"family is {name!r}, which neither this version of wavesynth nor an installed package has: there are "
+            f"family is {name!r}, which neither this version of wavesynth nor an installed package provides: choose one of "
             f"{', '.join([*FAMILIES, *sorted(others)])}"
         )
     source = f"family is {name!r}, registered as {others[name].value}, which"
     try:
         kind = others[name].load()
-    except Exception as error:  # whatever a stranger's package raises
+    except Exception as error:  # another package may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{source} cannot be imported ({reason}): install its package again") from error
     missing = [part for part in PARTS if not hasattr(kind, part)]
     if not isinstance(kind, type) or missing:
-        raise UserError(f"{source} is no family: it lacks {', '.join(missing) or 'a class'}; see `Trainable`")
+        raise UserError(f"{source} is not a family: it lacks {', '.join(missing) or 'a class'}; see `Trainable`")
     if kind.name != name:
-        raise UserError(f"{source} calls itself {kind.name!r}: both names must be the same")
+        raise UserError(f"{source} has the name {kind.name!r}: both names must be the same")
     return kind
 
 
 def bind(name: str, model: Any, dataset: DatasetInfo) -> Any:
-    """The family `name` with a network of the shape `model`, for sounds like `dataset`."""
+    """The family `name`, bound to a network config and a dataset."""
     return family_type(name)(model, dataset)
 
 

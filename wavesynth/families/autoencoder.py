@@ -1,4 +1,4 @@
-"""A convolutional autoencoder: a sound to a path of codes, and such a path, at any pitch, to a sound."""
+"""The convolutional autoencoder: encodes a sound to a path of codes, and decodes a path at any pitch."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -28,15 +28,15 @@ from wavesynth.training.objective import Batch
 from wavesynth.training.reconstruction import Reconstruction, ReconstructionTraining, real_frames
 from wavesynth.training.state import Params
 
-ROWS = 8  # sounds encoded or decoded at once, where there are several
+ROWS = 8  # batch size of encoding and decoding several sounds
 BLOCK = 16  # code frames encoded or decoded at once: half a second
-SILENCE = 0.5  # of a crop: the longest silence before or after a clip that a window shows
-DISCRIMINATOR_LENGTH = 16_384  # samples; discriminators are as deep as sounds of this length need, whatever the crop
-NEIGHBOURS = 200  # training clips that the baseline "nearest training sound" chooses from
+SILENCE = 0.5  # of a crop: the longest silence before or after a clip in a training window
+DISCRIMINATOR_LENGTH = 16_384  # samples; sets the depth of the discriminators, independently of the crop
+NEIGHBOURS = 200  # training clips compared for the baseline "nearest training sound"
 
 
 class AutoencoderFamily(CodingFamily):
-    """An autoencoder whose decoder filters harmonics and noise. Its convolutions look back only, or both ways."""
+    """An autoencoder whose decoder filters harmonics and noise. Its convolutions are causal or look both ways."""
 
     autoregressive: ClassVar[bool] = False
     reconstructs: ClassVar[bool] = True
@@ -105,7 +105,7 @@ class AutoencoderFamily(CodingFamily):
         )  # fmt: skip
 
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
-        """The distance from held-out sounds of silence, and of the nearest of some training clips of the same label."""
+        """The distances of silence, and of the nearest training clip with the same label, from held-out sounds."""
         shards, crop = training.shards, held_out.crop
         chosen = np.unique(np.linspace(0, len(training.clips) - 1, NEIGHBOURS).astype(int))
         labels = {clip: self.dataset.label_index(shards.clips[clip].label) for clip in np.array(training.clips)[chosen]}
@@ -141,14 +141,14 @@ class AutoencoderFamily(CodingFamily):
         return np.concatenate(parts)
 
     def generate(self, params: Params, conditions: Conditions, request: Request) -> Iterator[np.ndarray]:
-        """Blocks as they are decoded; one block with all of the sounds where convolutions look ahead."""
+        """Yields blocks while they are decoded; a model that is not causal yields one block with the whole sounds."""
         alternative = "encode a sound of your own"
         self.check_no_sampling(
-            conditions, request, "it decodes timbres: encode the prime, and continue from that", alternative
+            conditions, request, "it decodes timbres: encode the prime and continue from its timbre", alternative
         )
         self.check_truncation(request, alternative)
         if request.endless and not self.model.causal:
-            self.unsupported("go on without end", "its convolutions look ahead: train one with causal=True")
+            self.unsupported("generate endless sound", "its convolutions look ahead: train one with causal=True")
         paths, n = self.paths(params, conditions, request), conditions.batch
         size, pitches = _rows_at_once(n), np.asarray(conditions.constant_pitch)
         decode = self._decoded_in_blocks if self.model.causal else self._decoded_at_once
@@ -159,7 +159,7 @@ class AutoencoderFamily(CodingFamily):
             chosen = np.minimum(np.arange(first, first + size), n - 1)
             groups.append(decode(params["coder"], paths[chosen], pitches[chosen], keys, request.endless))
         for blocks in zip(*groups, strict=True):
-            yield np.clip(np.concatenate(blocks)[:n, None], -1.0, 1.0)  # as a wav would
+            yield np.clip(np.concatenate(blocks)[:n, None], -1.0, 1.0)  # as in a WAV file
 
     @property
     def latency(self) -> float:
@@ -181,11 +181,11 @@ class AutoencoderFamily(CodingFamily):
         coder, hop, ahead = params["coder"], self.code_hop, self.model.lookahead
         pitch = jnp.asarray(conditions.constant_pitch)
         keys = jax.random.fold_in(jax.random.key(seed), 0)[None]
-        waiting, owed = np.zeros((1, 0), np.float32), 0  # samples not encoded yet; samples not decoded yet
+        waiting, owed = np.zeros((1, 0), np.float32), 0  # samples not encoded yet; number of samples not decoded yet
         encoder = decoder = None
         for block in chain(blocks, [None]):
             owed += 0 if block is None else block.shape[-1]
-            # The silence behind the end brings out the last frames.
+            # Silence after the end flushes the last frames.
             samples = np.zeros(ahead + hop - 1, np.float32) if block is None else mono(block)
             waiting = np.concatenate([waiting, samples[None]], axis=1)
             if encoder is None and waiting.shape[1] >= ahead:
@@ -252,7 +252,7 @@ class AutoencoderFamily(CodingFamily):
 
     @cached_property
     def _programs(self) -> dict[str, Callable]:
-        """Encoding and decoding of whole sounds, and of the next block given a state; compiled when first used."""
+        """Compiled functions that encode and decode whole sounds, or the next block given a state."""
 
         def encode_block(params: Params, samples: jax.Array, state: Any) -> tuple[jax.Array, Any]:
             mean, _, state = self._bind["coder"](params).encoder.step(samples, state)
@@ -267,10 +267,10 @@ class AutoencoderFamily(CodingFamily):
 
 
 def _rows_at_once(n: int) -> int:
-    """Sounds per program: one alone, or groups of ROWS, so that only two programs are compiled."""
+    """The batch size, 1 or ROWS, so that only two programs are compiled."""
     return 1 if n == 1 else ROWS
 
 
 def _power_of_two(frames: int) -> int:
-    """The smallest power of two that is at least `frames`: few lengths mean few programs to compile."""
+    """The smallest power of two that is at least `frames`, so that few lengths are compiled."""
     return 1 << max(frames - 1, 0).bit_length()

@@ -1,4 +1,4 @@
-"""A base for families: defaults for most of `Trainable`, and checks that several families share."""
+"""Base class of families: defaults for most of `Trainable`, and shared checks."""
 
 from abc import abstractmethod
 from dataclasses import replace
@@ -16,14 +16,14 @@ from wavesynth.families.protocols import Request, Trainable
 from wavesynth.sampling.strategies import Strategy
 from wavesynth.training.state import Params
 
-PITCHES = 128  # MIDI numbers; a pitch between two of them is a mixture of both
+PITCHES = 128  # MIDI numbers; a fractional pitch is a mixture of its neighbours
 
 
 class Family(Trainable):
-    """One kind of model, bound to the shape of its network and to what it knows of the sounds.
+    """A kind of model, bound to a network config and a dataset.
 
-    A subclass sets `name`, `model_config` and `presets`, implements what is abstract here, and the protocols of
-    `wavesynth.families.protocols` that it can serve.
+    A subclass sets `name`, `model_config` and `presets`, and implements the abstract methods and those protocols of
+    `wavesynth.families.protocols` that it supports.
     """
 
     training_config: ClassVar[type[TrainingConfig]] = TrainingConfig
@@ -33,7 +33,7 @@ class Family(Trainable):
         self.model, self.dataset = model, dataset
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.model, self.dataset)  # without the compiled programs
+        return type(self), (self.model, self.dataset)  # compiled programs are not pickled
 
     @property
     def context(self) -> int:
@@ -56,7 +56,7 @@ class Family(Trainable):
         return replace(learned, noise=training.noise * learned.level) if training.noise else learned
 
     def held_out(self, learned: Batches) -> Batches:
-        """The split "valid"; the training sounds where it is empty. No silence is put in front of them."""
+        """The split "valid", or the training sounds if it is empty, without added silence."""
         return replace(learned, split="valid" if learned.shards.split("valid") else "train", silence=0)
 
     @abstractmethod
@@ -81,22 +81,22 @@ class Family(Trainable):
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]: ...
 
     def check_pitch(self, conditions: Conditions) -> None:
-        """Raises UserError where a pitch is asked of a model that was trained without."""
+        """Raises UserError if a pitch is given and the model was trained without pitches."""
         if not self.dataset.pitched and not np.isnan(np.asarray(conditions.pitch)).all():
             self.unsupported("play a pitch", "it was trained on sounds without pitches; leave pitch out")
 
     def check_truncation(self, request: Request, alternative: str) -> None:
-        """Raises UserError where truncation is asked of a model whose timbres have no middle."""
+        """Raises UserError if truncation is given: for models whose latent space has no centre."""
         if request.truncation != 1:
             self.unsupported(
                 f"draw with truncation {request.truncation:g}",
-                f"its timbres have no middle; for less variety {alternative}",
+                f"its latent space has no centre; for less variety {alternative}",
             )
 
     def check_no_sampling(self, conditions: Conditions, request: Request, prime: str, alternative: str) -> None:
-        """Raises UserError where options of drawing samples are asked of a model that generates sounds whole.
+        """Raises UserError if sampling options are given: for models that do not generate sample by sample.
 
-        prime: why it cannot continue one. alternative: what gives less variety.
+        prime: why the model cannot continue a prime. alternative: how to reduce variety.
         """
         if request.prime is not None:
             self.unsupported("continue a prime", prime)
@@ -119,5 +119,5 @@ class Family(Trainable):
             )
 
     def unsupported(self, action: str, reason: str) -> NoReturn:
-        """Raises the UserError that says why this model cannot do something."""
+        """Raises UserError: the model cannot do `action`, for `reason`."""
         raise UserError(f"a model of the family {self.name!r} cannot {action}: {reason}")

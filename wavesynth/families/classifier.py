@@ -1,4 +1,4 @@
-"""A classifier: it generates nothing, but predicts the label of a sound, so that generated sounds can be judged."""
+"""The classifier: predicts the label of a sound, for the evaluation of generated sounds."""
 
 from collections import Counter
 from dataclasses import replace
@@ -35,18 +35,18 @@ class ClassifierFamily(Family):
         if len(dataset.labels) < 2:
             have = f"only {dataset.labels[0]!r}" if dataset.labels else "none"
             raise UserError(
-                f"a classifier needs at least 2 labels, and the sounds have {have}: put each kind into a folder of "
-                "its own (or name labels in metadata.csv), and prepare them again"
+                f"a classifier needs at least 2 labels, and the sounds have {have}: put each kind into its own folder "
+                "(or give labels in metadata.csv), and prepare them again"
             )
         return replace(model, labels=len(dataset.labels), sample_rate=dataset.sample_rate)
 
     def windows(self, shards: Shards, training: ClassificationTraining) -> Batches:
-        """Clips from their beginnings where they are one-shots, any part of them where they are pieces."""
+        """One-shots from their beginnings, or random parts of pieces."""
         for split in ("train", "valid"):
             clips = [shards.clips[clip] for clip in shards.split(split)]
             if clips and all(clip.label is None for clip in clips):
                 raise UserError(
-                    f"no clip of the split {split!r} has a label: give some one in metadata.csv, and prepare them again"
+                    f"no clip in the split {split!r} has a label: give labels in metadata.csv, and prepare the sounds again"
                 )
         return replace(super().windows(shards, training), whole=self.dataset.one_shots)
 
@@ -60,7 +60,7 @@ class ClassifierFamily(Family):
         return Classification(lambda params, sounds: self._bind(params)(mono(sounds)), training)
 
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
-        """Cross-entropy in bits of a uniform guess, and of the labels' frequencies in the training clips."""
+        """Cross-entropy in bits of a uniform guess, and of a guess by the labels' frequencies in the training clips."""
         labels = self.dataset.labels
         clips = Counter(training.shards.clips[clip].label for clip in training.clips)
         counts = np.array([clips[label] + 1.0 for label in labels])
@@ -91,7 +91,7 @@ class ClassifierFamily(Family):
 
     @staticmethod
     def _in_rows(function, params: Params, sounds: np.ndarray) -> np.ndarray:
-        """Applies a function of [ROWS, T] to sounds [N, T]: it compiles once, and its memory is bounded."""
+        """Applies a function of [ROWS, T] to sounds [N, T], so that it compiles once and takes bounded memory."""
         parts = []
         for first in range(0, len(sounds), ROWS):
             rows = np.asarray(sounds[first : first + ROWS], np.float32)

@@ -1,4 +1,4 @@
-"""What autoencoders share: a timbre is a path of codes in time, and a model keeps the mean path of each label."""
+"""Base class of autoencoder families: timbres are paths of codes in time, and a model stores the mean path of each label."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -16,26 +16,26 @@ from wavesynth.timbre.interpolation import straight
 from wavesynth.training.state import Params
 
 MEMORY_SECONDS = 2.0  # length of the mean paths
-MEMORY_CLIPS, LEAST_CLIPS = 128, 4  # clips that they are the means of, over all labels and at least of each
+MEMORY_CLIPS, LEAST_CLIPS = 128, 4  # clips averaged: in total, and at least per label
 
 
 class CodingFamily(Family):
-    """A family with an encoder, whose timbres are paths of codes, float32 [F, D]; its decoder may be anything.
+    """A family with an encoder, whose timbres are paths of codes, float32 [F, D]. It does not depend on the decoder.
 
-    The memory that is published with the weights holds the mean path of each label's sounds and how far single sounds lie
-    from it. `sample` plays it where no timbre is given. The mean of a single sound is that sound's path.
+    The memory published with the weights holds, for each label, the mean path of its sounds and the spread around it. `sample`
+    uses it if no timbre is given.
     """
 
     reconstructs: ClassVar[bool] = True
 
     @property
     def code_hop(self) -> int:
-        """Samples that one frame of a path lasts."""
+        """Samples per frame of a path."""
         return self.model.code_hop
 
     @property
     def code_channels(self) -> int:
-        """D."""
+        """The width of a code, D."""
         return self.model.code_channels
 
     @property
@@ -48,7 +48,7 @@ class CodingFamily(Family):
 
     @abstractmethod
     def codes(self, params: Params, sounds: np.ndarray) -> np.ndarray:
-        """Codes float32 [N, T / code_hop, D] of sounds [N, C, T], T a multiple of `code_hop`."""
+        """Encodes sounds [N, C, T], with T a multiple of `code_hop`: float32 [N, T / code_hop, D]."""
 
     @property
     def frame_rate(self) -> float:
@@ -70,13 +70,13 @@ class CodingFamily(Family):
         return straight(a, b, t)
 
     def paths(self, params: Params, conditions: Conditions, request: Request) -> np.ndarray:
-        """The paths to decode, [n, F, D]: those of the request, else random ones of the labels."""
+        """The paths to decode, [n, F, D]: those of the request, or random ones for the labels."""
         if request.latents is not None:
             return request.latents
         return self.draw(params, request.seed, conditions.label_indices)
 
     def draw(self, params: Params, seed: int, labels: np.ndarray) -> np.ndarray:
-        """The labels' mean paths, each shifted as a whole about as far as single sounds of the label lie from it."""
+        """The labels' mean paths, each shifted by a random offset with the spread of the label's sounds."""
         mean, spread = (np.asarray(params["memory"][name]) for name in ("mean", "spread"))
         rows = jnp.arange(len(labels))
         keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(seed), row))(rows)
@@ -114,7 +114,7 @@ class CodingFamily(Family):
     def _mean_path(
         self, params: Params, learned: Batches, clips: list[int], most: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The mean path of up to `most` clips, and its spread. It begins with one-shots, and in the middle of pieces."""
+        """The mean path of up to `most` clips, and its spread: of one-shots from the beginning, of pieces from the middle."""
         length = self._memory_frames * self.code_hop
         chosen = np.linspace(0, len(clips) - 1, min(most, len(clips))).round().astype(int)
         sounds = np.zeros((len(chosen), self.dataset.channels, length), np.float32)
@@ -133,8 +133,10 @@ class CodingFamily(Family):
 
 
 def _mean_and_spread(codes: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean path [F, D] of codes [N, F, D] where they are real [N, F], its last mean held; and the standard deviation [D] of
-    the paths' mean offsets from it."""
+    """The mean path [F, D] of codes [N, F, D] over real frames [N, F], and the standard deviation [D] of the paths' offsets.
+
+    Frames that are real in no clip repeat the last mean.
+    """
     weights = real[..., None].astype(np.float32)
     counts = weights.sum(axis=0)
     mean = (codes * weights).sum(axis=0) / np.maximum(counts, 1)

@@ -1,7 +1,7 @@
-"""What a family of models can do, as small protocols. A family implements those that it can serve, and nothing else.
+"""The abilities of model families, as small protocols. A family implements only those that it supports.
 
-A family binds a network to an objective and a sampler. `Trainable` is what the training loop and the checkpoints need; each
-other protocol is an ability of its own, which `Synth` and the command line look for with `isinstance`.
+A family binds a network to an objective and a sampler. The training loop and the checkpoints require `Trainable`. Each other
+protocol is a separate ability, which `Synth` and the command line test for with `isinstance`.
 """
 
 from collections.abc import Iterator
@@ -25,18 +25,19 @@ Dtype = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Request:
-    """How sounds are drawn, whatever their conditions are.
+    """How to generate sounds, apart from their conditions.
 
     Attributes:
-        seed: of all randomness; row i depends on (seed, i) alone.
-        latents: a timbre for each sound, float32 [n, D], or [n, F, D] for paths; None for families without timbres.
-        prime: float32 [C, P], sound to continue.
-        strategy: how freely samples are drawn.
-        truncation: 1 keeps the full variety of a latent space, less draws closer to its middle, 0 is the middle.
-        shared_noise: whether all rows use the randomness of row 0, so that they differ in their timbres alone.
-        endless: whether sounds go on, their last frames held, when their paths are over.
-        implementation: of the sampler's inner loop; None for the fastest.
-        dtype: of the sampler's weights; None for the model's own.
+        seed: random seed; row i depends only on (seed, i).
+        latents: one timbre per sound, float32 [n, D], or [n, F, D] for paths; None for random ones, or for families without
+            timbres.
+        prime: float32 [C, P], the sound to continue.
+        strategy: sampling strategy.
+        truncation: 1 keeps the full variety of the latent space, lower values draw closer to its centre, 0 is the centre.
+        shared_noise: whether all rows use the randomness of row 0, so that they differ only in their timbres.
+        endless: whether sounds continue after the end of their paths, with the last frame held.
+        implementation: implementation of the sampling loop; None for the fastest.
+        dtype: data type of the sampler's weights; None for the model's own.
 
     Raises:
         UserError: truncation or dtype is out of range.
@@ -60,15 +61,15 @@ class Request:
 
 
 class Trainable(Protocol):
-    """A network bound to the sounds that it learns: what the loop and the checkpoints need. `Family` has defaults.
+    """The interface that the training loop and the checkpoints require. `Family` has defaults.
 
     Attributes:
-        name: as in config.json.
-        model_config: the dataclass of its network's shape.
-        training_config: the dataclass of how it is trained.
-        presets: configs that are known to work, by name.
-        model: the shape of the network, adapted to the sounds.
-        dataset: what it knows of the sounds.
+        name: the family's name in config.json.
+        model_config: the dataclass of the network's shape.
+        training_config: the dataclass of the training settings.
+        presets: ready-made configs, by name.
+        model: the shape of the network, adapted to the dataset.
+        dataset: facts about the training sounds.
     """
 
     name: ClassVar[str]
@@ -82,7 +83,7 @@ class Trainable(Protocol):
 
     @classmethod
     def adapt(cls, model: Any, dataset: DatasetInfo) -> Any:
-        """The shape of the network, completed by what the sounds have: labels, pitches, rate."""
+        """Fills in the fields of the network's shape that depend on the dataset: labels, pitches, sample rate."""
         ...
 
     @property
@@ -96,15 +97,15 @@ class Trainable(Protocol):
         ...
 
     def windows(self, shards: Shards, training: Any) -> Batches:
-        """How the sounds to learn are drawn from shards."""
+        """The batches of training sounds."""
         ...
 
     def held_out(self, learned: Batches) -> Batches:
-        """How the sounds to validate on are drawn."""
+        """The batches of validation sounds."""
         ...
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
-        """Fresh parameters of everything that is trained. `windows` are some of the training data, for calibration."""
+        """Initial values of all trained parameters. `windows` is a batch of training data, for calibration."""
         ...
 
     def shapes(self) -> Params:
@@ -112,11 +113,11 @@ class Trainable(Protocol):
         ...
 
     def published(self, params: Params) -> Params:
-        """The part of that tree that a synth holds. Only of this part a moving average is kept."""
+        """The part of the parameters that a synth needs. The moving average covers only this part."""
         ...
 
     def memory(self, params: Params, learned: Batches) -> Params:
-        """What is kept of the training sounds beside the published parameters, computed when those are published."""
+        """Data about the training sounds to publish with the parameters, such as mean codes."""
         ...
 
     def memory_shapes(self) -> Params:
@@ -124,116 +125,115 @@ class Trainable(Protocol):
         ...
 
     def objective(self, training: Any) -> Objective:
-        """What the loop optimises."""
+        """The training objective."""
         ...
 
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
-        """The objective's metric for trivial models on the same sounds: what a good value lies below."""
+        """The objective's metric for trivial models on the same sounds, for comparison."""
         ...
 
 
 @runtime_checkable
 class Generative(Protocol):
-    """It generates sound: `sample`, `stream`, `write`, previews.
+    """Families that generate sounds, for `sample`, `stream`, `write` and previews.
 
     Attributes:
-        autoregressive: whether sounds are generated sample by sample, which makes many of them expensive.
+        autoregressive: whether sounds are generated sample by sample, which is slow.
     """
 
     autoregressive: ClassVar[bool]
 
     @property
     def length(self) -> int | None:
-        """Samples of every sound; None where sounds may have any length."""
+        """The number of samples of every sound; None if sounds may have any length."""
         ...
 
     def generate(self, params: Params, conditions: Conditions, request: Request) -> Iterator[np.ndarray]:
-        """Blocks of n sounds, float32 [n, C, any length], for ever or until the sounds are over."""
+        """Generates n sounds in blocks, float32 [n, C, any length], endlessly or until the sounds end."""
         ...
 
 
 @runtime_checkable
 class Scored(Protocol):
-    """It gives samples a probability: `log_prob`, `bits_per_sample`, `score`."""
+    """Families with a likelihood, for `log_prob`, `bits_per_sample` and `score`."""
 
     def log_prob(
         self, params: Params, samples: np.ndarray, conditions: Conditions, quantization: str | None
     ) -> np.ndarray:
-        """Log-probabilities, nats [T], of samples [C, T], each given those before it."""
+        """The log-probability of each sample given those before it: samples [C, T] to nats [T]."""
         ...
 
 
 @runtime_checkable
 class Timbral(Protocol):
-    """It has a latent space of timbres: `encode`, `decode`, `morph`, `glide`, `grid`.
+    """Families with a latent space of timbres, for `encode`, `decode`, `morph`, `glide` and `grid`.
 
     Attributes:
-        reconstructs: whether decoding an encoded sound gives that sound again; previews then show both.
+        reconstructs: whether decoding an encoded sound reproduces it; previews then show both.
     """
 
     reconstructs: ClassVar[bool]
 
     @property
     def frame_rate(self) -> float | None:
-        """Frames per second of its timbres, where they are paths in time; None where a timbre is a point."""
+        """Frames per second of timbres that are paths in time; None if timbres are points."""
         ...
 
     @property
     def glide_rate(self) -> float | None:
-        """Frames per second at which a timbre may move within one sound; None where it cannot."""
+        """Frames per second at which a timbre may change within one sound; None if it cannot."""
         ...
 
     @property
     def latent_channels(self) -> int:
-        """D, the width of a latent."""
+        """The width of a latent, D."""
         ...
 
     def encode(
         self, params: Params, samples: np.ndarray, conditions: Conditions, seed: int, progress: bool
     ) -> np.ndarray:
-        """The timbre, float32 [D] or [F, D], that sounds most like samples [C, T] under these conditions of one sound."""
+        """Encodes samples [C, T] of one sound with these conditions to a latent, float32 [D] or [F, D]."""
         ...
 
     def latent_of(self, params: Params, label: int) -> np.ndarray:
-        """The timbre, float32 [D] or [F, D], that stands for a label's index."""
+        """The latent of a label, given by index: float32 [D] or [F, D]."""
         ...
 
     def draw(self, params: Params, seed: int, labels: np.ndarray) -> np.ndarray:
-        """A random timbre for each label index in int [n] (-1 for any), float32 [n, D] or [n, F, D]."""
+        """Random latents for label indices, int [n] (-1 for any label): float32 [n, D] or [n, F, D]."""
         ...
 
     def between(self, a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-        """The latent at a share t of the path from a to b, all of one shape; the ends are exactly a and b."""
+        """The latent at position t on the path from a (t = 0) to b (t = 1), all of one shape. The ends are exact."""
         ...
 
 
 @runtime_checkable
 class Live(Protocol):
-    """It encodes and decodes a sound while that goes on: `resynthesize`."""
+    """Families that encode and decode a live sound, for `resynthesize`."""
 
     @property
     def latency(self) -> float:
-        """Seconds from a sample that comes in to the same sample of the output, at most; inf for a model that looks ahead
-        without end."""
+        """The largest delay from an input sample to the same output sample, seconds; inf if it is unbounded."""
         ...
 
     def resynthesize(
         self, params: Params, blocks: Iterator[np.ndarray], conditions: Conditions, seed: int
     ) -> Iterator[np.ndarray]:
-        """Blocks float32 [C, t] of any lengths to blocks of the reconstruction, as many samples in all."""
+        """Reconstructs blocks, float32 [C, t] of any lengths. The output has as many samples in total."""
         ...
 
 
 @runtime_checkable
 class Judging(Protocol):
-    """It classifies sounds, so that generated ones can be judged: `evaluate`."""
+    """Families that classify sounds, for `evaluate`."""
 
     def features(self, params: Params, sounds: np.ndarray) -> np.ndarray:
-        """Activations before the last layer for sounds [N, T], float32 [N, D]."""
+        """The activations before the last layer: sounds [N, T] to float32 [N, D]."""
         ...
 
     def probabilities(self, params: Params, sounds: np.ndarray) -> np.ndarray:
-        """The probability of each label for sounds [N, T], float32 [N, labels]; rows sum to 1."""
+        """The probability of each label: sounds [N, T] to float32 [N, labels]; rows sum to 1."""
         ...
 
 
@@ -244,16 +244,16 @@ ABILITIES: dict[type, str] = {
     Live: "resynthesize live sound",
     Judging: "judge sounds",
 }
-"""What each protocol lets a model do, in words."""
+"""Each protocol's ability, in words."""
 
 P = TypeVar("P")
 
 
 def require(family: Any, protocol: type[P], action: str | None = None) -> P:
-    """The family as one that implements a protocol.
+    """Returns the family if it implements a protocol.
 
     Raises:
-        UserError: it does not. The message names the action, and what the family can do.
+        UserError: it does not. The message says what the family can do instead.
     """
     if isinstance(family, protocol):
         return family

@@ -31,10 +31,10 @@ from wavesynth.training.objective import Batch
 from wavesynth.training.state import Params
 
 ROWS = 8  # sounds generated at once
-SET_SIZE = 128  # sounds on each side of the validation's energy distance
-ALONE = 1e-3  # weight of a validation set of one sound; others weigh as much as they have sounds
-NOISE = 2**31  # stands for a row in the keys of noise, so that a latent and its noise are drawn apart
-MIDDLE = 256  # latents whose mean style is the middle that truncation moves towards
+SET_SIZE = 128  # sounds in each set of the validation's energy distance
+ALONE = 1e-3  # weight of a validation set of one sound; other sets are weighted by their size
+NOISE = 2**31  # folded into the keys of noise, so that a latent and its noise are independent
+MIDDLE = 256  # latents whose mean style is the centre for truncation
 CANDIDATES, STARTS = 256, 4  # of a search for a sound's latent
 SEARCH_STEPS, SEARCH_RATE = 500, 0.05
 OFFSET_UNIT = 1.0  # step of a style's numbers per unit of the search; their standard deviation is about 1
@@ -95,7 +95,7 @@ class WaveGANFamily(Family):
         return self.model.length
 
     def windows(self, shards: Shards, training: AdversarialTraining) -> Batches:
-        """Whole clips from their beginnings where they are one-shots, any part of them where they are pieces."""
+        """One-shots from their beginnings, or random parts of pieces."""
         learned = super().windows(
             shards, replace(training, batch_size=training.batch_size * training.discriminator_steps)
         )
@@ -103,13 +103,13 @@ class WaveGANFamily(Family):
         if cut and self.dataset.one_shots:
             warnings.warn(
                 f"{cut} of {len(learned.clips)} clips are longer than the model's {self.length / shards.sample_rate:g} "
-                "seconds, and only their beginnings are learned: set --model.seconds for more",
+                "seconds, so only their beginnings are used: set --model.seconds for more",
                 stacklevel=2,
             )
         return learned
 
     def held_out(self, learned: Batches) -> Batches:
-        """Batches large enough for the energy distance, which is a mean over pairs in a batch."""
+        """Batches that are large enough for the energy distance, a mean over pairs in a batch."""
         return replace(super().held_out(learned), batch_size=learned.batch_size * -(-SET_SIZE // learned.batch_size))
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
@@ -133,7 +133,7 @@ class WaveGANFamily(Family):
         )  # fmt: skip
 
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
-        """The energy distance from held-out sounds of silence, and of training sounds."""
+        """The energy distances of silence, and of training sounds, from held-out sounds."""
         learned = replace(training, batch_size=held_out.batch_size)
         values, weights = [], []
         for step, batch in enumerate(held_out.held_out()):
@@ -166,11 +166,10 @@ class WaveGANFamily(Family):
         return self.draw(params, 0, np.array([label]))[0]
 
     def draw(self, params: Params, seed: int, labels: np.ndarray) -> np.ndarray:
-        """The Gaussian's values, a weight for each label, and zeros: float32 [n, latent + labels + offsets].
+        """Random latents: Gaussian values, label weights and zero offsets, float32 [n, latent + labels + offsets].
 
-        The offsets are added to the style at the generator's front and at each of its stages, [1 + stages, S]; random
-        latents have none. The Gaussian hardly ever gives a recorded sound: with a style of its own for each stage a search
-        comes much nearer (Abdal, Qin and Wonka, 2019).
+        The offsets [1 + stages, S] are added to the style at the generator's front and at each stage. Random latents have
+        none. A search for a recorded sound comes much closer with a separate style for each stage (Abdal, Qin and Wonka, 2019).
         """
         key, n = jax.random.key(seed), len(labels)
         padded = np.pad(labels, (0, -n % ROWS), constant_values=-1)
@@ -178,14 +177,14 @@ class WaveGANFamily(Family):
         return np.concatenate(parts)[:n]
 
     def between(self, a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-        """An arc between the Gaussian's values, a straight line between label weights and between offsets."""
+        """Spherical interpolation of the Gaussian values, linear interpolation of label weights and offsets."""
         size = self.model.latent
         return np.concatenate([arc(a[:size], b[:size], t), straight(a[size:], b[size:], t)])
 
     def encode(
         self, params: Params, samples: np.ndarray, conditions: Conditions, seed: int, progress: bool
     ) -> np.ndarray:
-        """Searches by gradients from the best of some random latents (see `wavesynth.timbre.refine`)."""
+        """A gradient search from the best of some random latents (see `wavesynth.timbre.refine`)."""
         self.check_pitch(conditions)
         target = np.zeros((1, self.length), np.float32)
         sound = mono(samples)[: self.length]
@@ -211,8 +210,8 @@ class WaveGANFamily(Family):
         self, points: dict[str, jax.Array], params: Params, target: jax.Array, weights: jax.Array, pitch: jax.Array,
         key: jax.Array,
     ) -> jax.Array:  # fmt: skip
-        """The distance of the sounds at some points of the search from target [1, length], decibels [S]. pitch: [1]."""
-        rows = jnp.zeros(len(weights), jnp.int32)  # all with the noise of the sound that the timbre will be decoded to
+        """The distance in decibels [S] of the sounds at S points of the search from target [1, length]. pitch: [1]."""
+        rows = jnp.zeros(len(weights), jnp.int32)  # all with the noise with which the timbre will be decoded
         pitches = jnp.broadcast_to(pitch, len(weights))
         return multi_resolution_distance(
             self._play(params, _latent_at(points, weights), rows, pitches, key, None), target
@@ -235,7 +234,7 @@ class WaveGANFamily(Family):
         return {name: pure(make) for name, make in self._makers.items()}
 
     def _condition(self, weights: jax.Array, pitch: jax.Array) -> jax.Array:
-        """Label weights [B, labels] and pitches [B] to the networks' conditioning, [B, condition_channels]."""
+        """The networks' conditioning vectors [B, condition_channels] for label weights [B, labels] and pitches [B]."""
         return jnp.concatenate([weights, one_hot(pitch, PITCHES)], axis=1) if self.model.pitches else weights
 
     def _condition_of(self, conditions: Conditions) -> jax.Array:
@@ -244,7 +243,7 @@ class WaveGANFamily(Family):
         return self._condition(weights + none / max(self.model.labels, 1), conditions.constant_pitch)
 
     def _generate_for(self, params: Params, key: jax.Array, batch: Batch) -> jax.Array:
-        """Sounds [B, 1, T] under the conditions of a batch."""
+        """Generates sounds [B, 1, T] with the conditions of a batch."""
         own, noise = jax.random.split(key)
         conditions = batch["conditions"]
         values = jax.random.normal(own, (conditions.batch, self.model.latent))
@@ -259,10 +258,10 @@ class WaveGANFamily(Family):
         return self._bind["discriminators"](params)(views, self._condition_of(batch["conditions"]), key)
 
     def _distance(self, params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """The energy distance of sounds of the same latents every time, under the conditions of a held-out batch.
+        """The energy distance of generated sounds from a held-out batch, with its conditions and always the same latents.
 
-        A batch of one sound says nothing of the spread of the held-out sounds, so it weighs next to nothing beside others.
-        Where it is the only one, all rows take its conditions: the metric is the distance of their sounds from that one.
+        A batch of one sound contains no information about the spread, so its weight is negligible. If it is the only batch, all
+        rows take its conditions, and the metric is their distance from that sound.
         """
         real = batch["real"].any(axis=1)
         alone = real.sum() == 1
@@ -275,7 +274,7 @@ class WaveGANFamily(Family):
     def _sounds(
         self, params: Params, latents: np.ndarray, rows: np.ndarray, conditions: Conditions, request: Request
     ) -> np.ndarray:
-        """The sounds of latents [n, D], with the noise of some rows [n] of the request's seed: float32 [n, length]."""
+        """Generates the sounds of latents [n, D], with the noise of the given rows [n]: float32 [n, length]."""
         key, pitches = jax.random.key(request.seed), np.asarray(conditions.constant_pitch)
         truncation = None if request.truncation == 1 else np.float32(request.truncation)
         blocks = []
@@ -287,12 +286,12 @@ class WaveGANFamily(Family):
 
     @property
     def _offsets(self) -> tuple[int, int]:
-        """The shape of a latent's offsets: places, and channels of a style (0 for a generator without styles)."""
+        """The shape of a latent's offsets: 1 + stages, and channels of a style (0 for a generator without styles)."""
         return 1 + len(self.model.strides), self.model.style_channels
 
     @cached_property
     def _draw(self):
-        """(key, rows [B], label indices [B], below 0 for any) to latents [B, D]; B is always the same, so it compiles once."""
+        """(key, rows [B], label indices [B], below 0 for any) to latents [B, D]. B is fixed, so that it compiles once."""
 
         def draw(key: jax.Array, row: jax.Array, label: jax.Array) -> jax.Array:
             own = jax.random.fold_in(key, row)
@@ -332,7 +331,7 @@ class WaveGANFamily(Family):
 
 
 def _latent_at(points: dict[str, jax.Array], weights: jax.Array | np.ndarray) -> jax.Array:
-    """Points of a search to latents: on the Gaussian's shell, with label weights that sum to 1, or those that are known."""
+    """Points of a search to latents: on the Gaussian's shell, with label weights that sum to 1, or the known ones."""
     values = points["values"]
     values *= jnp.sqrt(values.shape[1] / jnp.sum(jnp.square(values), axis=-1, keepdims=True))
     if "labels" in points:

@@ -1,4 +1,4 @@
-"""WaveNet (van den Oord et al., 2016): causal convolutions, maximum likelihood, and the op that decodes sample by sample."""
+"""WaveNet (van den Oord et al., 2016): causal convolutions trained by maximum likelihood, decoded sample by sample."""
 
 import math
 from collections.abc import Iterator
@@ -31,12 +31,12 @@ from wavesynth.training.likelihood import Likelihood
 from wavesynth.training.objective import Batch
 from wavesynth.training.state import Params
 
-LOWEST_HZ = 27.5  # the lowest pitch whose period the network looks back by: the lowest key of a piano
+LOWEST_HZ = 27.5  # the lowest pitch for which the network looks back one period: the lowest key of a piano
 CLOCK = 17  # channels that encode the time since a sound began
 CLOCK_SECONDS = 0.01 * (2 ** ((CLOCK - 1) / 2) - 1)  # where the clock stops: 2.55
-NOISE = 0.02  # 34 dB below the sounds: without it, samples swell to full scale now and then
+NOISE = 0.02  # 34 dB below the sounds; without it, generated sounds occasionally grow to full scale
 SCORED_AT_ONCE = 16_384  # samples; bounds the memory of scoring
-EXCERPT = 8_192  # samples of a sound, from its onset on, that a search for its timbre uses
+EXCERPT = 8_192  # samples from the onset of a sound that a search for its timbre uses
 STARTS, SEARCH_STEPS, SEARCH_RATE = 4, 60, 0.05
 
 
@@ -84,7 +84,7 @@ class WaveNetFamily(Family):
 
     @property
     def clocked(self) -> bool:
-        """Whether the network is conditioned on the time since a sound began, on which the course of a note depends."""
+        """Whether the network is conditioned on the time since the beginning of a sound, as suits notes."""
         return self.model.frame_channels % PITCHES == CLOCK
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
@@ -95,15 +95,15 @@ class WaveNetFamily(Family):
             params["fixed_linear"] = jnp.asarray(white_coefficients, jnp.float32)
             params["fixed_whitening"] = jnp.asarray(predictor.whitening, jnp.float32)
             params["fixed_log_scale"] = jnp.asarray(np.log(predictor.scale), jnp.float32)
-            spread = jnp.linspace(-2.0, 0.0, self.model.mixtures)  # components begin with different widths
+            spread = jnp.linspace(-2.0, 0.0, self.model.mixtures)  # components start with different widths
             scales = slice(2 * self.model.mixtures, 3 * self.model.mixtures)
             params["out_bias"] = params["out_bias"].at[scales].set(spread)
-            adaptive_coefficients = slice(3 * self.model.mixtures, None)  # begin as the least squares solution
+            adaptive_coefficients = slice(3 * self.model.mixtures, None)  # start as the least-squares solution
             params["out"] = params["out"].at[:, adaptive_coefficients].set(0.0)
         return params
 
     def _lagged(self, windows: Batch) -> Iterator[np.ndarray]:
-        """Each window's samples behind the past that the first layer sees, oldest first: [T - history, inputs + 1]."""
+        """For each window, every sample after the past that the first layer sees, oldest first: [T - history, inputs + 1]."""
         model = self.model
         quantized = np.asarray(quantize(jnp.asarray(mono(windows["samples"])), model.likelihood.quantization))
         periods = np.asarray(self._periods(jnp.asarray(windows["conditions"].constant_pitch)))
@@ -137,7 +137,7 @@ class WaveNetFamily(Family):
         return self._decode(params, conditions, request, vector, frames)
 
     def _moving(self, vector: jax.Array, frames: jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
-        """A moving vector [B, F, D] and local conditions, with the last frame of the shorter one held."""
+        """A moving vector [B, F, D] and local conditioning of equal length: the shorter one's last frame is held."""
         vector = jnp.pad(vector, ((0, 0), (self._frames_before, 0), (0, 0)), mode="edge")
         if frames is None or frames.shape[1] == 1:
             return vector, frames
@@ -150,7 +150,7 @@ class WaveNetFamily(Family):
     def _decode(
         self, params: Params, conditions: Conditions, request: Request, vector: jax.Array | None, frames: jax.Array | None
     ) -> Iterator[np.ndarray]:  # fmt: skip
-        """Endless samples, given the global and local conditioning in the form that the network takes."""
+        """Generates endless blocks from global and local conditioning in the network's form."""
         model, spec = self.model, DecodeSpec.of(self.model)
         schedule = ConditioningSchedule.of(params, vector, frames, spec, self._frames_before, model.hop_length)
         blocks = stream(
@@ -171,7 +171,7 @@ class WaveNetFamily(Family):
         return np.concatenate(log_probs)[: samples.shape[-1]]
 
     def _pieces(self, params: Params, samples: np.ndarray, conditions: Conditions) -> Iterator[Batch]:
-        """A whole sound [C, T] as consecutive batches of one window; silence precedes the first and follows the last."""
+        """A whole sound [C, T] as consecutive batches of one window, with silence before and after it."""
         step = SCORED_AT_ONCE - SCORED_AT_ONCE % self.align
         length = samples.shape[-1]
         padded = np.pad(np.asarray(samples, np.float32), ((0, 0), (self.context, -length % step)))
@@ -192,7 +192,7 @@ class WaveNetFamily(Family):
         return np.asarray(params["label_table"][label])
 
     def draw(self, params: Params, seed: int, labels: np.ndarray) -> np.ndarray:
-        self.unsupported("draw random timbres", "its latent space holds the labels alone")
+        self.unsupported("draw random timbres", "its latent space contains only the labels")
 
     def between(self, a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
         return straight(a, b, t)
@@ -204,9 +204,9 @@ class WaveNetFamily(Family):
     def encode(
         self, params: Params, samples: np.ndarray, conditions: Conditions, seed: int, progress: bool
     ) -> np.ndarray:
-        """The embedding under which the sound is likeliest, searched by gradients from those of the likeliest labels."""
+        """The most likely embedding of a sound, by gradient search from the embeddings of the most likely labels."""
         if not self.model.labels:
-            self.unsupported("turn a sound into a timbre", "it was trained without labels, and has no timbres")
+            self.unsupported("turn a sound into a timbre", "it was trained without labels and has no timbres")
         self.check_pitch(conditions)
         table, known = np.asarray(params["label_table"]), np.asarray(conditions.labels)[0]
         sound = mono(samples)
@@ -225,7 +225,7 @@ class WaveNetFamily(Family):
 
     @cached_property
     def _unlikeliness(self):
-        """Embeddings [S, D] to bits per sample [S] of a batch of one sound."""
+        """The bits per sample [S] of a batch of one sound, given embeddings [S, D]."""
 
         def unlikeliness(vectors: jax.Array, params: Params, batch: Batch) -> jax.Array:
             each = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(vectors), axis=0), batch)
@@ -246,7 +246,7 @@ class WaveNetFamily(Family):
         return jax.jit(self._batch_log_prob, static_argnums=0)
 
     def _batch_log_prob(self, likelihood: LogisticMixture | MulawSoftmax, params: Params, batch: Batch) -> jax.Array:
-        """Log-probabilities [B, crop] of a batch; its "vector" [B, D], if any, stands in for the labels' embeddings."""
+        """Log-probabilities [B, crop] of a batch. Its "vector" [B, D], if present, replaces the labels' embeddings."""
         samples, conditions = mono(batch["samples"]), batch["conditions"]
         vector = frames = None
         if self.model.labels:
@@ -259,7 +259,7 @@ class WaveNetFamily(Family):
         return likelihood.log_prob(outputs, samples[:, self.context :])
 
     def _periods(self, pitch: jax.Array) -> jax.Array:
-        """The period of these pitches [B] in samples, int32 [B]; 0 for NaN and where it exceeds what the network can see."""
+        """The periods of pitches [B] in samples, int32 [B]; 0 for NaN and for periods longer than the network can see."""
         period = jnp.round(self.dataset.sample_rate / (440.0 * 2.0 ** ((pitch - 69) / 12)))
         seen = (period > self.model.taps_ago // 2) & (period <= self.model.longest_period)
         return jnp.where(seen, period, 0).astype(jnp.int32)
@@ -267,7 +267,7 @@ class WaveNetFamily(Family):
     def _frames(self, pitch: jax.Array, start: jax.Array, num_frames: int) -> jax.Array:
         """Local conditioning [B, F, frame_channels] of windows of `num_frames` frames that begin at sample `start` [B].
 
-        F includes the frames of the left context; it is 1 where the conditions are constant.
+        F includes the frames of the left context; it is 1 if the conditions are constant.
         """
         model = self.model
         parts = []
@@ -282,12 +282,12 @@ class WaveNetFamily(Family):
 
     @property
     def _frames_before(self) -> int:
-        """Frames of local conditioning in the left context; 0 where the conditions are constant."""
+        """Frames of local conditioning in the left context; 0 if the conditions are constant."""
         return self.model.context_frames if self.clocked else 0
 
     @property
     def _frames_until_held(self) -> int:
-        """Frames after which the clock of a sound has stopped."""
+        """Number of frames until the clock stops."""
         return -(-int(CLOCK_SECONDS * self.dataset.sample_rate) // self.model.hop_length) + 1
 
     def _likelihood(self, quantization: str | None) -> LogisticMixture | MulawSoftmax:
@@ -295,26 +295,26 @@ class WaveNetFamily(Family):
         if quantization in (None, own.quantization):
             return own
         if isinstance(own, MulawSoftmax) or quantization not in ("int16", "mulaw"):
-            self.unsupported(f"score in bins of {quantization!r}", f"its own are {own.quantization!r}")
+            self.unsupported(f"score in bins of {quantization!r}", f"it was trained with {own.quantization!r}")
         return replace(own, quantization=quantization)
 
 
 def _embeddings(table: jax.Array, weights: jax.Array) -> jax.Array:
-    """The embeddings [B, D] of label weights [B, labels]: weighted means of the table's rows; of no label, the mean of all."""
+    """The embeddings [B, D] of label weights [B, labels]: weighted means of the table's rows. No label gives the mean."""
     none = 1 - weights.sum(axis=1, keepdims=True)
     return weights @ table + none * table.mean(axis=0, keepdims=True)
 
 
 def pitch_and_start(conditions: Conditions, request: Request) -> tuple[jax.Array, jax.Array]:
-    """The pitch of each sound, NaN for none, and how many samples of it exist already, both [n]."""
+    """The pitch of each sound (NaN for none), and the number of samples in the prime, both [n]."""
     existing = 0 if request.prime is None else request.prime.shape[-1]
     return jnp.asarray(conditions.constant_pitch), jnp.full(conditions.batch, existing)
 
 
 def clock(seconds: jax.Array) -> jax.Array:
-    """Time since a sound began [...] to channels [..., CLOCK], on a logarithmic scale: two channels an octave above 10 ms.
+    """Encodes the time since the beginning of a sound [...] as channels [..., CLOCK], on a logarithmic scale.
 
-    It stands at 0 before the beginning, and at its end after CLOCK_SECONDS.
+    There are two channels per octave above 10 ms. Times before the beginning count as 0, those after CLOCK_SECONDS as that.
     """
     octaves = jnp.log2(1 + jnp.maximum(seconds, 0.0) / 0.01)
     return one_hot(jnp.minimum(2 * octaves, CLOCK - 1), CLOCK)

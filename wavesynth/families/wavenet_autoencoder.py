@@ -1,5 +1,4 @@
-"""The WaveNet autoencoder (NSynth; Engel et al., 2017): an encoder turns a sound into a path of codes, a WaveNet conditioned on
-the path and the pitch reproduces the sound."""
+"""The WaveNet autoencoder (NSynth; Engel et al., 2017): a convolutional encoder, and a WaveNet as its decoder."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -24,28 +23,28 @@ from wavesynth.training.likelihood import Likelihood
 from wavesynth.training.objective import Batch, Metrics
 from wavesynth.training.state import Params, TrainState
 
-PIECE = 16  # codes of a long sound that are computed at once, so that memory does not grow with its length
-ROWS = 8  # pieces computed side by side; fewer are padded, so that one program serves all
+PIECE = 16  # codes of a long sound computed at once, so that memory does not grow with its length
+ROWS = 8  # pieces per batch; smaller batches are padded, so that one program is compiled
 
 
 class NoisyLikelihood(Likelihood):
-    """Maximum likelihood with a random key for each training step; scoring gets none."""
+    """Maximum likelihood with a random key for each training step, but not for scoring."""
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         return super().step(state, batch | {"key": jax.random.fold_in(jax.random.key(self.training.seed), state.step)})
 
 
 def beside(preset: str, **encoder: Any) -> Config:
-    """The decoder and the training of a plain WaveNet's preset, so that both can be compared, and an encoder."""
+    """A WaveNet preset with an encoder: decoder and training settings are the same, so that both can be compared."""
     plain = WaveNetFamily.presets[preset]
     return Config("wavenet-autoencoder", WaveNetAutoencoderConfig(**asdict(plain.model) | encoder), plain.training)
 
 
 class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
-    """A timbre is a path of codes, repeated to the decoder's frames. Before a sound begins, its codes are 0.
+    """A WaveNet autoencoder. A timbre is a path of codes, repeated at the decoder's frame rate. Before a sound, codes are 0.
 
-    Labels are no condition, as the codes hold what they stand for. The parameters are "decoder", those of a WaveNet, and
-    "encoder".
+    The decoder is not conditioned on labels, because the codes contain that information. The parameters are "decoder", those
+    of a WaveNet, and "encoder".
     """
 
     name = "wavenet-autoencoder"
@@ -110,14 +109,14 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
         return blocks if request.endless else until(blocks, ends)
 
     def _codes_of_prime(self, params: Params, prime: np.ndarray | None) -> np.ndarray:
-        """The codes [K, D] of the left context of a sound that continues `prime`, whose last code ends with it."""
+        """The codes [K, D] of the left context of a sound that continues `prime`; the last code ends with it."""
         if prime is None:
             return np.zeros(self._codes_before, np.float32)
         past = prime[:, -self.context :]
         return self.codes(params, np.pad(past, ((0, 0), (self.context - past.shape[-1], 0)))[None])[0]
 
     def _pieces(self, params: Params, samples: np.ndarray, conditions: Conditions) -> Iterator[Batch]:
-        """As those of a WaveNet, each with its codes, which come from the whole sound."""
+        """Like a WaveNet's, with codes that are computed from the whole sound."""
         path = self.encode(params, np.asarray(samples, np.float32), conditions, seed=0, progress=False)
         before = self._codes_before[0]
         for piece in super()._pieces(params, samples, conditions):
@@ -127,8 +126,7 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
             yield piece | {"codes": codes[None]}
 
     def _batch_log_prob(self, likelihood: LogisticMixture | MulawSoftmax, params: Params, batch: Batch) -> jax.Array:
-        """As that of a WaveNet. A batch may hold the "codes" [B, K, D] of its windows, else they are computed from its samples;
-        and a "key" for the noise of training."""
+        """Like a WaveNet's. A batch may have "codes" [B, K, D], otherwise computed from its samples, and a "key" for noise."""
         samples, conditions, model = mono(batch["samples"]), batch["conditions"], self.model
         codes = batch.get("codes")
         if codes is None:
@@ -145,7 +143,7 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
         return likelihood.log_prob(outputs, samples[:, self.context :])
 
     def _local(self, codes: jax.Array, pitch: jax.Array, start: jax.Array) -> jax.Array:
-        """Local conditioning [B, F, frame_channels] of codes [B, K, D], which begin with the left context of `start` [B]."""
+        """Local conditioning [B, F, frame_channels] from codes [B, K, D] that begin with the left context of `start` [B]."""
         place = start[:, None] + (jnp.arange(codes.shape[1]) - self._codes_before[0])[None] * self.code_hop
         codes = jnp.where((place > -self.code_hop)[..., None], codes, 0.0)
         frames = jnp.repeat(codes, self.code_hop // self.model.hop_length, axis=1)

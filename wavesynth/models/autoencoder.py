@@ -9,12 +9,12 @@ Activations are [B, frames, channels]. At 16 kHz, with the defaults:
     inverse Fourier transform, overlap-add, gains -> sound                                     [B, 128 F]
 
 The decoder filters an excitation in the frequency domain (neural source-filter, Wang, Takaki and Yamagishi, 2019; DDSP, Engel
-et al., 2020), and an inverse transform makes the samples (Vocos, Siuzdak, 2023). It is in tune by construction, and needs
-about a twentieth of the multiply-adds of convolutions that upsample step by step.
+et al., 2020), and an inverse transform gives the samples (Vocos, Siuzdak, 2023). It is in tune by construction, and needs about
+a twentieth of the multiply-adds of an upsampling convolutional decoder.
 
-Frame k begins at sample `hop k`, in the encoder and in the decoder. So the decoder makes `code_hop` samples from each code as
-it comes, and the encoder looks `lookahead` samples ahead: that is the latency of a stream. Before the first code, the decoder
-repeats that code until its windows overlap.
+Frame k begins at sample `hop k`, in the encoder and in the decoder. So the decoder generates `code_hop` samples from each code,
+and the encoder looks `lookahead` samples ahead, which is the latency of a stream. Before the first code, the decoder repeats
+that code until its windows overlap.
 """
 
 from dataclasses import dataclass
@@ -58,12 +58,12 @@ class AutoencoderConfig(DiscriminatorsConfig):
         hop: samples from one frame to the next.
         window: samples of a frame's window, a multiple of the hop.
         stride: frames per code.
-        gain_hop: samples from one value of the decoder's gain to the next; it divides the hop.
-        encoder_channels: of the encoder.
-        encoder_dilations: of the encoder's residual convolutions at frame rate.
-        channels: of the decoder.
-        dilations: of the decoder's residual convolutions at frame rate.
-        causal: whether convolutions look back only, so that sounds can be encoded and decoded as they come.
+        gain_hop: samples per value of the decoder's gain; it divides the hop.
+        encoder_channels: channels of the encoder.
+        encoder_dilations: dilations of the encoder's residual convolutions at frame rate.
+        channels: channels of the decoder.
+        dilations: dilations of the decoder's residual convolutions at frame rate.
+        causal: whether convolutions only look back, so that sounds can be encoded and decoded live.
         pitches: number of pitches. Filled in from the data.
         sample_rate: Hz. Filled in from the data.
     """
@@ -87,14 +87,14 @@ class AutoencoderConfig(DiscriminatorsConfig):
         super().__post_init__()
         if self.window % self.hop or not 2 <= self.window // self.hop <= MOST_OVERLAP:
             raise UserError(
-                f"window is {self.window}: it must be 2 to {MOST_OVERLAP} times the hop {self.hop}, a whole number of times"
+                f"window is {self.window}: it must be a multiple of the hop {self.hop}, 2 to {MOST_OVERLAP} times as long"
             )
         if self.hop % self.gain_hop:
             raise UserError(f"gain_hop is {self.gain_hop}: it must divide the hop {self.hop}")
         if self.code_hop > MOST_CODE_HOP:
             raise UserError(
-                f"stride is {self.stride}: with the hop {self.hop} a code would last {self.code_hop:,} samples, and at most "
-                f"{MOST_CODE_HOP:,} can be"
+                f"stride is {self.stride}: with the hop {self.hop}, a code would last {self.code_hop:,} samples, more than "
+                f"{MOST_CODE_HOP:,}"
             )
         check_remembered("encoder_channels", self.encoder_channels, (WIDTH - 1) * sum(self.encoder_dilations))
         check_remembered("channels", self.channels, (WIDTH - 1) * sum(self.dilations))
@@ -358,7 +358,7 @@ class Autoencoder(nnx.Module):
 
 
 class Probe(nnx.Module):
-    """A classifier of the pitch from a single code, which the encoder is trained to defeat."""
+    """A classifier of the pitch from a single code. The encoder is trained to fool it."""
 
     def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs) -> None:
         self.front = normal(rngs, config.code_channels, PROBE_CHANNELS, gain=2**0.5)

@@ -1,4 +1,4 @@
-"""Discriminators: networks that tell generated sounds from real ones, each from its own view of them.
+"""Discriminators: networks that distinguish generated from real sounds, each with its own view of a sound.
 
 Activations are [B, time, channels].
 """
@@ -33,15 +33,15 @@ class DiscriminatorsConfig(Checked):
     """The shape of a model's discriminators.
 
     Attributes:
-        discriminator_channels: of the first stage of the waveform discriminator; 0 for none.
-        phase_shuffle: the most samples by which its activations are shifted at random, example by example; 0 for none.
+        discriminator_channels: channels of the waveform discriminator's first stage; 0 for no such discriminator.
+        phase_shuffle: largest random shift of its activations, in samples; 0 for none.
         kernel_width: taps of its convolutions.
-        widest: the most channels of a stage.
-        periods: of the period discriminators (Kong et al., 2020), which see every second, third, fifth ... sample.
-        period_channels: of their first layers.
-        spectral_windows: of the spectral discriminators, which see a spectrogram, in samples.
-        spectral_channels: of their layers.
-        dtype: of the activations, "float32" or "bfloat16"; parameters, losses and spectra are always float32.
+        widest: the largest number of channels of a stage.
+        periods: periods of the period discriminators (Kong et al., 2020), which see every second, third, fifth ... sample.
+        period_channels: channels of their first layers.
+        spectral_windows: windows of the spectral discriminators, which see spectrograms, in samples.
+        spectral_channels: channels of their layers.
+        dtype: data type of the activations, "float32" or "bfloat16"; parameters, losses and spectra are always float32.
     """
 
     discriminator_channels: WidthOrNone = 16
@@ -58,11 +58,11 @@ class DiscriminatorsConfig(Checked):
         super().__post_init__()
         if not (self.discriminator_channels or self.periods or self.spectral_windows):
             raise UserError(
-                "discriminator_channels is 0 and there are no periods and no spectral_windows: give it one discriminator"
+                "discriminator_channels is 0, and there are no periods or spectral_windows: give at least one discriminator"
             )
         for name, used in (("period_channels", self.periods), ("spectral_channels", self.spectral_windows)):
             if used and getattr(self, name) < 1:
-                raise UserError(f"{name} is 0: it must be at least 1, or leave its discriminators out")
+                raise UserError(f"{name} is 0: it must be at least 1, unless its discriminators are left out")
 
 
 def normal(rngs: nnx.Rngs, *shape: int, gain: float = 1.0) -> nnx.Param:

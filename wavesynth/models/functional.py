@@ -1,4 +1,4 @@
-"""From a module to pure functions over a plain pytree: the one place where networks leave Flax."""
+"""Converts Flax modules to pure functions of plain pytrees."""
 
 import math
 import os
@@ -20,10 +20,10 @@ def initialize(make: Callable[[nnx.Rngs], nnx.Module], key: jax.Array) -> Params
 
     Args:
         make: builds the module from its random streams.
-        key: what the parameters are drawn from.
+        key: random key for the parameters.
 
     Raises:
-        UserError: the parameters would not fit into this machine's memory. Nothing has been allocated then.
+        UserError: the parameters would not fit in this machine's memory. Raised before anything is allocated.
 
     >>> initialize(lambda rngs: nnx.Linear(2, 3, rngs=rngs), jax.random.key(0))["kernel"].shape
     (2, 3)
@@ -45,14 +45,14 @@ def shapes(make: Callable[[nnx.Rngs], nnx.Module]) -> Params:
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
     if count > most_parameters():
         raise UserError(
-            f"the model would have {count:,} parameters, and at most {most_parameters():,} fit into memory here: choose fewer "
+            f"the model would have {count:,} parameters, but at most {most_parameters():,} fit in memory here: choose fewer "
             "layers or channels"
         )
     return tree
 
 
 def most_parameters() -> int:
-    """How many float32 numbers fit into this machine's memory; `MOST_PARAMETERS` where that is unknown or larger."""
+    """The number of float32 values that fit in this machine's memory, at most `MOST_PARAMETERS`."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not on Windows
@@ -61,7 +61,7 @@ def most_parameters() -> int:
 
 
 def pure(make: Callable[[nnx.Rngs], Module]) -> Callable[[Params], Module]:
-    """A function from parameters to the module that holds them. The module's structure is found once, without computing.
+    """A function from parameters to a module with these parameters. The structure is determined once, without computing.
 
     >>> make = lambda rngs: nnx.Linear(2, 3, rngs=rngs)
     >>> bind, params = pure(make), initialize(make, jax.random.key(0))

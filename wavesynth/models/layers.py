@@ -1,7 +1,7 @@
-"""Pieces of networks. Activations are [channels, time], one example at a time.
+"""Layers for activations [channels, time], one example at a time.
 
-On a CPU this layout turns convolutions into products of row-major matrices, forward and backward, and shifted copies and the
-halves of a gate into whole rows. One training step of 20 layers of 64 channels took 0.75 times what it takes with
+On a CPU, this layout turns convolutions into products of row-major matrices, forward and backward, and shifted copies and the
+halves of a gate into whole rows. A training step with 20 layers of 64 channels takes 0.75 times as long as with
 [time, channels].
 """
 
@@ -15,22 +15,22 @@ from jaxtyping import Array, Float
 
 from wavesynth.errors import UserError
 
-MOST_REMEMBERED = 2**26  # numbers that the layers of one stream keep of the past: 256 MB
-UNROLLED = 4  # examples side by side in one program on a CPU; more take long to compile
+MOST_REMEMBERED = 2**26  # cached values of one stream: 256 MB
+UNROLLED = 4  # examples unrolled in one program on a CPU; more take long to compile
 
 
 def check_remembered(name: str, channels: int, places: int) -> None:
-    """Raises UserError if a stream of a causal network would keep more than `MOST_REMEMBERED` numbers of the past.
+    """Raises UserError if a stream of a causal network would cache more than `MOST_REMEMBERED` values.
 
     Args:
-        name: the field that holds the number of channels.
-        channels: of the layers.
-        places: how many past inputs all layers keep together.
+        name: the name of the field with the number of channels.
+        channels: number of channels of the layers.
+        places: total number of past inputs that the layers cache.
     """
     if channels * places > MOST_REMEMBERED:
         raise UserError(
-            f"{name} is {channels:,}: with these dilations a stream would keep {channels * places:,} numbers of the past, "
-            f"and at most {MOST_REMEMBERED:,} can be"
+            f"{name} is {channels:,}: with these dilations, a stream would cache {channels * places:,} values, more than "
+            f"{MOST_REMEMBERED:,}"
         )
 
 
@@ -138,12 +138,12 @@ def one_hot(place: Float[Array, "*batch"], size: int) -> Float[Array, "*batch {s
 def over_examples(function: Callable, *batched: Array | np.ndarray | None) -> Array:
     """Applies a function of one example to every example of a batch.
 
-    One CPU runs a few examples side by side, each in code of its own, faster than one batch. Other devices, and many devices,
-    take the batch by `jax.vmap`. On a CPU a program holds at most `2 UNROLLED - 1` copies of the function, whatever the batch.
+    A CPU runs a few unrolled examples faster than one batch. Other devices, and several devices, use `jax.vmap`. On a CPU, the
+    program has at most `2 UNROLLED - 1` copies of the function, for any batch size.
 
     Args:
         function: takes one example of each argument and returns an array.
-        batched: arguments [B, ...]; None is passed on as it is.
+        batched: arguments [B, ...]; None is passed through.
 
     Returns:
         The results, stacked: [B, ...].

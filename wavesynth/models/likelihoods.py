@@ -1,9 +1,9 @@
-"""Output distributions of one sample given its past: the last layer of a network holds their parameters.
+"""Distributions of a sample given its past, parameterised by the outputs of a network.
 
-Each is a small frozen dataclass with the same three members, so a network, an objective and a sampler can hold any of them:
+Each is a frozen dataclass with the same three members:
 
-* `width`: how many numbers the network gives for each sample;
-* `quantization`: the grid of bins that the distribution is integrated over;
+* `width`: number of network outputs per sample;
+* `quantization`: the bins of the distribution;
 * `log_prob(outputs, samples)`: the log-probability, in nats, of the bin that holds each sample.
 
 The sampler draws from them: see `wavesynth.kernels.wavenet_decode`.

@@ -28,8 +28,8 @@ from wavesynth.models.excitation import excitation, white
 from wavesynth.models.layers import zeros
 from wavesynth.models.polyphase import same, smoothed, transposed
 
-LONGEST = 2**24  # samples of a sound; it is made whole, in memory
-MOST_ACTIVATIONS = 2**26  # numbers that a stage makes of a sound: 256 MB
+LONGEST = 2**24  # samples of a sound, which is generated as a whole in memory
+MOST_ACTIVATIONS = 2**26  # activations of a stage per sound: 256 MB
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class WaveGANConfig(DiscriminatorsConfig):
 
     Attributes:
         seconds: length of every sound, rounded up to a multiple of the strides' product in samples.
-        length: the same in samples; 0 until it is filled in from `seconds` and the sample rate.
-        latent: dimensions of the Gaussian that sounds are drawn from.
+        length: length in samples. Filled in from `seconds` and the sample rate.
+        latent: dimensions of the Gaussian latent.
         style_channels: width of the two layers that map latent and conditioning to a style, which scales and shifts the
             channels of every stage. 0 for none, as published: latent and conditioning enter at the front only.
-        channels: of the generator's last stage but one; each stage before it has twice as many.
+        channels: channels of the generator's last stage but one; each stage before it has twice as many.
         strides: the factor by which each stage lengthens the sound.
         smooth: whether upsampling is anti-aliased (see `wavesynth.models.polyphase.smoothed`).
         leak: slope of the generator's activations below zero; 0 as published.
         noise_channels: channels of noise that each stage shapes and adds; 0 for none.
-        level: factor of the last stage's output, before a tanh. Sounds are quiet; if small weights had to make them so, a
-            learning rate that suits the other weights would be too high for those.
+        level: factor of the last stage's output, before a tanh. Sounds are quiet; without this factor, the last weights would
+            be so small that the learning rate would be too high for them.
         output_filter: taps of a learned filter of the output; 0 for none, 512 as published.
         labels: number of labels. Filled in from the data.
         pitches: number of pitches. Filled in from the data.
@@ -77,13 +77,13 @@ class WaveGANConfig(DiscriminatorsConfig):
         size = self.length * max(self.channels, self.noise_channels)
         if size > MOST_ACTIVATIONS:
             raise UserError(
-                f"length is {self.length:,}: in these channels a sound would take {size:,} numbers at once, and at most "
-                f"{MOST_ACTIVATIONS:,} can be"
+                f"length is {self.length:,}: with these channels, a sound would take {size:,} activations, more than "
+                f"{MOST_ACTIVATIONS:,}"
             )
         if self.length % self.hop:
             raise UserError(
-                f"length is {self.length}, which the strides' product {self.hop} does not divide: "
-                f"the next that it does is {-(-self.length // self.hop) * self.hop}"
+                f"length is {self.length}, not a multiple of the strides' product {self.hop}: "
+                f"the next multiple is {-(-self.length // self.hop) * self.hop}"
             )
 
     @property

@@ -29,8 +29,8 @@ from wavesynth.models.layers import affine, check_remembered, dense, gate, over_
 from wavesynth.models.likelihoods import MIN_LOG_SCALE, LogisticMixture, MulawSoftmax, Quantization, quantize
 
 ALIGN = 16  # float32 in one AVX-512 register
-MOST_MIXTURES = 64  # the native sampler has room for so many
-MOST_LAYERS = 256  # a program of more takes minutes to build
+MOST_MIXTURES = 64  # the limit of the native sampler
+MOST_LAYERS = 256  # more take minutes to compile
 MOST_CONTEXT = 2**20  # samples; a minute at 16 kHz
 
 
@@ -39,25 +39,24 @@ class WaveNetConfig(Checked):
     """The shape of a WaveNet.
 
     Attributes:
-        stacks: how many times the dilations 1, 2, 4 ... are repeated.
-        layers_per_stack: layers of one stack; the last has the dilation 2^(layers_per_stack - 1).
+        stacks: number of repetitions of the dilations 1, 2, 4 ...
+        layers_per_stack: layers per stack; the last has the dilation 2^(layers_per_stack - 1).
         channels: width of the residual path and of each gate.
         skip_channels: width of the skip path.
         head_channels: width of the layer before the output.
         kernel_width: taps of each dilated convolution, 2 or 3.
         taps: past samples that the first layer (and the linear prediction of a mixture) sees.
-        period_taps: samples around one period of the pitch ago that a mixture also sees; 0 for none. The quasi-periodic
-            WaveNet of Wu et al. (2021) does this in all layers.
-        longest_period: the longest period that is looked back at, in samples; 0 for none. Filled in from the data.
+        period_taps: additional past samples, around one period of the pitch back, for a mixture; 0 for none. The
+            quasi-periodic WaveNet of Wu et al. (2021) does this in all layers.
+        longest_period: the longest period of `period_taps`, in samples; 0 for none. Filled in from the data.
         output: "mixture" of logistics, or a "softmax" over mu-law codes.
         mixtures: number of logistics in a mixture.
-        quantization: the grid of the input and of the bins that a mixture is integrated over, "int16" or "mulaw". A softmax
-            needs "mulaw".
+        quantization: quantization of the input and of the bins of a mixture, "int16" or "mulaw". A softmax needs "mulaw".
         labels: rows of the table of label embeddings; 0 for none. Filled in from the data.
         vector_channels: width of the global conditioning vector, a label's embedding; 0 for none.
         frame_channels: width of the local conditioning; 0 for none. Filled in from the data.
         hop_length: samples per frame of local conditioning.
-        dtype: of the activations, "float32" or "bfloat16"; parameters and likelihoods are always float32.
+        dtype: data type of the activations, "float32" or "bfloat16"; parameters and likelihoods are always float32.
     """
 
     stacks: Annotated[int, Whole(1, 64)] = 2
@@ -82,13 +81,11 @@ class WaveNetConfig(Checked):
         super().__post_init__()
         layers = len(self.dilations)
         if layers > MOST_LAYERS:
-            raise UserError(
-                f"stacks is {self.stacks}: it makes {layers} layers in all, and at most {MOST_LAYERS} can be"
-            )
+            raise UserError(f"stacks is {self.stacks}: that gives {layers} layers in total, more than {MOST_LAYERS}")
         if self.receptive_field > MOST_CONTEXT:
             raise UserError(
-                f"layers_per_stack is {self.layers_per_stack}: it makes a receptive field of {self.receptive_field:,} "
-                f"samples, and at most {MOST_CONTEXT:,} can be"
+                f"layers_per_stack is {self.layers_per_stack}: that gives a receptive field of {self.receptive_field:,} "
+                f"samples, more than {MOST_CONTEXT:,}"
             )
         check_remembered("channels", self.channels, (self.kernel_width - 1) * sum(self.dilations))
         if self.labels and not self.vector_channels:
@@ -96,9 +93,7 @@ class WaveNetConfig(Checked):
                 f"labels is {self.labels} and vector_channels 0: labels need an embedding, or set both to 0"
             )
         if self.output == "softmax" and self.quantization != "mulaw":
-            raise UserError(
-                f'quantization is "{self.quantization}": a softmax output is over mu-law codes, so set "mulaw"'
-            )
+            raise UserError(f'quantization is "{self.quantization}": a softmax needs "mulaw"')
 
     @property
     def dilations(self) -> tuple[int, ...]:
@@ -171,7 +166,7 @@ class GatedLayer(nnx.Module):
 
 
 class WaveNet(nnx.Module):
-    """The network. The names of its parameters are the contract with `wavesynth.kernels.wavenet_decode.weights`.
+    """The network. `wavesynth.kernels.wavenet_decode.weights` depends on the names of its parameters.
 
     The locations of a mixture are a linear prediction from the last `taps` samples, with coefficients that the network adapts
     from sample to sample, plus a correction by the network (see `mixture_outputs`). The first layer sees the past samples

@@ -9,10 +9,10 @@ in one example, with R samples of reach on each side and T a multiple of `code_h
     layers          |----- one dilation less on each side ----|
     pooled                |-------|-------|-------|-------|                means, normalised, projected
 
-A code is bounded, because normalised means are projected on directions of unit length, and training adds a little noise to
-it. So nearby codes sound similar, the path between two sounds is filled with sounds, and a code cannot carry every detail of
-the waveform. A tanh would not do: early in training all codes move one way, as a bias would, and after 200 steps they had
-saturated it for good.
+Codes are bounded, because normalised means are projected on unit vectors, and training adds a little noise to them. So
+nearby codes sound similar, paths between sounds lead through valid sounds, and a code cannot carry every detail of the
+waveform. A tanh does not work instead: early in training, all codes move in one direction, and after 200 steps it had
+saturated permanently.
 """
 
 from dataclasses import dataclass
@@ -42,8 +42,8 @@ class WaveNetAutoencoderConfig(WaveNetConfig):
     Attributes:
         code_channels: dimensions of a code.
         code_hop: samples per code; a multiple of `hop_length`.
-        code_noise: standard deviation of the noise added to codes in training; codes themselves have about 1.
-        encoder_stride: samples that are folded into channels at the front; it divides `code_hop`.
+        code_noise: standard deviation of the noise added to codes in training; that of codes is about 1.
+        encoder_stride: samples folded into channels at the input; it divides `code_hop`.
         encoder_channels: width of the encoder.
         encoder_layers: number of layers, of dilations 1, 2, 4 ... strides.
     """
@@ -59,8 +59,8 @@ class WaveNetAutoencoderConfig(WaveNetConfig):
         super().__post_init__()
         if self.encoder_reach > MOST_CONTEXT:
             raise UserError(
-                f"encoder_layers is {self.encoder_layers}: the encoder would look at {self.encoder_reach:,} samples on either "
-                f"side, and at most {MOST_CONTEXT:,} can be"
+                f"encoder_layers is {self.encoder_layers}: the encoder would see {self.encoder_reach:,} samples on each side, "
+                f"more than {MOST_CONTEXT:,}"
             )
         for name in ("hop_length", "encoder_stride"):
             if self.code_hop % getattr(self, name):

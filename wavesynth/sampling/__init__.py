@@ -1,1 +1,1 @@
-"""From a trained model to samples."""
+"""Sampling from trained models."""

@@ -1,4 +1,4 @@
-"""A WaveNet as a `Decoder`, over the op that draws its samples."""
+"""A `Decoder` for WaveNets, based on the op `wavenet_decode`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,16 +29,16 @@ _ARRAYS = ("projections", "vector", "frames")
 @partial(jax.tree_util.register_dataclass, data_fields=_ARRAYS, meta_fields=("spec", "before", "hop_length"))
 @dataclass(frozen=True)
 class ConditioningSchedule:
-    """The conditioning of endless sounds. It is constant, or a row of frames of which the first and the last are held.
+    """The conditioning of endless sounds: constant, or a sequence of frames whose first and last are held.
 
-    Only the frames of one chunk are projected to the layers at a time, so the length of a sound takes no memory.
+    Only the frames of one chunk are projected to the layers at a time, so memory does not grow with the length of a sound.
 
     Attributes:
-        projections: the WaveNet's parameters "vector_projection" and "frame_projection", as far as it has them.
-        vector: global conditioning [B, vector_channels], or one that moves [B, F, vector_channels]; None for none.
-        frames: local conditioning [B, F, frame_channels], or [B, 1, frame_channels] for constant; None for none.
-        spec: of the decoder.
-        before: how many frames lie before the first sample that is drawn.
+        projections: the WaveNet's parameters "vector_projection" and "frame_projection", if it has them.
+        vector: global conditioning [B, vector_channels], or moving [B, F, vector_channels]; None for none.
+        frames: local conditioning [B, F, frame_channels], or constant [B, 1, frame_channels]; None for none.
+        spec: the decoder's shape.
+        before: number of frames before the first sampled one.
         hop_length: samples per frame.
     """
 
@@ -54,7 +54,7 @@ class ConditioningSchedule:
         cls, params: dict[str, Any], vector: jax.Array | None, frames: jax.Array | None, spec: DecodeSpec, before: int,
         hop_length: int,
     ) -> "ConditioningSchedule | None":  # fmt: skip
-        """The schedule of a WaveNet's parameters and conditions; None where there are no conditions."""
+        """The schedule for a WaveNet's parameters and conditioning; None without conditioning."""
         given = {"vector_projection": vector, "frame_projection": frames}
         projections = {name: params[name] for name, part in given.items() if part is not None}
         return cls(projections, vector, frames, spec, before, hop_length) if projections else None
@@ -64,7 +64,7 @@ class ConditioningSchedule:
         return max(part.shape[1] if _moves(part) else 1 for part in (self.vector, self.frames) if part is not None)
 
     def table(self, first: jax.Array | int, count: int) -> jax.Array:
-        """Frames [first, first + count), projected to the layers: [count, L, B, 2 C]; [1, L, B, 2 C] where all are equal."""
+        """Frames [first, first + count), projected to the layers: [count, L, B, 2 C], or [1, L, B, 2 C] if constant."""
         own = (
             part if part is None or not _moves(part) else jax.lax.dynamic_slice_in_dim(part, first, count, axis=1)
             for part in (self.vector, self.frames)
@@ -74,7 +74,7 @@ class ConditioningSchedule:
         return table
 
     def at(self, place: "Place", count: int) -> Conditioning:
-        """The conditioning of `count` samples from a place on."""
+        """The conditioning of the `count` samples from a place on."""
         index = place.frame + (place.offset + jnp.arange(count)) // self.hop_length + self.before
         frames = min(self.num_frames, (count - 1) // self.hop_length + 2)
         first = jnp.clip(index[0], 0, self.num_frames - frames)
@@ -86,7 +86,7 @@ def _moves(part: jax.Array) -> bool:
 
 
 class Place(NamedTuple):
-    """How far sounds have come, in whole frames and samples over; int32 [], before the first sample negative."""
+    """A position in time, in whole frames and remaining samples, int32 []; negative before the first sample."""
 
     frame: jax.Array
     offset: jax.Array
@@ -103,14 +103,14 @@ class Place(NamedTuple):
 
 
 class WaveNetState(NamedTuple):
-    """cache: of the op. place: where the schedule has come to."""
+    """cache: the op's cache. place: the position in the schedule."""
 
     cache: DecodeCache
     place: Place
 
 
 class WaveNetConditions(NamedTuple):
-    """schedule: of the layers; None for none. periods: int32 [B], of the pitches, in samples; None for none."""
+    """schedule: the layers' conditioning; None for none. periods: int32 [B], pitch periods in samples; None for none."""
 
     schedule: ConditioningSchedule | None
     periods: jax.Array | None
@@ -118,14 +118,14 @@ class WaveNetConditions(NamedTuple):
 
 @dataclass(frozen=True)
 class WaveNetDecoder:
-    """Packed weights on the device of `placement`, and how to draw from them: a `wavesynth.sampling.decoder.Decoder`."""
+    """A `wavesynth.sampling.decoder.Decoder` with packed weights on the device of `placement`."""
 
     weights: DecodeWeights
     placement: Placement
     strategy: Strategy = Strategy()
 
     def put(self, tree: Any) -> Any:
-        """Arrays on the device that samples."""
+        """Moves arrays to the sampling device."""
         return jax.device_put(tree, self.placement.device)
 
     def init(self, batch: int, conditions: WaveNetConditions) -> WaveNetState:
@@ -133,7 +133,7 @@ class WaveNetDecoder:
         return self._init(batch, conditions, 0)
 
     def primed(self, batch: int, conditions: WaveNetConditions, samples: np.ndarray) -> WaveNetState:
-        """The state after silence and some samples [P], the same in every row. The sounds begin behind them."""
+        """The state after silence and the samples [P], the same in every row. The generated sounds follow them."""
         state = self._init(batch, conditions, -len(samples))
         for start in range(0, len(samples), CHUNK):
             state = _force(
@@ -168,7 +168,7 @@ def _draw(
     weights: DecodeWeights, state: WaveNetState, conditions: WaveNetConditions, randomness: Randomness,
     temperature: jax.Array, *, count: int, top_k: int | None, top_p: float | None, implementation: str,
 ) -> tuple[jax.Array, WaveNetState]:  # fmt: skip
-    """One program per chunk: its randomness, its conditioning, its samples."""
+    """Draws the samples of one chunk in one program, with their randomness and conditioning."""
     schedule, periods = conditions
     decoded = wavenet_decode(
         weights, state.cache, None if schedule is None else schedule.at(state.place, count),
@@ -187,7 +187,7 @@ def _force(
     *,
     implementation: str,
 ) -> WaveNetState:
-    """The state after some samples [T], the same in every row."""
+    """The state after the samples [T], the same in every row."""
     (schedule, periods), count, batch = conditions, len(samples), state.cache.batch
     decoded = wavenet_decode(
         weights, state.cache, None if schedule is None else schedule.at(state.place, count), jnp.zeros((count, 2, batch)),
@@ -214,14 +214,14 @@ def stream(
     """Endless sounds of a WaveNet, float32 [batch, CHUNK] at a time.
 
     Args:
-        weights: from `wavesynth.sampling.devices.packed_weights`, which keeps them and chooses the implementation.
-        batch: how many sounds.
-        seed: row i depends on (seed, i) only, not on how many rows there are.
-        shared_noise: whether all rows get the randomness of row 0.
-        strategy: how freely samples are drawn.
+        weights: from `wavesynth.sampling.devices.packed_weights`, which caches them and chooses the implementation.
+        batch: number of sounds.
+        seed: row i depends only on (seed, i), not on the number of rows.
+        shared_noise: whether all rows use the randomness of row 0.
+        strategy: sampling strategy.
         schedule: the conditioning; None for none.
-        periods: int32 [batch], of the pitches, in samples, 0 where unknown; None for none.
-        prime: float32 [P], the sound that every row goes on from. It is not repeated.
+        periods: int32 [batch], pitch periods in samples, 0 if unknown; None for none.
+        prime: float32 [P], the sound that every row continues. It is not repeated.
     """
     wavenet = WaveNetDecoder(*weights, strategy)
     conditions = wavenet.put(WaveNetConditions(schedule, periods))

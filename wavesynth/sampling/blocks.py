@@ -1,4 +1,4 @@
-"""Blocks of sound, cut to the length that is asked for."""
+"""Blocks of sound: limiting their total length, and changing their size."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,7 +8,7 @@ from wavesynth.errors import UserError
 
 
 def until(blocks: Iterator[np.ndarray], samples: float) -> Iterator[np.ndarray]:
-    """The first `samples` samples of blocks [..., any length], in blocks; fewer where the blocks end before."""
+    """The first `samples` samples of blocks [..., any length], in blocks; fewer if the blocks end earlier."""
     for block in blocks:
         yield block[..., : int(min(samples, block.shape[-1]))]
         samples -= block.shape[-1]
@@ -32,7 +32,7 @@ def finite(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def recut(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """Blocks [..., any length] in blocks [..., size]; what is left at the end is dropped."""
+    """Regroups blocks [..., any length] into blocks [..., size]; an incomplete last block is dropped."""
     kept: list[np.ndarray] = []
     length = 0
     for block in blocks:

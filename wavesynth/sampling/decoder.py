@@ -1,4 +1,4 @@
-"""Endless sound from anything that decodes it chunk by chunk."""
+"""Endless sound from any decoder, chunk by chunk."""
 
 import itertools
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-CHUNK = 1_024  # samples per call: enough to hide its cost, few enough to stop, write and play between calls
+CHUNK = 1_024  # samples per call: many enough to hide its overhead, few enough for writing and playing in between
 
 State = TypeVar("State")
 Conditions = TypeVar("Conditions", contravariant=True)
@@ -19,14 +19,14 @@ Conditions = TypeVar("Conditions", contravariant=True)
 @partial(jax.tree_util.register_dataclass, data_fields=("seed", "chunk"), meta_fields=("shared",))
 @dataclass(frozen=True)
 class Randomness:
-    """The randomness of one chunk, to be drawn inside the compiled program that uses it.
+    """The randomness of one chunk, drawn inside the compiled program that uses it.
 
-    Row i depends on (seed, i, chunk) only, not on how many rows there are.
+    Row i depends only on (seed, i, chunk), not on the number of rows.
 
     Attributes:
-        seed: uint32 [], of the whole sound.
+        seed: uint32 [], the seed of the whole sound.
         chunk: uint32 [], the number of the chunk.
-        shared: whether all rows get the randomness of row 0.
+        shared: whether all rows use the randomness of row 0.
     """
 
     seed: Any
@@ -45,9 +45,9 @@ class Randomness:
 
 
 class Decoder(Protocol[State, Conditions]):
-    """What `stream` needs of a model: state in, state out. Both methods run on the device that the decoder has chosen.
+    """The interface of models for `stream`: state in, state out. Both methods run on the decoder's device.
 
-    `conditions` hold for the whole sound. Where they vary in time, the state says how far the sound has come.
+    `conditions` apply to the whole sound. If they vary in time, the state contains the current position.
     """
 
     def init(self, batch: int, conditions: Conditions) -> State:
@@ -74,13 +74,13 @@ def stream(
     """Endless sounds, in constant memory.
 
     Args:
-        decoder: what makes them.
-        batch: how many.
-        seed: with the row and the chunk, decides all that is random.
-        conditions: what the decoder is conditioned on.
-        shared_noise: whether all rows get the randomness of row 0.
-        state: where to go on from; None for the beginning.
-        count: samples per chunk. Another count gives other samples.
+        decoder: the decoder.
+        batch: number of sounds.
+        seed: random seed. All randomness depends only on the seed, the row and the chunk.
+        conditions: the decoder's conditioning.
+        shared_noise: whether all rows use the randomness of row 0.
+        state: the state to continue from; None to start.
+        count: samples per chunk. A different count gives different samples.
 
     Yields:
         float32 [batch, count].

@@ -1,4 +1,4 @@
-"""Where samples are drawn: the one place that chooses an implementation and its device, and puts weights there."""
+"""Chooses the sampler's implementation and device, and places the weights there."""
 
 import os
 import sys
@@ -13,21 +13,21 @@ from wavesynth.errors import UserError
 from wavesynth.kernels.wavenet_decode import DecodeSpec, DecodeWeights, pack
 from wavesynth.kernels.wavenet_decode.api import choose
 
-KEPT = 4  # packed weights: of a synth in two types, on two devices
+KEPT = 4  # cached packed weights: one synth in two types on two devices
 
 
 class Placement(NamedTuple):
-    """implementation: of `wavenet_decode`. device: the `jax.Device` where its arguments must be."""
+    """implementation: the implementation of `wavenet_decode`. device: the `jax.Device` of its arguments."""
 
     implementation: str
     device: Any
 
 
 def place(implementation: str | None, weights: DecodeWeights) -> Placement:
-    """Chooses the implementation and the device that sample with these weights.
+    """Chooses the implementation and the device to sample with these weights.
 
-    implementation: None for the fastest that serves. That is the native loop on the CPU, on hosts with a GPU too (which is
-    said once); a name is taken at its word, on the device that it runs on.
+    implementation: None for the fastest available: the native loop on the CPU, even on hosts with a GPU (with one warning). A
+    named implementation is used without fallback, on its device.
     """
     default = jax.devices()[0]
     cpu = default if default.platform == "cpu" else _cpu()
@@ -35,8 +35,8 @@ def place(implementation: str | None, weights: DecodeWeights) -> Placement:
         chosen = Placement(choose(None, weights, "cpu"), cpu)
         if cpu is not default:
             _say_once(
-                f"JAX computes on a {default.platform}, and this model is sampled on the CPU, by {chosen.implementation!r}: "
-                'the GPU kernel must be named, implementation="pallas"'
+                f"JAX runs on a {default.platform}, but this model is sampled on the CPU, by {chosen.implementation!r}: to use "
+                'the GPU kernel, set implementation="pallas"'
             )
         return chosen
     device = cpu if implementation == "native" and cpu is not None else default
@@ -46,9 +46,9 @@ def place(implementation: str | None, weights: DecodeWeights) -> Placement:
 def packed_weights(
     params: dict[str, Any], spec: DecodeSpec, dtype: Literal["float32", "bfloat16"], implementation: str | None = None
 ) -> tuple[DecodeWeights, Placement]:
-    """A WaveNet's parameters, packed and on the device that samples; made once for the same arrays.
+    """A WaveNet's parameters, packed and moved to the sampling device, with a cache.
 
-    They are recognised by identity: arrays that are changed in place are not packed again.
+    The cache identifies arrays by `id`: arrays that are modified in place are not packed again.
     """
     check_process()
     leaves = jax.tree.leaves(params)
@@ -68,10 +68,10 @@ def packed_weights(
 
 
 def check_process() -> None:
-    """Raises UserError in a process that was forked from one that had used JAX: there, most of JAX would wait for ever."""
+    """Raises UserError in a process forked from one that had used JAX, where most of JAX would hang."""
     if _forked:
         raise UserError(
-            "this process was forked from one that had used JAX, whose threads do not survive a fork: start it by "
+            "this process was forked from one that had used JAX, whose threads do not survive a fork: start it with "
             'multiprocessing.get_context("spawn")'
         )
 
@@ -88,7 +88,7 @@ def check_precision() -> None:
 def _cpu() -> Any:
     try:
         return jax.devices("cpu")[0]
-    except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
+    except RuntimeError:  # JAX_PLATFORMS excludes the CPU
         return None
 
 
@@ -100,7 +100,7 @@ def _say_once(message: str) -> None:
 
 def _after_fork() -> None:
     global _forked
-    bridge = sys.modules.get("jax._src.xla_bridge")  # JAX has no public way to ask without starting it
+    bridge = sys.modules.get("jax._src.xla_bridge")  # JAX has no public API for this that does not start it
     _forked = getattr(bridge, "backends_are_initialized", lambda: True)()
 
 

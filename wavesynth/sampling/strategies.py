@@ -1,4 +1,4 @@
-"""How freely samples are drawn: `Strategy`, which lives beside the loops that draw by it."""
+"""The sampling strategy, defined in `wavesynth.kernels.wavenet_decode` beside the loops that use it."""
 
 from wavesynth.kernels.wavenet_decode.strategy import Strategy
 

@@ -1,1 +1,1 @@
-"""Points between sounds."""
+"""Timbres: points and paths in latent space, their interpolation, and search."""

@@ -1,4 +1,4 @@
-"""Latents as arrays: between two of them, and paths of another length."""
+"""Interpolation of latents, and adjustment of the length of paths, on arrays."""
 
 import math
 from collections.abc import Callable
@@ -10,16 +10,16 @@ from wavesynth.errors import UserError
 
 SMALL_ANGLE = 1e-4  # radians; smaller arcs are straight in float32
 Fill = Literal["hold", "loop", "stretch"]
-"""How a path is extended: its last frame is held, it starts again, or all of it is stretched."""
+"""How to extend a path: hold the last frame, loop, or stretch."""
 
 
 def straight(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-    """The point at a share t of the straight line between arrays of one shape."""
+    """Linear interpolation at position t (0 to 1) between arrays of one shape."""
     return a * np.float32(1 - t) + b * np.float32(t)
 
 
 def arc(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
-    """The point at a share t of the arc between float32 [D]; of the straight line where they are equal, opposite or zero."""
+    """Spherical interpolation at position t between float32 [D]; linear if they are equal, opposite or zero."""
     lengths = np.linalg.norm(a), np.linalg.norm(b)
     cosine = float(np.dot(a, b) / max(lengths[0] * lengths[1], np.finfo(np.float32).tiny))
     angle = math.acos(min(max(cosine, -1.0), 1.0))
@@ -31,7 +31,7 @@ def arc(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
 
 
 def same_length(*latents: np.ndarray) -> list[np.ndarray]:
-    """Points as they are, and paths extended to the longest by holding their last frames."""
+    """Extends paths to the length of the longest by holding their last frames. Points stay the same."""
     longest = max(len(latent) for latent in latents)
     return [latent if latent.ndim == 1 else held(latent, longest) for latent in latents]
 
@@ -67,8 +67,8 @@ def _at(path: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def check_share(t: float, extrapolate: bool) -> None:
-    """Raises UserError unless t is a number in [0, 1], or any finite number with `extrapolate`."""
+    """Raises UserError unless t is a number in [0, 1], or with `extrapolate`, any finite number."""
     if not math.isfinite(t) or not (extrapolate or 0 <= t <= 1):
         raise UserError(
-            f"t is {t}: it must lie between 0 (the first timbre) and 1 (the second); to go on beyond them say extrapolate=True"
+            f"t is {t}: it must lie between 0 (the first timbre) and 1 (the second); set extrapolate=True to go beyond them"
         )

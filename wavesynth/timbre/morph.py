@@ -1,4 +1,4 @@
-"""Paths between sounds: perceptually even steps, at levels that change in a straight line."""
+"""Morphs: perceptually even steps along a path, with levels on a straight line."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,8 @@ import numpy as np
 from wavesynth.evaluation.analysis import Analysis
 from wavesynth.evaluation.descriptors import SILENCE_DB
 
-ROUNDS = 4  # of spacing; each removes most of the unevenness that is left
-EVEN_ENOUGH = 1.005  # largest over mean step at which spacing ends
+ROUNDS = 4  # of spacing; each removes most of the remaining unevenness
+EVEN_ENOUGH = 1.005  # ratio of the largest to the mean step at which spacing stops
 ROUNDING = 1e-6  # keeps float32 products below 1
 LARGEST_GAIN = 20.0  # decibels; a sound that would need more is nearly silent, and stays quiet
 
@@ -21,14 +21,14 @@ def morph(
     even: bool = True,
     match_loudness: bool = True,
 ) -> Analysis:
-    """Sounds along a path, with what was measured of them.
+    """Renders sounds along a path.
 
     Equal steps in a latent space are not equally audible. With `even`, the positions are moved until neighbours differ
     by the same amount (`Analysis.step_sizes`), as far as the path allows.
 
     Args:
         render: takes positions on the path, float [n] from 0 to 1, and returns their sounds, float32 [n, num_samples].
-            The sound of a position may not depend on the other positions.
+            The sound at a position must not depend on the other positions.
         steps: number of sounds, at least 2, both ends included.
         sample_rate: samples per second.
         even: whether to make the steps perceptually even.
@@ -56,7 +56,7 @@ def morph(
 
 
 def respaced(positions: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Positions [K + 1] moved so that the steps between them, now of these sizes [K], would be equal on a straight path.
+    """Moves positions [K + 1] to equalise the steps between them, whose sizes [K] were measured, assuming a straight path.
 
     >>> respaced(np.array([0.0, 0.5, 1.0]), np.array([1.0, 3.0])).round(3).tolist()
     [0.0, 0.667, 1.0]
@@ -66,7 +66,7 @@ def respaced(positions: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def level_matched(sounds: Analysis) -> Analysis:
-    """Sounds whose levels lie on the straight line from the first's to the last's.
+    """Scales sounds to levels on the straight line from the first to the last.
 
     If a sound would clip, all of them are attenuated by the same factor.
     """

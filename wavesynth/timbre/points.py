@@ -1,4 +1,4 @@
-"""Where timbres come from: labels, files of timbres, and sounds with their pitch."""
+"""Converts labels, timbre files and sounds to timbres."""
 
 import unicodedata
 import warnings
@@ -18,16 +18,16 @@ from wavesynth.timbre.timbre import Timbre
 
 SEVERAL = 1.5  # semitones between the pitches of a sound, from which it is a melody and not a vibrato
 Point = Timbre | Sound
-"""What stands for a timbre: a `Timbre`, the file of one (`.json`), a label, or a sound."""
+"""A `Timbre`, a timbre file (`.json`), a label, or a sound."""
 
 
 def as_point(
     point: Point, labels: tuple[str, ...], of_label: Callable[[str], Timbre], encode: Callable[[Sound], Timbre]
 ) -> Timbre:
-    """The timbre that a timbre, a timbre's file, a label or a sound stands for.
+    """Converts a timbre, a timbre file, a label or a sound to a timbre.
 
     Raises:
-        UserError: it is neither.
+        UserError: it is none of these.
     """
     if isinstance(point, Timbre):
         return point
@@ -39,7 +39,7 @@ def as_point(
             return of_label(point)
         if not path.exists():
             if isinstance(point, str) and not has_sound_extension(path.name) and path.name == point:
-                return of_label(point)  # which lists the labels
+                return of_label(point)  # the error lists the labels
             raise UserError(f"no such file: {display(point)}; give a sound, a timbre (.json) or a label")
         return encode(path)
     return encode(point)
@@ -59,14 +59,14 @@ def warn_of_a_melody(samples: np.ndarray, sample_rate: int) -> None:
 
 
 def detected_pitch(sound: Any, samples: np.ndarray, sample_rate: int) -> float | None:
-    """The pitch that a file's name says, else the tracked one of samples [T]; None where there is none."""
+    """The pitch in a file's name, or else the tracked pitch of samples [T]; None if there is none."""
     named = pitch_of(Path(sound).name) if isinstance(sound, str | PathLike) else None
     if named is not None:
         return named
     if not pitches.available():
         warnings.warn(
-            "the pitch of the sound is not known, and it is encoded without one: give pitch, or install the extra pitch, "
-            "which tracks it: pip install 'wavesynth-jax[pitch]'",
+            "the pitch of the sound is unknown, so it is encoded without one: give pitch, or install the extra pitch to track "
+            "it: pip install 'wavesynth-jax[pitch]'",
             stacklevel=4,
         )
         return None

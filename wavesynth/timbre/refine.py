@@ -1,7 +1,7 @@
 """Gradient search in a latent space.
 
-"Creation by refinement" (Lewis, 1988) learns a critic and changes a work by gradient descent until the critic approves of it.
-Here the critic is any differentiable objective: the distance from a given sound, or minus the brightness.
+"Creation by refinement" (Lewis, 1988) trains a critic, and changes a work by gradient descent until the critic approves of it.
+Here, the critic is any differentiable objective, such as the distance from a given sound.
 """
 
 from collections.abc import Callable
@@ -22,21 +22,21 @@ def refine(
     objective: Callable[..., jax.Array], starts: Any, *, given: tuple = (), steps: int = 200, learning_rate: float = 0.05,
     progress: bool = False, description: str = "searching",
 ) -> tuple[Any, float]:  # fmt: skip
-    """Minimises an objective by Adam from several starts at once, and returns the best point on the way.
+    """Minimises an objective with Adam from several starts in parallel, and returns the best point found.
 
     Args:
-        objective: from points, a tree of float arrays [S, ...], and everything in `given` to float [S]; lower is better. Pure
-            and differentiable; the value of a point must not depend on the other points.
-        starts: such points.
-        given: trees of arrays that stay as they are, such as the target sound. A later search with the same function and
-            arrays of the same shapes compiles nothing.
-        steps: of Adam (Kingma and Ba, 2015).
-        learning_rate: at the start; it falls to 0 along a cosine.
-        progress: whether to show a bar.
-        description: of the bar.
+        objective: maps points, a tree of float arrays [S, ...], and the trees in `given` to float [S]; lower is better. It must
+            be pure and differentiable, and the value of a point must not depend on the other points.
+        starts: initial points, a tree of float arrays [S, ...].
+        given: constant trees of arrays, such as the target sound. A later search with the same function and shapes does not
+            compile again.
+        steps: number of steps of Adam (Kingma and Ba, 2015).
+        learning_rate: the initial learning rate; it decays to 0 along a cosine.
+        progress: show a progress bar.
+        description: title of the bar.
 
     Returns:
-        The best point (the tree without S) and its value. Deterministic.
+        The best point (the tree without S) and its value. The result is deterministic.
 
     >>> point, value = refine(lambda z: ((z - 3.0) ** 2).sum(axis=1), np.zeros((1, 2), np.float32), learning_rate=0.5)
     >>> bool(value < 0.01)
@@ -44,7 +44,7 @@ def refine(
     """
     begin, advance = _programs(objective, steps, learning_rate)
     state, given = begin(starts), jax.device_put(given)
-    # A step evaluates the points that it starts from, so one more than `steps` evaluates the points after the last.
+    # A step evaluates the points before its update, so one extra step evaluates the final points.
     with Progress(steps, "step", description, shown=progress) as bar:
         for step in range(steps + 1):
             state = advance(state, *given)
@@ -56,7 +56,7 @@ def refine(
 
 @lru_cache(maxsize=KEPT)
 def _programs(objective: Callable[..., jax.Array], steps: int, learning_rate: float) -> tuple[Callable, Callable]:
-    """The state before the first step, and one step: (points, the optimiser's state, the best points, their values)."""
+    """Functions for the initial state and for one step: (points, optimiser state, best points, their values)."""
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, max(steps, 1)))
 
     def begin(starts: Any) -> tuple:
@@ -74,7 +74,7 @@ def _programs(objective: Callable[..., jax.Array], steps: int, learning_rate: fl
 
 
 def _better(values: jax.Array, points: Any, best: Any) -> tuple[Any, jax.Array]:
-    """Elementwise the better of some points and the best so far, and their values; NaN is never better."""
+    """The better of the current and the best points, element by element, and their values. NaN is never better."""
     better = values < best[1]
     chosen = jax.tree.map(
         lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old), points, best[0]

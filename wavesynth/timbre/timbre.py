@@ -20,29 +20,29 @@ from wavesynth.fields import Real, Text, allowed_values, shown
 from wavesynth.storage import replacing, write_file
 from wavesynth.timbre.interpolation import arc, check_share, same_length, shifted, straight
 
-FORMAT = 1  # of a timbre's file
+FORMAT = 1  # of a timbre file
 MOST_JSON = 2**16  # bytes of that file
 MOST_NUMBERS = 2**26  # in a latent: 256 MB
-KNOWN = ("frame_rate", "pitch", "seconds", "onset")  # what a timbre may hold besides its latent
+KNOWN = ("frame_rate", "pitch", "seconds", "onset")  # optional fields
 FrameRate = Annotated[float, Real(above=0, most=768_000)]
 Seconds = Annotated[float, Real(above=0, most=86_400)]
 Onset = Annotated[float, Real(least=0, most=86_400)]
-_quiet = np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused, not warned of
+_quiet = np.errstate(over="ignore", invalid="ignore")  # values that are not finite are rejected later
 
 
 @dataclass(frozen=True, eq=False)
 class Timbre:
-    """An immutable place in one synth's latent space. Timbres of one synth can be added, subtracted and scaled.
+    """A point, or a path in time, in a synth's latent space. Immutable. Timbres of one synth can be added and scaled.
 
-    Where two paths meet, the last frame of the shorter one is held, so a path of one frame can be added to any path.
+    In arithmetic, the last frame of the shorter path is held, so a path of one frame can be added to any path.
 
     Attributes:
         latent: float32, a point [D] or a path [F, D].
-        synth: the fingerprint of the synth it belongs to; timbres of two synths do not mix.
+        synth: the fingerprint of the synth it belongs to. Timbres of different synths cannot be mixed.
         frame_rate: frames per second of a path, Hz; None for a point.
-        pitch: MIDI number of the sound it was made from, 0 to 127; None if unknown.
-        seconds: length of that sound; None if unknown.
-        onset: seconds from the beginning of that sound to its first audible sample; None if unknown.
+        pitch: MIDI number of the encoded sound, 0 to 127; None if unknown.
+        seconds: length of the encoded sound; None if unknown.
+        onset: seconds from the beginning of the encoded sound to its first audible sample; None if unknown.
 
     Raises:
         UserError: the latent is not a point or a path of finite numbers, or another value is out of range.
@@ -109,14 +109,14 @@ class Timbre:
         return self
 
     def save(self, path: str | PathLike[str], *, force: bool = False) -> None:
-        """Writes the timbre to PATH (JSON) and its latent beside it (`.safetensors`).
+        """Writes the timbre to a JSON file and its latent to a `.safetensors` file beside it.
 
         Args:
-            path: a name that ends in `.json`; missing folders are made.
-            force: overwrite files that are there already.
+            path: a file name that ends in `.json`. Missing folders are created.
+            force: overwrite existing files.
 
         Raises:
-            UserError: the name does not end in `.json`, or a file is there already.
+            UserError: the name does not end in `.json`, or a file exists.
 
         >>> Timbre([1.0, 2.0], "synth").save("a.json", force=True)
         """
@@ -133,11 +133,10 @@ class Timbre:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Timbre":
-        """Reads what `save` wrote. The file may be a stranger's: nothing in it is executed, and nothing else is opened but
-        the numbers beside it.
+        """Reads a timbre written by `save`. Untrusted files are safe: they cannot run code or name other files.
 
         Raises:
-            UserError: a file is missing, damaged, of another version, or holds a value that is not allowed.
+            UserError: a file is missing, damaged, from another version, or has an invalid value.
 
         >>> Timbre([1.0, 2.0], "synth", pitch=60).save("b.json", force=True)
         >>> Timbre.load("b.json").pitch
@@ -145,10 +144,10 @@ class Timbre:
         """
         path = user_path(path)
         name = display(str(path))
-        remedy = "name a file that Timbre.save wrote, with its .safetensors beside it"
+        remedy = "give a file written by Timbre.save, with its .safetensors file beside it"
         values = strict_json.read(path, remedy, most_bytes=MOST_JSON)
         if values.pop("format", None) != FORMAT:
-            raise UserError(f"{name} is no timbre of format {FORMAT}: name a file that Timbre.save wrote")
+            raise UserError(f"{name} is not a timbre of format {FORMAT}: give a file written by Timbre.save")
         lacking, unknown = {"latent", "synth"} - set(values), set(values) - {"latent", "synth", *KNOWN}
         if lacking or unknown:
             reason = f"lacks {min(lacking)!r}" if lacking else f"has the unknown field {shown(min(unknown))}"
@@ -160,7 +159,7 @@ class Timbre:
                 if set(file.tensors) != {"latent"} or described is None or described.dtype != "float32":
                     file.fail(" does not hold one float32 array named latent")
                 if math.prod(described.shape) > MOST_NUMBERS:
-                    file.fail(f" holds {math.prod(described.shape):,} numbers, of at most {MOST_NUMBERS:,}")
+                    file.fail(f" holds {math.prod(described.shape):,} numbers, more than {MOST_NUMBERS:,}")
                 latent = file.read("latent")
             return cls(latent, **values)
         except (ValueError, TypeError) as error:
@@ -169,7 +168,7 @@ class Timbre:
     def _matching(self, other: "Timbre") -> np.ndarray:
         if self.synth != other.synth:
             raise UserError(
-                f"a timbre of synth {self.synth} meets one of synth {other.synth}: encode both with one synth"
+                f"cannot combine timbres of synths {self.synth} and {other.synth}: encode both sounds with one synth"
             )
         return other.latent
 
@@ -178,7 +177,7 @@ class Timbre:
 
 
 def _checked_latent(value: Any) -> np.ndarray:
-    """A latent as float32 that cannot be written to; a UserError unless it is a point or a path of finite numbers."""
+    """A read-only float32 latent. Raises UserError unless it is a point or a path of finite numbers."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             found = np.asarray(value)
@@ -204,26 +203,29 @@ def _is_number(value: Any) -> bool:
 
 
 def files_of(path: str | PathLike[str], force: bool) -> tuple[Path, Path]:
-    """The two files that a timbre is saved to; a UserError where one is there already, unless `force`."""
+    """The two files of a saved timbre. Raises UserError if one exists, unless `force`."""
     path = user_path(path)
     if path.suffix != ".json":
-        raise UserError(f"path is {display(str(path))!r}: name a file that ends in .json")
+        raise UserError(f"path is {display(str(path))!r}: give a file name that ends in .json")
     both = path, path.with_suffix(".safetensors")
     check_free(both, force)
     return both
 
 
 def lerp(a: Timbre, b: Timbre, t: float, *, extrapolate: bool = False) -> Timbre:
-    """The timbre at a share `t` of the straight line from a to b.
+    """Linear interpolation of timbres. The ends are exact. Pitch, length and onset are interpolated too.
 
     Args:
         a: the timbre at t = 0.
-        b: the timbre at t = 1; both ends are exact. Pitch, length and onset are interpolated too.
-        t: 0 to 1, or any number with `extrapolate`.
-        extrapolate: whether t may lie outside [0, 1].
+        b: the timbre at t = 1.
+        t: position from a to b, 0 to 1.
+        extrapolate: allow any finite t.
+
+    Returns:
+        The timbre at position t.
 
     Raises:
-        UserError: t is out of range, or the timbres belong to two synths.
+        UserError: t is out of range, or the timbres belong to different synths.
 
     >>> lerp(Timbre([0.0], "synth", pitch=60), Timbre([1.0], "synth", pitch=64), 0.5).pitch
     62.0
@@ -234,19 +236,22 @@ def lerp(a: Timbre, b: Timbre, t: float, *, extrapolate: bool = False) -> Timbre
 
 
 def slerp(a: Timbre, b: Timbre, t: float, *, extrapolate: bool = False) -> Timbre:
-    """The timbre at a share `t` of the arc from a to b (Shoemake, 1985), with lengths interpolated linearly.
+    """Spherical interpolation of timbres (Shoemake, 1985), with linearly interpolated norms.
 
-    It suits latents drawn from a Gaussian: they lie near a sphere, which a straight line leaves. Each frame of a path takes an
-    arc of its own.
+    It suits latents drawn from a Gaussian, which lie near a sphere. Paths are interpolated frame by frame. The ends are exact.
+    Pitch, length and onset are interpolated linearly.
 
     Args:
         a: the timbre at t = 0.
-        b: the timbre at t = 1; both ends are exact. Pitch, length and onset are interpolated too.
-        t: 0 to 1, or any number with `extrapolate`.
-        extrapolate: whether t may lie outside [0, 1].
+        b: the timbre at t = 1.
+        t: position from a to b, 0 to 1.
+        extrapolate: allow any finite t.
+
+    Returns:
+        The timbre at position t.
 
     Raises:
-        UserError: t is out of range, or the timbres belong to two synths.
+        UserError: t is out of range, or the timbres belong to different synths.
 
     >>> slerp(Timbre([1.0, 0.0], "synth"), Timbre([0.0, 1.0], "synth"), 0.5).latent.round(3).tolist()
     [0.7070000171661377, 0.7070000171661377]
@@ -259,13 +264,13 @@ def slerp(a: Timbre, b: Timbre, t: float, *, extrapolate: bool = False) -> Timbr
 
 
 def mean(timbres: Sequence[Timbre]) -> Timbre:
-    """The mean of timbres of one synth; of paths frame by frame, with the last frames of shorter ones held.
+    """The mean of timbres. Paths are averaged frame by frame, with the last frames of shorter ones held.
 
     Args:
-        timbres: at least one.
+        timbres: at least one timbre, all of one synth.
 
     Raises:
-        UserError: there are none, or they belong to several synths.
+        UserError: there are none, or they belong to different synths.
 
     >>> mean([Timbre([0.0], "synth"), Timbre([1.0], "synth")]).latent.tolist()
     [0.5]
@@ -282,7 +287,7 @@ def mean(timbres: Sequence[Timbre]) -> Timbre:
 
 
 def onset_at(timbre: Timbre, seconds: float) -> Timbre:
-    """A path shifted so that its onset is at `seconds`. A point, or a path without a known onset, is returned as it is."""
+    """Shifts a path so that its onset is at `seconds`. Points, and paths with unknown onsets, are returned unchanged."""
     if timbre.onset is None or timbre.frame_rate is None:
         return timbre
     frames = (seconds - timbre.onset) * timbre.frame_rate

@@ -1,4 +1,4 @@
-"""Adversarial training: a generator learns to make sounds that discriminators cannot tell from real ones."""
+"""Adversarial training of a generator against discriminators."""
 
 import math
 from collections.abc import Callable
@@ -26,8 +26,8 @@ from wavesynth.training.state import (
 )
 
 Loss = Literal["relativistic", "hinge", "wgan-gp"]
-DIVERGED = 1e4  # a discriminator's logit of this size means that training has diverged
-AUGMENT_EXAMPLES = 20_000  # examples in which the augmentation probability rises from 0 to 1, at the fastest
+DIVERGED = 1e4  # a logit of this size counts as divergence
+AUGMENT_EXAMPLES = 20_000  # the least number of examples in which the augmentation probability rises from 0 to 1
 MOST_AUGMENTED = 0.8  # with a higher probability, augmentations leak into generated sounds
 
 
@@ -40,27 +40,27 @@ class AdversarialTraining(TrainingConfig):
             zero-centred gradient penalties on both (Huang et al., 2024, R3GAN). "hinge": the hinge loss (Lim and Ye, 2017),
             with that penalty on real sounds. "wgan-gp": the Wasserstein loss and gradient penalty (Gulrajani et al.,
             2017) of the published WaveGAN.
-        discriminator_steps: steps of the discriminators per step of the generator, each on examples of its own: one step
-            takes discriminator_steps * batch_size examples.
+        discriminator_steps: discriminator steps per generator step, each on new examples. A training step takes
+            discriminator_steps * batch_size examples.
         discriminator_rate: the discriminators' learning rate as a multiple of the generator's at the same step.
         penalty: weight of the gradient penalty.
-        penalty_share: share of the examples on which the gradient penalty is computed. (Computing it on all examples every
-            few steps would need a branch in the compiled step, whose convolutions run ten times slower on a CPU.)
-        augment: target of the real-versus-fake accuracy, in (0.5, 1]. While discriminators exceed it, real and generated
-            sounds are augmented more often (see `wavesynth.training.augment`); 1 turns augmentation off.
+        penalty_share: fraction of the examples on which the gradient penalty is computed. (Computing it on all examples every
+            few steps would need a branch in the compiled step, which makes convolutions ten times slower on a CPU.)
+        augment: target real-versus-fake accuracy, in (0.5, 1]. While the discriminators exceed it, real and generated sounds
+            are augmented more often (see `wavesynth.training.augment`); 1 turns augmentation off.
 
     >>> AdversarialTraining(steps=2_000, batch_size=16).steps
     2000
     """
 
-    crop: Annotated[int, Whole(0, 0, note="a sound is learned whole: set the model's seconds")] = 0
+    crop: Annotated[int, Whole(0, 0, note="this family trains on whole sounds: set model.seconds")] = 0
     validation_windows: int = 128
     loss: Loss = "relativistic"
     discriminator_steps: Annotated[int, Whole(1, 64)] = 1
     discriminator_rate: Annotated[float, Real(above=0, most=1e3)] = 1.0
     penalty: Weight = 1.0
     penalty_share: Annotated[float, Real(above=0, most=1)] = 0.25
-    augment: Annotated[float, Real(above=0.5, most=1, note="0.5 is a discriminator that guesses")] = 0.8
+    augment: Annotated[float, Real(above=0.5, most=1, note="0.5 is the accuracy of guessing")] = 0.8
     beta1: float = 0.0
     beta2: float = 0.99
     clip: float = 1e9
@@ -104,7 +104,7 @@ class Adversarial:
         return replace(state, optimizer=state.optimizer | {"augment": jnp.zeros(())})
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """`discriminator_steps` steps of the discriminators, each on rows of its own, then one of the generator."""
+        """`discriminator_steps` steps of the discriminators, each on different rows, then one of the generator."""
         steps = self.training.discriminator_steps
         key = jax.random.fold_in(jax.random.key(self.training.seed), state.step)
         rows = jax.tree.map(lambda leaf: leaf.reshape(len(leaf) // steps, steps, *leaf.shape[1:]), batch)

@@ -1,8 +1,8 @@
 """Augmentations of the sounds that discriminators and classifiers are trained on.
 
-In adversarial training, real and generated sounds are augmented alike, so that discriminators do not memorise a small
-folder (adaptive discriminator augmentation, Karras et al., 2020). Each augmentation is applied to an example with
-probability p. While p is below 1, the generator does best with sounds that are not augmented.
+In adversarial training, real and generated sounds receive the same augmentations, so that discriminators do not memorise a
+small dataset (adaptive discriminator augmentation, Karras et al., 2020). Each augmentation is applied to an example with
+probability p. As long as p is below 1, the generator's optimum is to generate sounds without augmentations.
 """
 
 import jax
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 SHIFT = 1 / 32  # of the length, at most, forwards or backwards
 GAIN_DB = 9.0
-SPEED = 0.15  # octave up or down
-TILT = 0.5  # of the previous sample, added or subtracted: some dB more or less in the highs
+SPEED = 0.15  # octaves up or down
+TILT = 0.5  # of the previous sample, added or subtracted: a few dB more or less treble
 CUT = 1 / 4  # of the length, silenced
 
 

@@ -1,6 +1,6 @@
-"""Training states, kept by Orbax, and published weights, as safetensors.
+"""Training states, saved by Orbax, and published weights, as safetensors.
 
-Every file appears complete or not at all. Nothing is pickled: a checkpoint cannot run code.
+Every file is written atomically. Nothing is pickled: a checkpoint cannot run code.
 """
 
 import errno
@@ -25,19 +25,19 @@ from wavesynth.strict_tensors import Described
 from wavesynth.training.state import Params, TrainState
 
 WEIGHTS = "model.safetensors"
-_SMALL_FILES = 2**19  # bytes that a state takes beside its arrays
-_MAKE_ROOM = "make room or repair the disk, and go on by --resume"
-_REMEDY = "use the pair of config.json and weights that was written together, or train again"
+_SMALL_FILES = 2**19  # bytes of a state besides its arrays
+_MAKE_ROOM = "free some space or repair the disk, and continue with --resume"
+_REMEDY = "use the config.json and the weights that were written together, or train again"
 
 
 class States:
-    """The latest training states of a run, written in the background. Close it to wait for the last one.
+    """The latest training states of a run, written in the background. `close` waits for the last one.
 
-    Until then, what Orbax logs as errors is silenced, because it is raised too.
+    Until it is closed, error logs of Orbax are silenced, because the errors are raised too.
 
     Args:
-        folder: where the states go, each in a folder named by its step.
-        keep: how many of the latest states stay.
+        folder: the folder of the states, each in a folder named by its step.
+        keep: number of states to keep.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -69,10 +69,10 @@ class States:
         return self._manager.latest_step()
 
     def save(self, state: TrainState, meta: dict[str, Any], wait: bool = False) -> None:
-        """Saves a state, and values to restore with it.
+        """Saves a state and its metadata.
 
         Raises:
-            UserError: it cannot be written, or the previous one could not, which was written in the background.
+            UserError: this state, or the previous one that was written in the background, cannot be written.
         """
         step = int(state.step)
         content = self._ocp.args.Composite(
@@ -89,7 +89,7 @@ class States:
         self._ask(save, "state cannot be written", _MAKE_ROOM)
 
     def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest state, with the shapes and devices of `template`, and the values saved with it.
+        """Restores the newest state, with the shapes and devices of `template`, and its metadata.
 
         Raises:
             UserError: it is damaged, or its tree or a shape differs from `template`.
@@ -111,12 +111,12 @@ class States:
                 raise ValueError("its checksum differs")
             return restored
 
-        remedy = "delete its folder to go on from the one before"
+        remedy = "delete its folder to continue from the previous one"
         restored = self._ask(restore, f"state {step} is damaged", remedy)
         return restored["state"], restored["meta"]
 
     def moved(self, move: Callable[[], Path]) -> None:
-        """Waits for what is being written, calls `move`, which moves the folder and returns its new place, and goes on."""
+        """Waits for pending writes, calls `move`, which moves the folder and returns its new path, and continues there."""
         self._ask(self._manager.close, "state cannot be written", _MAKE_ROOM)
         self._open(move())
 
@@ -128,11 +128,11 @@ class States:
             what = "a state needs" if count == 1 else f"{count} states need"
             raise UserError(
                 f"the disk of {self._folder} is full: {what} {need / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free; "
-                f"{self._saved()}; make room, and go on by --resume"
+                f"{self._saved()}; free some space, and continue with --resume"
             )
 
     def close(self) -> None:
-        """Waits for what is being written, and ends Orbax. Raises UserError if it failed."""
+        """Waits for pending writes and closes Orbax. Raises UserError if a write failed."""
         try:
             self._ask(self._manager.close, "state cannot be written", _MAKE_ROOM)
         finally:
@@ -142,7 +142,7 @@ class States:
         level, hook = self._usual
         if sys.unraisablehook is not hook:
             del self._manager
-            gc.collect()  # the rest of what `_ask` silences
+            gc.collect()  # see `_ask`
         self._logger.setLevel(level)
         sys.unraisablehook = hook
 
@@ -150,9 +150,9 @@ class States:
         return "no state is saved yet" if self.latest is None else f"the state of step {self.latest} is saved"
 
     def _ask(self, orbax: Callable[[], Any], problem: str, remedy: str) -> Any:
-        """Turns a failure of Orbax into a UserError, and silences what it left half done until this is closed.
+        """Turns a failure of Orbax into a UserError, and silences its abandoned coroutines until this is closed.
 
-        Orbax's abandoned coroutines fail when they are collected, each with a page of traceback.
+        Otherwise each of them would print a traceback when it is garbage-collected.
         """
         try:
             return orbax()
@@ -162,12 +162,12 @@ class States:
             sys.unraisablehook = lambda _: None
             full = os.strerror(errno.ENOSPC) in str(error)
             reason = "the disk is full" if full else " ".join(str(error).split())[:300] or type(error).__name__
-        gc.collect()  # that is when some of them fail
+        gc.collect()  # some of them fail now
         raise UserError(f"{self._folder}: {problem} ({reason}); {self._saved()}; {remedy}")
 
 
 def publish(run: Path, params: Params, meta: dict[str, Any]) -> None:
-    """Writes weights, and values that describe them, to RUN/model.safetensors, in place of those that are there."""
+    """Writes weights and their metadata to RUN/model.safetensors, replacing the old ones."""
     from safetensors.numpy import save
 
     write_file(run / WEIGHTS, save(flatten(params), metadata={"wavesynth": json.dumps(meta)}))
@@ -176,27 +176,28 @@ def publish(run: Path, params: Params, meta: dict[str, Any]) -> None:
 def read_weights(run: Path, expected: Params) -> Params:
     """The published weights of a run.
 
-    The file's header is compared with `expected` before anything is read, so that a file takes no more memory than a model
-    of its config has.
+    The file's header is compared with `expected` before any weights are read, so that a file cannot take more memory than the
+    model in its config.
 
     Args:
         run: the folder of the run.
         expected: the tree of the model's parameters, arrays or shapes.
 
     Raises:
-        UserError: there are no weights yet, the file is damaged or belongs to another config.json, or the weights are not
-            finite numbers.
+        UserError: there are no weights yet, the file is damaged or does not match config.json, or weights are not finite.
     """
     path = run / WEIGHTS
     if not path.exists():
-        raise UserError(f"{run} has no {WEIGHTS}: its training saved nothing yet; go on with it by --resume")
+        raise UserError(
+            f"{run} has no {WEIGHTS}: its training has not published weights yet; continue it with --resume"
+        )
     leaves = flatten(expected, asarray=False)
     wanted = {name: Described(tuple(leaf.shape), str(leaf.dtype)) for name, leaf in leaves.items()}
     return unflatten(strict_tensors.read(path, wanted, _REMEDY))
 
 
 def _compare(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]], place: str) -> None:
-    """Names the first array of a file that is not as the config says."""
+    """Raises UserError for the first array that does not match the config."""
     for name in sorted(set(expected) | set(found)):
         if name not in found:
             raise UserError(f"{place} lacks {name} {list(expected[name])}: {_REMEDY}")
@@ -208,9 +209,9 @@ def _compare(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, .
 
 @jax.jit
 def _sum(state: TrainState) -> jax.Array:
-    """A 32-bit checksum of a state's values and their places: Orbax does not notice a byte that was changed.
+    """A 32-bit checksum of a state, because Orbax does not detect changed bytes.
 
-    Each word is mixed with its place by MurmurHash3's finalizer (Appleby, 2011), so that swapped words differ too.
+    Each word is mixed with its position by MurmurHash3's finalizer (Appleby, 2011), so that swapped words are detected too.
     """
     total = jnp.zeros((), jnp.uint32)
     for index, leaf in enumerate(jax.tree.leaves(state)):
@@ -228,13 +229,13 @@ def _mixed(words: jax.Array) -> jax.Array:
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Dotted path to shape, for trees of arrays and for what Orbax knows of one on disk."""
+    """Dotted path to shape, for trees of arrays and for Orbax's metadata of a saved tree."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def flatten(tree: Params, prefix: str = "", asarray: bool = True) -> dict[str, Any]:
-    """Nested dictionaries to one with dotted names."""
+    """Converts nested dictionaries to one with dotted names."""
     flat = {}
     for name, value in tree.items():
         if isinstance(value, dict):

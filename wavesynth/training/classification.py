@@ -40,7 +40,7 @@ class ClassificationTraining(TrainingConfig):
 class Classification:
     """Cross-entropy, as pure steps (see `wavesynth.training.objective.Objective`).
 
-    logits: (params, sounds [B, C, T]) to [B, labels]. Sounds without a label do not count.
+    logits: (params, sounds [B, C, T]) to [B, labels]. Sounds without a label are ignored.
     """
 
     logits: Callable[[Params, jax.Array], jax.Array]

@@ -1,4 +1,4 @@
-"""The journal of a run: one JSON object of metrics per line, and TensorBoard's files where tensorboardX is installed."""
+"""The journal of a run: one JSON object of metrics per line, and TensorBoard files if tensorboardX is installed."""
 
 import importlib.util
 import json
@@ -13,10 +13,10 @@ from wavesynth.storage import write_file
 class Journal:
     """Appends metrics to a file. Each line has `step`, `seconds` (of training so far) and the metrics of that step.
 
-    A value that is not a finite number is written as null.
+    Values that are not finite are written as null.
 
     Args:
-        path: the file, `journal.jsonl`. What a killed process or a full disk left of a last line is dropped.
+        path: the file, `journal.jsonl`. An incomplete last line, left by a killed process or a full disk, is dropped.
         first_step: lines of later steps are dropped, because a resumed run writes them again.
         board: the folder for TensorBoard; None for none.
     """
@@ -29,7 +29,7 @@ class Journal:
         self._board = _tensorboard(board, first_step) if board else None
 
     def write(self, step: int, seconds: float, **metrics: Any) -> None:
-        """Appends one line, which is on the disk when this returns."""
+        """Appends one line and flushes it to disk."""
         known = {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in metrics.items()
@@ -42,8 +42,8 @@ class Journal:
                     self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Ends the files."""
-        with suppress(OSError):  # every line was flushed when it was written, and a full disk was reported then
+        """Closes the files."""
+        with suppress(OSError):  # every line was flushed already, and a full disk reported
             self._file.close()
         if self._board:
             with suppress(OSError):
@@ -51,7 +51,7 @@ class Journal:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a journal up to the first that is not complete; none if there is no journal."""
+    """The complete lines of a journal; none if there is no journal."""
     lines = []
     if path.exists():
         for line in path.read_bytes().splitlines(keepends=True):

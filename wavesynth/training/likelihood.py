@@ -1,4 +1,4 @@
-"""The objective of models that give every sample a probability: maximum likelihood."""
+"""The objective of autoregressive models: maximum likelihood."""
 
 import math
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from wavesynth.training.state import Params, TrainState, apply_gradients, create
 class Likelihood:
     """Maximum likelihood, as pure steps (see `wavesynth.training.objective.Objective`).
 
-    The loss is the mean over the whole crop: the silence after a short clip is learned too, so that generated sounds end as
-    real ones do. The metric `bits` counts real samples only.
+    The loss is the mean over the whole crop, including the silence after a short clip, so that generated sounds end like real
+    ones. The metric `bits` counts real samples only.
 
     Attributes:
         log_prob: (params, batch) to the log probability of each sample of the crop, nats [B, crop].

@@ -1,8 +1,8 @@
-"""A lock on a folder that names the process which holds it, and that a killed process does not leave behind.
+"""A lock on a folder that names its holder and does not outlive a killed process.
 
-The lock is a file that says who holds it and since when. Where the file system has `flock`, the kernel releases it when
-the process ends, however it ends. Elsewhere, and for locks of other machines, the file says whether its process lives: by
-its process id on the same machine, by its time of modification, which the holder renews, on another.
+The lock is a file that names its holder and the start time. If the file system supports `flock`, the kernel releases the lock
+when the process ends. Otherwise, and for locks of other machines, the lock counts as abandoned if its process no longer exists
+(on the same machine) or no longer renews the file's modification time (on another machine).
 """
 
 import json
@@ -18,19 +18,19 @@ from pathlib import Path
 from wavesynth.errors import UserError
 from wavesynth.storage import flock
 
-RENEWED = 20.0  # seconds between two signs of life
-STALE = 120.0  # seconds without one, after which a lock of another machine is taken over
+RENEWED = 20.0  # seconds between renewals
+STALE = 120.0  # seconds without renewal after which a lock of another machine is abandoned
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock.
+    """The holder of a lock.
 
     Attributes:
-        pid: its process id.
-        host: its machine.
+        pid: the process id.
+        host: the machine.
         since: local time, as text.
-        started: when the process started, as the system says it: another process of the same id differs.
+        started: the start time of the process, which distinguishes it from a later process with the same id.
     """
 
     pid: int
@@ -51,8 +51,8 @@ def locked(path: Path, work: str) -> Iterator[None]:
     """Holds the lock file `path` while the block runs.
 
     Args:
-        path: the lock file. Its folder exists.
-        work: what the first process is doing, for the message to a second one, such as "training runs/mine".
+        path: the lock file, in an existing folder.
+        work: what the holder is doing, such as "training runs/mine"; shown to other processes.
 
     Raises:
         UserError: another process holds the lock.
@@ -69,7 +69,7 @@ def locked(path: Path, work: str) -> Iterator[None]:
         with suppress(OSError):
             path.unlink(
                 missing_ok=True
-            )  # before it is closed: whoever waits for it then finds it gone, and begins anew
+            )  # unlinked before it is closed, so that waiting processes find it gone and start over
         os.close(descriptor)
 
 
@@ -97,7 +97,7 @@ def _acquire(path: Path, work: str) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # it was removed meanwhile: begin anew
+        os.close(descriptor)  # it was removed meanwhile: start over
 
 
 def _read(descriptor: int) -> Holder | None:
@@ -107,20 +107,20 @@ def _read(descriptor: int) -> Holder | None:
 
 
 def _abandoned(holder: Holder | None, path: Path, descriptor: int, flocked: bool) -> bool:
-    """Whether no living process holds a lock file. flocked: the kernel says that none on this machine does."""
+    """Whether no living process holds a lock file. flocked: whether the kernel has ruled out processes of this machine."""
     if flocked and (holder is None or holder.host == socket.gethostname()):
         return True
     if holder is not None and holder.host == socket.gethostname():
         return not _exists(holder.pid) or _started(holder.pid) != holder.started
     probe = path.with_name(path.name + ".now")
     probe.touch()
-    now = probe.stat().st_mtime  # by the clock of the file system, which may not be this machine's
+    now = probe.stat().st_mtime  # by the file system's clock, which may differ from this machine's
     probe.unlink(missing_ok=True)
     return now - os.fstat(descriptor).st_mtime >= STALE
 
 
 def _exists(pid: int) -> bool:
-    if os.name == "nt":  # where signal 0 would end it
+    if os.name == "nt":  # on Windows, signal 0 would end the process
         return True
     try:
         os.kill(pid, 0)
@@ -132,7 +132,7 @@ def _exists(pid: int) -> bool:
 
 
 def _started(pid: int) -> str:
-    """When a process started, in clock ticks since the system did; "" where the system does not say."""
+    """The start time of a process, in clock ticks since boot; "" if unknown."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -154,7 +154,7 @@ def _renew(path: Path, ended: threading.Event) -> None:
 
 def _refusal(path: Path, work: str, holder: Holder | None) -> str:
     who = str(holder) if holder else "another process"
-    remedy = "wait for it, or end it"
+    remedy = "wait for it, or stop it"
     if holder and holder.host != socket.gethostname():
-        remedy = f"wait for it, or end it; if it was killed, wait {STALE / 60:.0f} minutes, or delete {path}"
+        remedy = f"wait for it, or stop it; if it was killed, wait {STALE / 60:.0f} minutes, or delete {path}"
     return f"{who} is {work}: {remedy}"

@@ -23,19 +23,19 @@ from wavesynth.training.journal import Journal
 from wavesynth.training.objective import Batch, Metrics, Objective, Phased
 from wavesynth.training.state import Params, TrainState, keep_healthy
 
-IN_FLIGHT = 2  # steps that are computed while the loop goes on: their metrics are read later
+IN_FLIGHT = 2  # steps computed asynchronously, whose metrics are read later
 JOURNAL_EVERY = 10  # steps
-HELD_OUT, TRAINING = "valid", "train"  # what the sounds are called that validation scores
+HELD_OUT, TRAINING = "valid", "train"  # names of the sounds that validation scores
 
 
 @dataclass(eq=False)
 class Stopped(KeyboardInterrupt):
-    """A signal stopped the run; the state of `step` was saved. remedy: how to go on."""
+    """A signal stopped the run after saving the state of `step`. remedy: how to continue."""
 
     step: int
     steps: int
     signal: int
-    remedy: str = "go on by --resume (resume=True)"
+    remedy: str = "continue with --resume (resume=True)"
 
     def __str__(self) -> str:
         return f"stopped at step {self.step} of {self.steps}; the state is saved: {self.remedy}"
@@ -43,13 +43,13 @@ class Stopped(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class History:
-    """What a run has behind it that its weights and config do not tell; saved with every state.
+    """Facts about a run's past that are not in its weights and config; saved with every state.
 
     Attributes:
         best: the best validation metric of this phase.
-        phase: the last phase that was begun. A run never goes back to an earlier one.
-        steps: the number of steps that it was to take.
-        extended_from: the number of steps after which it was finished and then extended; 0 if it never was.
+        phase: the latest phase. A run never returns to an earlier one.
+        steps: the planned number of steps.
+        extended_from: the number of steps after which a finished run was extended; 0 if it never was.
     """
 
     best: float = math.inf
@@ -63,17 +63,17 @@ class Loop:
     """A run in progress: steps, validations, saved states, published weights and previews.
 
     Attributes:
-        objective: what is optimised.
-        training: how.
-        batches: the sounds to learn.
-        held_out: the sounds that validation scores.
-        states: keeps training states.
-        journal: keeps metrics.
+        objective: the objective to optimise.
+        training: training settings.
+        batches: batches of training sounds.
+        held_out: batches of the sounds that validation scores.
+        states: saves training states.
+        journal: records metrics.
         publish: called with the averaged weights, the step and the metric whenever validation improves.
         preview: called with the averaged weights and the step.
-        history: what the run has behind it.
-        publish_when_stopped: whether a run that stops before its first validation publishes what it has.
-        progress: whether progress is shown.
+        history: the run's past.
+        publish_when_stopped: whether a run that is stopped before its first validation publishes its weights.
+        progress: whether to show progress.
     """
 
     objective: Objective
@@ -97,13 +97,13 @@ class Loop:
         self.history = replace(self.history, steps=self.training.steps)
 
     def rehearse(self, state: TrainState) -> TrainState:
-        """Tries what would otherwise fail late: a step of each phase to come, a validation, room for the states.
+        """Tries everything that would otherwise fail late: a step of each remaining phase, a validation, disk space.
 
-        What comes of it is thrown away; the state that is returned is the one given, whose memory is used.
+        The results are discarded. The returned state equals the given one, whose memory is donated.
 
         Raises:
-            UserError: the disk has no room for the states.
-            Exception: what a step raised that does not compile, or does not fit into memory.
+            UserError: there is not enough disk space for the states.
+            Exception: a step does not compile or does not fit in memory.
         """
         first, last = int(state.step), self.training.steps - 1
         if first > last:
@@ -129,14 +129,14 @@ class Loop:
         return range(ends[0], ends[1] + 1)
 
     def run(self, state: TrainState) -> TrainState:
-        """Goes from `state.step` to `training.steps`. See `wavesynth.api.train` for what it leaves.
+        """Trains from `state.step` to `training.steps`. `wavesynth.api.train` describes the files it writes.
 
-        The loop does not wait for a step before it starts the next: metrics are read `IN_FLIGHT` steps later. A step that
-        fails changes nothing, and neither do those after it, so the last good state is there when the failure is seen.
+        The loop starts a step before the previous one has finished; metrics are read `IN_FLIGHT` steps later. A failed step
+        and those after it leave the state unchanged, so the last good state is available when the failure is detected.
 
         Raises:
             Stopped: after SIGINT or SIGTERM, once the state is saved.
-            UserError: a step found no finite loss, or a state cannot be written. The last good state is saved.
+            UserError: the loss is not finite, or a state cannot be written. The last good state is saved.
         """
         training, state, healthy = self.training, self._place(state), self._place(np.asarray(True))
         self._clock, self._first = Clock(self.journal.seconds), int(state.step)
@@ -166,17 +166,17 @@ class Loop:
         return state
 
     def _phase(self, step: int) -> int:
-        """The phase of a step, the first step being 0: never an earlier one than was begun before."""
+        """The phase of a step, counted from 0, but at least the latest phase so far."""
         return max(self.history.phase, self.objective.phase(step)) if isinstance(self.objective, Phased) else 0
 
     def _begin_phase(self, step: int) -> None:
-        """Notes the phase of step number `step`, the first being 1. What was best in another phase had another aim."""
+        """Records the phase of a step, counted from 1. A new phase resets the best metric, because its aim differs."""
         phase = self._phase(step - 1)
         if phase != self.history.phase:
             self.history = replace(self.history, phase=phase, best=math.inf)
 
     def _read(self, bar: Progress, left: int, stopping: bool) -> int | None:
-        """Reads the metrics of all steps but the last `left`, until one failed: returns that step's number."""
+        """Reads the metrics of all steps but the last `left`. Returns the number of the first failed step, if any."""
         while len(self._pending) > left:
             step, metrics = self._pending.popleft()
             values = {name: float(value) for name, value in metrics.items()}
@@ -197,7 +197,7 @@ class Loop:
         return None
 
     def _keep(self, state: TrainState, step: int, due: bool, stopping: bool) -> None:
-        """After step number `step`: validates and publishes if that is due, or nothing was published; saves the state."""
+        """Saves the state of a step. Validates and publishes first, if that is due or nothing was published yet."""
         with self._clock.paused():
             if step and (due or (stopping and self._unpublished)):
                 value = validate(self._evaluate, state.ema, self.held_out, self._place, self.objective.metric)
@@ -213,15 +213,15 @@ class Loop:
 
     def _failure(self, step: int) -> str:
         return (
-            f"the loss of step {step} is not a finite number, or has diverged: the run has stopped, the state of step "
-            f"{step - 1} is saved; go on from it by --resume with {self.objective.remedy} (the learning rate is "
-            f"{self.training.learning_rate:g}), and if that does not help, delete states/{step - 1} to go on from the one "
+            f"the loss of step {step} is not finite, or has diverged: the run has stopped, the state of step "
+            f"{step - 1} is saved; continue with --resume and {self.objective.remedy} (the learning rate is "
+            f"{self.training.learning_rate:g}); if that does not help, delete states/{step - 1} to continue from the one "
             "before"
         )
 
 
 def scored(held_out: Batches) -> str:
-    """What the sounds are called that validation scores: "valid", or "train" where none are held out."""
+    """The split that validation scores: "valid", or "train" if no sounds are held out."""
     return HELD_OUT if held_out.split != "train" else TRAINING
 
 
@@ -231,9 +231,9 @@ Step = Callable[[TrainState, Batch, jax.Array, int], tuple[TrainState, Metrics, 
 def compiled(objective: Objective) -> Step:
     """A compiled step: (state, batch, healthy, phase) to the next state, metrics, and whether all steps so far succeeded.
 
-    Each phase is a program of its own. The state given is donated. Once `healthy` (bool []) is False, states stay.
+    Each phase is compiled separately. The given state is donated. Once `healthy` (bool []) is False, the state stays the same.
     """
-    phases: Any = objective if isinstance(objective, Phased) else None  # whose steps take the phase, too
+    phases: Any = objective if isinstance(objective, Phased) else None  # if phased, steps take the phase too
 
     def guarded(state: TrainState, batch: Batch, healthy: jax.Array, phase: int):
         stepped, metrics = phases.step(state, batch, phase) if phases else objective.step(state, batch)
@@ -244,7 +244,7 @@ def compiled(objective: Objective) -> Step:
 
 
 def validate(evaluate: Callable, params: Params, held_out: Batches, place: Callable, metric: str) -> float:
-    """The mean of a metric over the held-out windows, each batch weighted by what it counts."""
+    """The mean of a metric over the held-out windows, weighted as the objective says."""
     total = weights = 0.0
     for batch in held_out.held_out():
         metrics, weight = evaluate(params, place(batch, batched=True))
@@ -254,12 +254,14 @@ def validate(evaluate: Callable, params: Params, held_out: Batches, place: Calla
 
 
 def check_devices(batch_size: int) -> None:
-    """Raises UserError unless the devices share a batch evenly."""
+    """Raises UserError unless a batch divides evenly among the devices."""
     count = len(jax.devices())
     if batch_size % count:
         below = batch_size - batch_size % count
         sizes = " or ".join(str(size) for size in (below, below + count) if size)
-        raise UserError(f"batch_size is {batch_size}, which {count} devices cannot share evenly: choose {sizes}")
+        raise UserError(
+            f"batch_size is {batch_size}, which does not divide evenly among {count} devices: choose {sizes}"
+        )
 
 
 def devices() -> str:
@@ -269,10 +271,10 @@ def devices() -> str:
 
 
 def placement(batch_size: int) -> Callable[..., Any]:
-    """A function that puts trees on the devices: a state whole on each, a batch (`batched=True`) split over them.
+    """A function that puts trees on the devices: it replicates states, and splits batches (`batched=True`).
 
     Raises:
-        UserError: the devices cannot share a batch of this size evenly.
+        UserError: a batch of this size does not divide evenly among the devices.
     """
     check_devices(batch_size)
     mesh = jax.make_mesh((len(jax.devices()),), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices())
@@ -287,7 +289,7 @@ def placement(batch_size: int) -> Callable[..., Any]:
 
 
 class Clock:
-    """Seconds of training, without those of validation, saving and previews."""
+    """Measures the time spent on training steps, excluding validation, saving and previews."""
 
     def __init__(self, before: float) -> None:
         self._before, self._began, self._resting, self._first = before, time.perf_counter(), 0.0, 0.0
@@ -295,7 +297,7 @@ class Clock:
 
     @property
     def total(self) -> float:
-        """Seconds of training so far, those of earlier processes included."""
+        """Seconds of training so far, including earlier processes."""
         return self._before + self._elapsed()
 
     def _elapsed(self) -> float:
@@ -303,7 +305,7 @@ class Clock:
         return now - self._began - self._resting
 
     def lap(self, steps: int) -> float:
-        """Seconds that this process took for so many steps. The first, which compiles, counts as one like the others."""
+        """Seconds of this process's first `steps` steps. The first, which compiles, is replaced by the mean of the others."""
         now = self._elapsed()
         if steps == 1:
             self._first = now
@@ -321,7 +323,7 @@ class Clock:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that a step can be finished; a second one raises KeyboardInterrupt."""
+    """Collects SIGINT and SIGTERM, so that the current step can finish; a second signal raises KeyboardInterrupt."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received

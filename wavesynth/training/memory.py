@@ -1,4 +1,4 @@
-"""Memory that training gives back only to take it again."""
+"""Memory allocation of the process."""
 
 import ctypes
 import platform
@@ -7,11 +7,11 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # glibc's names for mallopt
 
 
 def keep_freed_memory() -> bool:
-    """Makes glibc keep freed memory for the process; False where there is another C library.
+    """Makes glibc keep freed memory for the process; returns False with other C libraries.
 
-    A training step on a CPU frees and takes hundreds of megabytes; given back, each page of them costs a fault in the
-    next step (a quarter of the step's time at 20 layers of 64 channels). It holds for the whole process and must come
-    before the first computation, so that programs call it, and not the library.
+    A training step on a CPU frees and allocates hundreds of megabytes. If the memory returns to the system, each page costs a
+    page fault in the next step: a quarter of the step's time at 20 layers of 64 channels. The setting affects the whole
+    process and must precede the first computation, so programs call this function, and the library does not.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,4 +1,4 @@
-"""What the loop asks of an objective: pure functions, whatever they optimise."""
+"""The interface between the training loop and objectives."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,16 +11,16 @@ Metrics = dict[str, jax.Array]
 
 
 class Objective(Protocol):
-    """Pure steps over a `TrainState`. The loop compiles them, and knows nothing else of the model.
+    """Pure steps over a `TrainState`, which the loop compiles.
 
-    An objective is a frozen dataclass, because the loop replaces `extended_from`.
+    An objective is a frozen dataclass, because `dataclasses.replace` sets `extended_from`.
 
     Attributes:
         metric: the name of the validation metric; lower is better.
-        meaning: that metric in words, with "{sounds}" in place of the sounds that validation scores.
-        aim: where it should lie in comparison with the family's baselines.
-        watched: the name of the metric of a step that is shown during training.
-        remedy: what helps when training has diverged.
+        meaning: the metric in words; "{sounds}" stands for the sounds that validation scores.
+        aim: how a good value compares with the family's baselines.
+        watched: the name of the step metric shown during training.
+        remedy: what helps if training has diverged.
         extended_from: see `wavesynth.training.state.learning_rate`.
     """
 
@@ -42,9 +42,9 @@ class Objective(Protocol):
         ...
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """One step: the next state and metrics, scalars all.
+        """One step: returns the next state and scalar metrics.
 
-        The metric "healthy" is False if the loss was not finite or has diverged; then the state is the one given.
+        The metric "healthy" is False if the loss is not finite or has diverged; then the state is unchanged.
         """
         ...
 
@@ -55,12 +55,12 @@ class Objective(Protocol):
 
 @runtime_checkable
 class Phased(Protocol):
-    """An objective whose steps differ from phase to phase, such as with and without discriminators.
+    """An objective whose steps differ between phases, such as with and without discriminators.
 
-    `Objective.step` takes the phase as a third argument, a constant, so that each phase is a program of its own: a branch
-    within one program would run its convolutions ten times slower on a CPU.
+    `Objective.step` takes the phase as a third, static argument, so that each phase is compiled separately: a branch in one
+    program would make convolutions ten times slower on a CPU.
     """
 
     def phase(self, step: int) -> int:
-        """The phase of a step, the first step being 0. Phases are numbered from 0, and never fall."""
+        """The phase of a step. Steps and phases are numbered from 0; phases never decrease."""
         ...

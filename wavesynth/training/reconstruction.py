@@ -1,4 +1,4 @@
-"""The objective of autoencoders: reconstruct a sound's spectra; in a second phase, deceive discriminators too."""
+"""The objective of autoencoders: spectral reconstruction and, in a second phase, adversarial losses."""
 
 import math
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from wavesynth.training.state import (
 )
 
 Loss = Literal["hinge", "relativistic"]
-DIVERGED = 1e6  # a loss of this size means that training has diverged
+DIVERGED = 1e6  # a loss of this size counts as divergence
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,17 @@ class ReconstructionTraining(TrainingConfig):
     """How an autoencoder is trained.
 
     Attributes:
-        kl_target: KL divergence of a code frame from the standard Gaussian that costs nothing, nats.
-        kl_weight: weight of the divergence above `kl_target`, decibels of the spectral loss per nat.
-        pitch_adversary: weight with which the encoder hides the pitch from a probe that predicts it from the code; 0 turns
-            the probe off. The decoder is conditioned on the pitch, so a pitch that the code does not contain stays under
-            the player's control.
-        adversarial_from: share of the steps after which discriminators join in; 1 for never. A run that has begun this
-            second phase stays in it when it is extended.
+        kl_target: KL divergence of a code frame from the standard Gaussian that is not penalised, nats.
+        kl_weight: weight of the divergence above `kl_target`, decibels of spectral loss per nat.
+        pitch_adversary: weight of the loss that hides the pitch from a probe that predicts it from the code; 0 turns the probe
+            off. The decoder is conditioned on the pitch, so if the code does not contain it, the player controls it.
+        adversarial_from: fraction of the steps after which the adversarial phase begins; 1 for never. An extended run stays in
+            this phase.
         loss: of the discriminators, "hinge" (Lim and Ye, 2017) or "relativistic" (Jolicoeur-Martineau, 2018).
         adversarial_weight: weight of the adversarial loss of the decoder.
-        feature_weight: weight of its feature matching loss: the distance between the discriminators' activations for the
-            real and the reconstructed sound (Larsen et al., 2016).
-        discriminator_rate: the discriminators' learning rate as a multiple of the coder's at the same step.
+        feature_weight: weight of the decoder's feature matching loss: the distance between the discriminators' activations
+            for the real and the reconstructed sound (Larsen et al., 2016).
+        discriminator_rate: the discriminators' learning rate as a multiple of the autoencoder's at the same step.
 
     >>> ReconstructionTraining(steps=2_000, batch_size=16).steps
     2000
@@ -72,11 +71,11 @@ class ReconstructionTraining(TrainingConfig):
 class Reconstruction:
     """Spectral losses, and discriminators in a second phase, as pure steps (see `wavesynth.training.objective.Phased`).
 
-    All frames are learned, the silence after a short clip too; the metric `distance` counts frames of real sound only.
+    The loss counts all frames, including the silence after a short clip. The metric `distance` counts real sound only.
 
     Attributes:
-        encode: (coder's parameters, sounds [B, C, T]) to the mean and log variance of codes, each [B, F, D].
-        decode: (coder's parameters, codes, `Conditions`, keys [B]) to sounds [B, C, T].
+        encode: (autoencoder's parameters, sounds [B, C, T]) to the mean and log variance of codes, each [B, F, D].
+        decode: (autoencoder's parameters, codes, `Conditions`, keys [B]) to sounds [B, C, T].
         views: sounds to the inputs of each discriminator.
         discriminate: (discriminators' parameters, views, key) to logits [B, discriminators], where higher means real, and
             the activations of each discriminator's layers.
@@ -113,7 +112,7 @@ class Reconstruction:
         return self.probe_logits is not None and self.training.pitch_adversary > 0
 
     def phase(self, step: int) -> int:
-        """0: spectral losses only; 1: discriminators too."""
+        """0: spectral losses only; 1: adversarial losses too."""
         return int(step >= self.training.adversarial_from * self.training.steps)
 
     def step(self, state: TrainState, batch: Batch, phase: int = 0) -> tuple[TrainState, Metrics]:
@@ -140,7 +139,7 @@ class Reconstruction:
         return kept, metrics | {"healthy": healthy}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
-        """The distance of sounds from what is decoded of their codes' means, with the same noise every time."""
+        """The distance of sounds from the decoded means of their codes, with the same noise every time."""
         sounds = batch["samples"]
         codes, _ = self.encode(params["coder"], sounds)
         made = self.decode(params["coder"], codes, batch["conditions"], self._keys(jax.random.key(0), len(sounds)))
@@ -187,7 +186,7 @@ class Reconstruction:
     def _cross_entropy(self, probe: Params, mean: jax.Array, batch: Batch, hiding: bool = False) -> jax.Array:
         """Cross-entropy of the pitch under the probe, nats, averaged over frames of real sound that have a pitch.
 
-        hiding: limit it to that of a uniform guess, the most that the encoder has to reach.
+        hiding: limit it to that of a uniform guess, the encoder's goal.
         """
         assert self.probe_logits is not None
         chances = jax.nn.log_softmax(self.probe_logits(probe, mean), axis=-1)
@@ -221,7 +220,7 @@ def distance(made: jax.Array, batch: Batch, sample_rate: int) -> tuple[jax.Array
 
 
 def real_frames(real: jax.Array | np.ndarray) -> Any:
-    """Which log-mel frames are real, bool [B, frames], given which samples are, [B, T]: those whose centres are."""
+    """Which log-mel frames are real, bool [B, frames]: those whose centre sample is real, given bool [B, T]."""
     centres = np.arange(num_frames(real.shape[1])) * DEFAULT_MEL.hop
     return real[:, np.minimum(centres, real.shape[1] - 1)]
 

@@ -19,12 +19,12 @@ REWARMED = 0.25  # of the peak: the highest learning rate of a run that was fini
 @partial(jax.tree_util.register_dataclass, data_fields=("step", "params", "ema", "optimizer"), meta_fields=())
 @dataclass(frozen=True)
 class TrainState:
-    """Everything that training changes. With the config, which holds the seed, it determines all later steps.
+    """The state of training. Together with the config, which holds the seed, it determines all later steps.
 
     Attributes:
         step: int32 [], the number of steps taken.
         params: the weights.
-        ema: the exponential moving average of those weights that are published.
+        ema: the exponential moving average of the published part of the weights.
         optimizer: the optimizer's state.
     """
 
@@ -35,22 +35,22 @@ class TrainState:
 
 
 def create(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step of a model whose parameters share one optimizer."""
+    """The initial state of a model whose parameters share one optimizer."""
     return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer.init(params))
 
 
 def learning_rate(training: TrainingConfig, extended_from: int = 0) -> Schedule:
     """The learning rate at each step of a run: a linear warm-up, then a cosine to zero or a constant.
 
-    A finished run that is extended (see `extended_from`) warms up again, because its rate has fallen to zero. It then
-    rises to at most `REWARMED` of its peak: a higher rate first destroys what was learned.
+    If a finished run is extended (see `extended_from`), its rate has decayed to zero and warms up again, to at most `REWARMED`
+    of its peak: a higher rate would first undo what was learned.
 
     Args:
         training: gives the peak, the schedule, the warm-up and the number of steps.
-        extended_from: the number of steps after which the run was finished and then extended; 0 if it never was.
+        extended_from: the number of steps after which a finished run was extended; 0 if it never was.
 
     Returns:
-        A function from the step, the first being 0, to the learning rate.
+        A function from the step, counted from 0, to the learning rate.
 
     >>> rate = learning_rate(TrainingConfig(steps=1_000, learning_rate=1e-3, warmup=100))
     >>> round(float(rate(50)), 6), float(rate(1_000))
@@ -78,8 +78,8 @@ def learning_rate(training: TrainingConfig, extended_from: int = 0) -> Schedule:
 def make_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
     """Clips gradients, then AdamW (Loshchilov and Hutter, 2019) or Muon (Jordan et al., 2024).
 
-    Its learning rate is 1: whoever applies its updates multiplies them by `learning_rate` at the run's own step. So all
-    parts of a model follow one schedule, whenever they begin to learn.
+    Its learning rate is 1; the caller multiplies its updates by `learning_rate` at the run's step. So all parts of a model
+    follow one schedule, even if they start to train at different steps.
     """
     optimizer = optax.adamw(1.0, b1=training.beta1, b2=training.beta2, weight_decay=training.weight_decay, mask=trained)
     if training.optimizer == "muon":
@@ -114,7 +114,7 @@ Optimizers = Mapping[str, optax.GradientTransformation]  # one for each part of 
 
 
 def create_parts(params: Params, optimizers: Optimizers, averaged: str) -> TrainState:
-    """The state before the first step of a model in parts, each with an optimizer of its own. One part is averaged."""
+    """The initial state of a model with several parts, each with its own optimizer. One part is averaged."""
     optimizer = {name: optimizers[name].init(part) for name, part in params.items()}
     return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, {averaged: params[averaged]}), optimizer)
 
@@ -138,7 +138,7 @@ def keep_healthy(stepped: TrainState, state: TrainState, healthy: jax.Array) -> 
 
 
 def update_average(ema: Params, params: Params, step: jax.Array, decay: float) -> Params:
-    """The exponential moving average after one more step. Its decay rises to `decay`, so that first weights fade fast."""
+    """The exponential moving average after one more step. Its decay rises to `decay`, so that early weights fade quickly."""
     keep = jnp.minimum(decay, (1 + step) / (10 + step))
     return optax.incremental_update(params, ema, 1 - keep)
 
