@@ -18,12 +18,16 @@ import soundfile
 
 import wavesynth
 from tests.tolerances import STEP_16, rounding
-from wavesynth import Curve, Synth, UserError
+from wavesynth import Curve, Synth, Timbre, UserError
+from wavesynth.audio import files
+from wavesynth.audio.midi import read_song
 from wavesynth.audio.sounds import samples_of
 from wavesynth.conditions import Conditions
 from wavesynth.families import Family, Request
-from wavesynth.options import RenderOptions, SampleOptions
+from wavesynth.options import RenderOptions, SampleOptions, check_wav
 from wavesynth.rendering import Renderer
+from wavesynth.runs import Run
+from wavesynth.writing import numbered
 
 RATE = 16_000
 
@@ -595,3 +599,22 @@ def test_64_bits_are_refused_with_what_to_do(tmp_path: Path):
                 ask()
         with jax.enable_x64(False):
             assert wavesynth.load("checkpoints/notes").sample(seconds=0.01).dtype == np.float32
+
+
+def test_the_longest_wav_is_what_a_writer_takes():
+    longest = (2**32 - 1 - 44) // 2
+    check_wav(longest, 1, 1)
+    with pytest.raises(UserError, match="at most 2,147,483,625 seconds"):
+        check_wav(longest + 1, 1, 1)
+
+
+def test_a_leading_tilde_is_the_home_folder_wherever_a_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Run("~/run").config == tmp_path / "run" / "config.json"
+    Timbre([1.0, 2.0], "synth").save("~/made/a.json")
+    assert Timbre.load("~/made/a.json").synth == "synth"
+    files.write("~/made/a.wav", np.zeros(10), 8_000)
+    assert (tmp_path / "made" / "a.wav").exists()
+    assert numbered("~/out", 1, force=False) == [tmp_path / "out" / "000.wav"]
+    with pytest.raises(UserError, match="cannot be read as MIDI"):
+        read_song("~/made/a.wav")

@@ -438,6 +438,8 @@ def test_live_sound_of_another_rate_is_resampled_as_a_stream():
     np.testing.assert_array_equal(np.concatenate(list(live.resynthesize(parts))), -sound)
     with pytest.raises(UserError, match="sample_rate"):
         live.resynthesize(parts, 0)
+    with pytest.raises(UserError, match=r"blocks has the shape \(\)"):
+        list(live.resynthesize([0.5]))
     with pytest.raises(UserError, match=r"pitch is Curve\(2 frames at 10 Hz"):
         live.resynthesize(parts, pitch=wavesynth.Curve([60, 62], 10.0))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TypedDict
 
+from wavesynth.audio import wav
 from wavesynth.audio.sounds import Sound
 from wavesynth.conditions import Curve, CurveLike
 from wavesynth.config import DatasetInfo
@@ -16,7 +17,6 @@ from wavesynth.timbre.interpolation import Fill
 from wavesynth.timbre.timbre import Timbre
 
 MOST_SAMPLES = 2**30  # of all sounds that are in memory at once: 4 GiB
-MOST_WRITTEN = 2**31 - 22  # of one wav, whose header counts its bytes in 32 bits
 MOST_SOUNDS = 100_000  # of one call
 MOST_STEPS = 1_000  # of a morph; finer steps are inaudible
 MOST_SIDE = 64  # of a grid: 4,096 sounds
@@ -81,7 +81,7 @@ def check_memory(n: int, num_samples: float, channels: int) -> None:
 
 def check_wav(seconds: float, sample_rate: int, channels: int) -> None:
     """Raises UserError where one sound is longer than a WAV file can be. An endless one ends with an interrupt."""
-    longest = MOST_WRITTEN / channels / sample_rate
+    longest = wav.MOST_SAMPLES / channels / sample_rate
     if longest < seconds < math.inf:
         raise UserError(
             f"seconds is {seconds:g}: a wav of this model holds at most {longest:,.0f} seconds; ask for less"

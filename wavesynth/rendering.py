@@ -172,7 +172,7 @@ class Renderer:
                 known.append(each.seconds or len(each.latent) / (each.frame_rate or 1.0))
         if known:
             return max(known)
-        typical = getattr(self.family, "frame_rate", None) and self.family.one_shots
+        typical = getattr(self.family, "frame_rate", None) and self.family.dataset.one_shots
         return min(self.family.dataset.clip_seconds, 2.0) if typical else 1.0
 
 

@@ -431,7 +431,7 @@ class Synth:
         in, at the latest.
 
         Args:
-            blocks: consecutive parts of one sound, of any lengths.
+            blocks: consecutive parts of one sound, of any lengths, 0 included.
             sample_rate: of the blocks, Hz; None for the synth's.
             pitch: MIDI number of the sound; None where the model plays none, or the sound has none.
             seed: of the noise.
@@ -451,10 +451,11 @@ class Synth:
         if sample_rate is not None:
             files.check_sample_rate(sample_rate)  # type: ignore[arg-type]
         family, conditions = require(self.family, Live), self._renderer.conditions_of_sound(None, pitch)
-        parts = (block_of(block, "blocks", self.channels) for block in blocks if len(block))
+        parts = (block_of(block, "blocks", self.channels) for block in blocks)
         if sample_rate is not None and sample_rate != self.sample_rate:
             parts = resampled(parts, sample_rate, self.sample_rate)
-        streamed = finite(family.resynthesize(self._weights, parts, conditions, seed))
+        sounding = (part for part in parts if part.shape[-1])
+        streamed = finite(family.resynthesize(self._weights, sounding, conditions, seed))
         return (block[0] if self.channels == 1 else block for block in streamed)
 
     def morph(

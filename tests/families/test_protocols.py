@@ -138,6 +138,9 @@ TONES = """
     class Nameless(Tones):
         name = "other"
 
+    class Half:
+        name, model_config = "tones", Shape
+
     NUMBER = 3
 """
 
@@ -188,6 +191,7 @@ def test_another_package_registers_a_family(install: Callable[..., None]):
         (TONES, ":Missing", "cannot be imported .AttributeError"),
         (TONES, ":NUMBER", "is no family: it lacks name, model_config"),
         (TONES, ":Shape", "is no family: it lacks name, model_config"),
+        (TONES, ":Half", "is no family: it lacks training_config, .*, unsupported; see"),
         (TONES, ":Nameless", "calls itself 'other': both names must be the same"),
     ],
 )

@@ -160,7 +160,7 @@ def test_a_step_that_failed_leaves_the_state_as_it_was(scale: float):
 
 
 def test_the_moving_average_is_no_alias_of_the_weights():
-    state = create(PARAMS, make_optimizer(TrainingConfig()))
+    state = create(jax.tree.map(jnp.copy, PARAMS), make_optimizer(TrainingConfig()))
     donated = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)(state)
     assert bool(jnp.isfinite(donated.ema["w"]).all())
 

@@ -67,7 +67,7 @@ def evaluate(arguments: list[str]) -> None:
     """RUN SHARDS: compare generated sounds with held-out ones; --classifier RUN --n 500 --json PATH."""
     import wavesynth
     from wavesynth.config import to_json
-    from wavesynth.training.storage import write_file
+    from wavesynth.storage import write_file
 
     positional = {"synth": "RUN", "shards": "SHARDS"}
     flags = parse(evaluate, arguments, wavesynth.evaluate, _metrics_file, positional=positional)

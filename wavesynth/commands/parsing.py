@@ -14,8 +14,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from wavesynth.audio.names import user_path
 from wavesynth.commands.parameters import REQUIRED, UNSET, Parameter, parameters_of
-from wavesynth.errors import UserError
 
 PROGRESS, QUIET = "progress", "quiet"
 QUIET_HELP = "Show no progress."
@@ -205,10 +205,7 @@ def _expanded(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_expanded(part) for part in value)
     if (isinstance(value, Path) and str(value).startswith("~")) or (isinstance(value, str) and value.startswith("~/")):
-        try:
-            return type(value)(Path(value).expanduser())
-        except RuntimeError:
-            raise UserError(f"{value}: the home folder is not known; give the path without ~") from None
+        return type(value)(user_path(value))
     return value
 
 

@@ -48,7 +48,7 @@ class ClassifierFamily(Family):
                 raise UserError(
                     f"no clip of the split {split!r} has a label: give some one in metadata.csv, and prepare them again"
                 )
-        return replace(super().windows(shards, training), whole=self.one_shots)
+        return replace(super().windows(shards, training), whole=self.dataset.one_shots)
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
         return initialize(self._make, key)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wavesynth.audio import pitch as pitches
-from wavesynth.audio.names import display, has_sound_extension
+from wavesynth.audio.names import display, has_sound_extension, user_path
 from wavesynth.audio.sounds import Sound
 from wavesynth.data.pitches import pitch_of
 from wavesynth.errors import UserError
@@ -32,7 +32,7 @@ def as_point(
     if isinstance(point, Timbre):
         return point
     if isinstance(point, str | PathLike):
-        path = Path(point).expanduser()
+        path = user_path(point)
         if path.suffix == ".json":
             return Timbre.load(path)
         if isinstance(point, str) and unicodedata.normalize("NFC", point) in labels:
