@@ -548,6 +548,25 @@ def test_the_same_options_everywhere(tiny_synth: Synth):
         assert "SampleOptions" in str(signature.parameters["options"].annotation), name
 
 
+def test_the_longest_wav_is_what_a_writer_takes():
+    longest = (2**32 - 1 - 44) // 2
+    check_wav(longest, 1, 1)
+    with pytest.raises(UserError, match="at most 2,147,483,625 seconds"):
+        check_wav(longest + 1, 1, 1)
+
+
+def test_a_leading_tilde_is_the_home_folder_wherever_a_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Run("~/run").config == tmp_path / "run" / "config.json"
+    Timbre([1.0, 2.0], "synth").save("~/made/a.json")
+    assert Timbre.load("~/made/a.json").synth == "synth"
+    files.write("~/made/a.wav", np.zeros(10), 8_000)
+    assert (tmp_path / "made" / "a.wav").exists()
+    assert numbered("~/out", 1, force=False) == [tmp_path / "out" / "000.wav"]
+    with pytest.raises(UserError, match="cannot be read as MIDI"):
+        read_song("~/made/a.wav")
+
+
 @pytest.mark.parametrize(
     "ask",
     [
@@ -599,22 +618,3 @@ def test_64_bits_are_refused_with_what_to_do(tmp_path: Path):
                 ask()
         with jax.enable_x64(False):
             assert wavesynth.load("checkpoints/notes").sample(seconds=0.01).dtype == np.float32
-
-
-def test_the_longest_wav_is_what_a_writer_takes():
-    longest = (2**32 - 1 - 44) // 2
-    check_wav(longest, 1, 1)
-    with pytest.raises(UserError, match="at most 2,147,483,625 seconds"):
-        check_wav(longest + 1, 1, 1)
-
-
-def test_a_leading_tilde_is_the_home_folder_wherever_a_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert Run("~/run").config == tmp_path / "run" / "config.json"
-    Timbre([1.0, 2.0], "synth").save("~/made/a.json")
-    assert Timbre.load("~/made/a.json").synth == "synth"
-    files.write("~/made/a.wav", np.zeros(10), 8_000)
-    assert (tmp_path / "made" / "a.wav").exists()
-    assert numbered("~/out", 1, force=False) == [tmp_path / "out" / "000.wav"]
-    with pytest.raises(UserError, match="cannot be read as MIDI"):
-        read_song("~/made/a.wav")

@@ -167,10 +167,11 @@ def test_a_leading_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch):
     flags = read("~/a", "~/b", "--prime=~/x.wav")
     assert flags["source"] == Path("/users/me/a")
     assert flags["prime"] == Path("/users/me/x.wav")
-    assert parsing._expanded("~name") == "~name"  # a label
-    assert parsing._expanded("~/name") == "/users/me/name"
     with pytest.raises(UserError, match=r"^~nobody-here/a: this home folder is not known; give the whole path"):
         read("~nobody-here/a", "b")
+
+    assert parsing._expanded("~name") == "~name"  # a label
+    assert parsing._expanded("~/name") == "/users/me/name"
 
 
 def test_a_timbre_is_given_as_a_file(tmp_path: Path):

@@ -204,7 +204,8 @@ def _expanded(value: Any) -> Any:
     """A path, or text that begins with `~/`, with the home folder in place of `~`, which shells leave in `--flag=~/x`."""
     if isinstance(value, tuple):
         return tuple(_expanded(part) for part in value)
-    if (isinstance(value, Path) and str(value).startswith("~")) or (isinstance(value, str) and value.startswith("~/")):
+    text = str(value) if isinstance(value, Path | str) else ""
+    if text.startswith("~/") or (isinstance(value, Path) and text.startswith("~")):
         return type(value)(user_path(value))
     return value
 
