@@ -320,7 +320,7 @@ class Synth:
             UserError: a member is none of these.
 
         >>> [round(timbre.pitch) for timbre in synth.timbres(["flute", "cello-gm"])]
-        [60, 60]
+        [75, 66]
         """
         encode: Callable[[Sound], Timbre] = lambda sound: self.encode(sound, sample_rate)  # noqa: E731
         timbres = [as_point(end, self.labels, self.timbre, encode) for end in points]
@@ -606,7 +606,7 @@ class Synth:
             UserError: t or an end is wrong.
 
         >>> synth.between("flute", "cello-gm", 0.5).pitch
-        60.0
+        70.5
         """
         check_share(t, extrapolate)
         first, last = self.timbres((a, b), sample_rate)
