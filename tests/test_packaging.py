@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the sounds to the user. A module imports from its own row and the rows above it, never from a row below.
 LAYERS = (
-    {"errors", "progress"},
+    {"errors", "progress", "storage"},
     {"fields"},
     {"config"},
     {"conditions"},

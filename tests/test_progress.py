@@ -62,3 +62,20 @@ def test_nothing_where_it_is_not_wanted(capsys: pytest.CaptureFixture):
     with Progress(3, "step", shown=False) as bar:
         bar.update(3)
     assert capsys.readouterr() == ("", "")
+
+
+def test_work_without_an_end_says_how_far_it_is(clock: list[float], capsys: pytest.CaptureFixture):
+    with Progress(float("inf"), "second", "sample") as bar:
+        for _ in range(40):
+            clock[0] += 1.0
+            bar.update(0.5)
+    assert capsys.readouterr().err.splitlines() == [
+        "sample: 15 seconds, 0:30 elapsed",
+        "sample: 20 seconds, 0:40 elapsed",
+    ]
+
+
+def test_items_are_counted_when_they_are_done_with(capsys: pytest.CaptureFixture):
+    with pytest.raises(ZeroDivisionError), Progress(3, "file") as bar:
+        [1 / size for size in bar.over([2, 1, 0])]
+    assert capsys.readouterr().err == "2 of 3 files, 0:00 elapsed, 0:00 left\n"

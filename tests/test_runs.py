@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import wavesynth
-from wavesynth import runs
+from wavesynth import runs, storage
 from wavesynth.errors import UserError
 from wavesynth.runs import NEW, Run
-from wavesynth.training import lock, storage
+from wavesynth.training import lock
 from wavesynth.training.lock import Holder, locked
 
 

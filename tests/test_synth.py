@@ -18,12 +18,16 @@ import soundfile
 
 import wavesynth
 from tests.tolerances import STEP_16, rounding
-from wavesynth import Curve, Synth, UserError
+from wavesynth import Curve, Synth, Timbre, UserError
+from wavesynth.audio import files
+from wavesynth.audio.midi import read_song
 from wavesynth.audio.sounds import samples_of
 from wavesynth.conditions import Conditions
 from wavesynth.families import Family, Request
-from wavesynth.options import RenderOptions, SampleOptions
+from wavesynth.options import RenderOptions, SampleOptions, check_wav
 from wavesynth.rendering import Renderer
+from wavesynth.runs import Run
+from wavesynth.writing import numbered
 
 RATE = 16_000
 
@@ -544,3 +548,75 @@ def test_the_same_options_everywhere(tiny_synth: Synth):
     for name in ("sample", "blocks", "stream", "write"):
         signature = inspect.signature(getattr(Synth, name))
         assert "SampleOptions" in str(signature.parameters["options"].annotation), name
+
+
+def test_the_longest_wav_is_what_a_writer_takes():
+    longest = (2**32 - 1 - 44) // 2
+    check_wav(longest, 1, 1)
+    with pytest.raises(UserError, match="at most 2,147,483,625 seconds"):
+        check_wav(longest + 1, 1, 1)
+
+
+def test_a_leading_tilde_is_the_home_folder_wherever_a_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Run("~/run").config == tmp_path / "run" / "config.json"
+    Timbre([1.0, 2.0], "synth").save("~/made/a.json")
+    assert Timbre.load("~/made/a.json").synth == "synth"
+    files.write("~/made/a.wav", np.zeros(10), 8_000)
+    assert (tmp_path / "made" / "a.wav").exists()
+    assert numbered("~/out", 1, force=False) == [tmp_path / "out" / "000.wav"]
+    with pytest.raises(UserError, match="cannot be read as MIDI"):
+        read_song("~/made/a.wav")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda synth: synth.sample(seconds=0.01),
+        lambda synth: next(synth.stream(block=16)),
+        lambda synth: synth.log_prob(np.zeros(100)),
+    ],
+)
+def test_weights_whose_sounds_are_not_finite_are_refused(tiny_synth: Synth, ask: Callable[[Synth], Any]):
+    """Finite themselves, they overflow what is computed from them."""
+    huge = Synth(tiny_synth.family, jax.tree.map(lambda leaf: leaf * np.float32(1e30), tiny_synth.params))
+    with pytest.raises(UserError, match="numbers that are not finite"):
+        ask(huge)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        dict(temperature=1e308), dict(temperature=1e-308), dict(temperature=True), dict(temperature="hot"),
+        dict(top_k=2.5), dict(top_k=2**31), dict(top_p="most"), dict(top_p=0),
+    ],
+)  # fmt: skip
+def test_a_strategy_that_float32_cannot_draw_by_is_refused(tiny_synth: Synth, option: dict):
+    with pytest.raises(UserError, match=f"^{next(iter(option))} is "):
+        tiny_synth.sample(seconds=0.01, **option)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda synth: synth.sample(seconds=0.01),
+        lambda synth: synth.log_prob(np.zeros(100)),
+        lambda synth: synth.timbre("kick"),
+        lambda synth: synth.encode(np.ones(1_000, np.float32), pitch=60),
+        lambda synth: wavesynth.train("shards", "run"),
+        lambda synth: wavesynth.nearest(synth, np.ones(1_000, np.float32), "shards"),
+    ],
+)
+def test_nothing_hangs_in_a_forked_process(tiny_synth: Synth, ask: Callable[[Synth], Any], monkeypatch):
+    monkeypatch.setattr("wavesynth.sampling.devices._forked", True)
+    with pytest.raises(UserError, match="forked from one that had used JAX"):
+        ask(tiny_synth)
+
+
+def test_64_bits_are_refused_with_what_to_do(tmp_path: Path):
+    with jax.enable_x64(True):
+        for ask in (lambda: wavesynth.load("checkpoints/notes"), lambda: wavesynth.train("shards", tmp_path / "run")):
+            with pytest.raises(UserError, match=r"JAX_ENABLE_X64.*jax\.enable_x64\(False\)"):
+                ask()
+        with jax.enable_x64(False):
+            assert wavesynth.load("checkpoints/notes").sample(seconds=0.01).dtype == np.float32

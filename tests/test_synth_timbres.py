@@ -438,5 +438,16 @@ def test_live_sound_of_another_rate_is_resampled_as_a_stream():
     np.testing.assert_array_equal(np.concatenate(list(live.resynthesize(parts))), -sound)
     with pytest.raises(UserError, match="sample_rate"):
         live.resynthesize(parts, 0)
+    with pytest.raises(UserError, match=r"blocks has the shape \(\)"):
+        list(live.resynthesize([0.5]))
     with pytest.raises(UserError, match=r"pitch is Curve\(2 frames at 10 Hz"):
         live.resynthesize(parts, pitch=wavesynth.Curve([60, 62], 10.0))
+
+
+@pytest.mark.skipif(not pitches.available(), reason="the extra pitch is not installed")
+def test_a_melody_is_encoded_with_a_warning():
+    time = np.arange(RATE // 2) / RATE
+    notes = [0.5 * np.sin(2 * np.pi * 440 * 2 ** ((pitch - 69) / 12) * time) for pitch in (60, 64, 67)]
+    with pytest.warns(UserWarning, match="several pitches, from 60 to 67, and a timbre has one"):
+        Synth(Levels(), {}).encode(np.concatenate(notes), pitch=60)
+    Synth(Levels(pitched=False), {}).encode(np.concatenate(notes))  # a warning would be an error

@@ -477,7 +477,7 @@ def test_without_held_out_sounds_nothing_is_called_so(
 
 def test_a_source_record_that_is_lost(tiny_run: Path, tiny_shards: Path, tmp_path: Path):
     shutil.copytree(tiny_run, tmp_path / "run")
-    for content in ("", "[]", "{}"):
+    for content in ("", "[]", "{}", "[" * 100_000, '{"shards": 1, "fingerprint": ""}'):
         (tmp_path / "run" / "source.json").write_text(content)
         with pytest.raises(UserError, match=r"source.json cannot be read .*: restore it"):
             wavesynth.train(tiny_shards, tmp_path / "run", resume=True, progress=False)

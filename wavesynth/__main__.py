@@ -1,6 +1,5 @@
 """The command line: runs one command, and reports any error on one line."""
 
-import errno
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ from types import FrameType
 from wavesynth.commands import COMMANDS
 from wavesynth.commands.console import abandon_stdout, complain, prepare_streams, say
 from wavesynth.errors import UserError
+from wavesynth.storage import DISK_FULL
 
 TRACEBACK = "WAVESYNTH_TRACEBACK"
 """The environment variable that turns on tracebacks."""
@@ -53,8 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         status, text = _explained(error)
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            abandon_stdout()  # stdout may be on the full disk, so flushing it would fail again
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            abandon_stdout()  # it may be what is full; flushing it once more would fail again
         complain(name, text)
         return status
     finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 
+from wavesynth.audio.names import user_path
 from wavesynth.config import Config, TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.data.info import dataset_info
@@ -18,11 +19,12 @@ from wavesynth.errors import UserError
 from wavesynth.families import Family, abilities, bind, family_type, preset
 from wavesynth.previews import write_preview
 from wavesynth.runs import Run
+from wavesynth.sampling.devices import check_precision, check_process
+from wavesynth.storage import DISK_FULL
 from wavesynth.synth import Synth
 from wavesynth.training import checkpoints, journal, loop
 from wavesynth.training.objective import Objective
 from wavesynth.training.state import Params, TrainState
-from wavesynth.training.storage import DISK_FULL
 
 PathName = str | PathLike[str]
 DEFAULT_PRESET = "wavenet-small"
@@ -70,6 +72,8 @@ def train(
     >>> config = ws.preset("wavenet-tiny")
     >>> synth = ws.train("shards", "runs/new", config, steps=2, progress=False)       # doctest: +SKIP
     """
+    check_process()
+    check_precision()
     if resume and force:
         raise UserError("resume and force are both given: continue the run (resume) or replace it (force)")
     place = Run(run)
@@ -85,7 +89,7 @@ def train(
         if force and place.config.exists():
             place = place.replacement()
         try:
-            _train(Path(source), place, config, resume, force, progress)
+            _train(user_path(source), place, config, resume, force, progress)
         except UserError as error:
             if place.replaces and place.config.exists():
                 raise UserError(f"{error} ({place.home} is untouched, and {place} is the new run)") from None
@@ -116,6 +120,7 @@ def load(run: PathName) -> Synth:
     >>> synth.sample_rate
     16000
     """
+    check_precision()
     place = Run(run)
     family, _ = place.read()
     return Synth(family, place.read_weights(family.published(family.shapes()) | family.memory_shapes()))

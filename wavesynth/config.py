@@ -19,7 +19,8 @@ from wavesynth.fields import Checked, Count, Real, Text, Whole, allowed_values, 
 Optimizer = Literal["adamw", "muon"]
 Schedule = Literal["cosine", "constant"]
 VERSION = "0.1.0"  # of wavesynth; pyproject.toml reads it here
-FORMAT = 2  # of config.json; increased when older versions would misread newer files
+FORMAT = 2  # of config.json; raised when an older reader would misunderstand a newer file
+ONE_SHOT_SECONDS = 10.0  # longer clips count as pieces, in which the time since their beginning means nothing
 
 # Types shared by several configs.
 SampleRate = Annotated[int, Whole(1_000, 768_000)]
@@ -65,6 +66,11 @@ class DatasetInfo(Checked):
                 raise UserError(
                     f"typical is {shown(self.typical)}: {pair} is not a label index and pitch of these sounds"
                 )
+
+    @property
+    def one_shots(self) -> bool:
+        """Whether the sounds are short ones with a beginning and an end, rather than pieces."""
+        return self.clip_seconds <= ONE_SHOT_SECONDS
 
     def label_index(self, label: str | None) -> int:
         """The index of a label; -1 for None. Labels are compared in Unicode's normal form C.

@@ -10,8 +10,10 @@ import numpy as np
 
 from wavesynth.audio import files, pictures
 from wavesynth.audio import pitch as pitches
+from wavesynth.audio.names import user_path
 from wavesynth.evaluation.analysis import Analysis
 from wavesynth.evaluation.morphing import MorphMetrics, crossfade, judge
+from wavesynth.storage import write_file
 from wavesynth.synth import Synth
 from wavesynth.writing import numbered
 
@@ -40,7 +42,7 @@ def write_morph(
     Raises:
         UserError: a file exists and `force` is not set, or cannot be written.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     *paths, whole, picture, numbers = morph_files(folder, len(morph), force)
     folder.mkdir(parents=True, exist_ok=True)
     _write_all(paths, morph.sounds, morph.sample_rate)
@@ -51,7 +53,8 @@ def write_morph(
         track_pitch = synth.family.dataset.pitched and pitches.available()
         rows = {"morph": morph, "crossfade": faded}
         metrics = {name: judge(row, track_pitch=track_pitch) for name, row in rows.items()}
-        numbers.write_text(json.dumps({name: asdict(row) for name, row in metrics.items()}, indent=2) + "\n")
+        text = json.dumps({name: asdict(row) for name, row in metrics.items()}, indent=2) + "\n"
+        write_file(numbers, text.encode())
     if pictures.available() and len(morph) <= MAX_PANELS:
         titled = {str(index): sound for index, sound in enumerate(morph.sounds)}
         curves = {
@@ -78,7 +81,7 @@ def write_grid(synth: Synth, sounds: np.ndarray, folder: str | PathLike[str], *,
     Raises:
         UserError: a file exists and `force` is not set, or cannot be written.
     """
-    folder, (rows, size) = Path(folder), sounds.shape[:2]
+    folder, (rows, size) = user_path(folder), sounds.shape[:2]
     *paths, picture = grid_files(folder, rows, size, force)
     folder.mkdir(parents=True, exist_ok=True)
     flat = sounds.reshape(rows * size, *sounds.shape[2:])

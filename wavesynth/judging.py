@@ -7,19 +7,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from wavesynth.api import PathName, load
 from wavesynth.audio import files
-from wavesynth.audio.names import display
+from wavesynth.audio.names import display, user_path
 from wavesynth.audio.pcm import to_float
+from wavesynth.config import ONE_SHOT_SECONDS
+from wavesynth.data.batches import mono
 from wavesynth.data.corpus import SourceFile, scan
 from wavesynth.data.pitches import pitch_of
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.evaluation import sample_sets
 from wavesynth.families import Judging, require
-from wavesynth.families.base import ONE_SHOT_SECONDS
 from wavesynth.progress import Progress
 from wavesynth.synth import Synth
 
@@ -45,7 +47,7 @@ def score_files(synth: Synth, folder: PathName, **options: Any) -> Iterator[tupl
     >>> for name, num_samples, bits in score_files(ws.load("runs/mine"), "sounds"):       # doctest: +SKIP
     ...     print(f"{bits:.2f} bits per sample  {name}")
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     sources = _sources(folder)
     taken, total_samples, total_bits = 0, 0, 0.0
     for path, label, pitch in sources:
@@ -119,20 +121,18 @@ def evaluate(
     if classifier is not None:
         classifier = classifier if isinstance(classifier, Synth) else load(classifier)
         _check_same("classifier", classifier, synth)
-        judge = sample_sets.Judge(
-            partial(require(classifier.family, Judging).features, classifier.params),
-            partial(classifier.family.probabilities, classifier.params),
-        )
-        judge.features(np.zeros((1, 1), np.float32))  # fails for other families, before anything is generated
+        family, weights = require(classifier.family, Judging), jax.device_put(classifier.params)
+        judge = sample_sets.Judge(partial(family.features, weights), partial(family.probabilities, weights))
+        judge.features(np.zeros((1, 1), np.float32))  # another family fails here, before anything is generated
     wanted = sample_sets.stratified(source, held_out, n)
     sounds = _sampled(synth, source, wanted, seconds, seed, progress)
-    length = sounds.shape[1]
+    length = sounds.shape[-1]
     held_out = sample_sets.stratified(source, held_out, compared)
     return sample_sets.compare(
         sample_sets.SampleSet(sounds, sample_sets.labels_of(source, wanted)),
         sample_sets.gather(source, held_out, length),
         sample_sets.gather(source, sample_sets.matched_by_label(source, held_out, learned, seed), length),
-        ((source.clips[clip].file, to_float(source.samples(clip)[0, :length])) for clip in learned),
+        ((source.clips[clip].file, mono(to_float(source.samples(clip)[:, :length]))) for clip in learned),
         source.sample_rate,
         judge,
         seed=seed,

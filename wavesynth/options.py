@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TypedDict
 
+from wavesynth.audio import wav
 from wavesynth.audio.sounds import Sound
 from wavesynth.conditions import Curve, CurveLike
 from wavesynth.config import DatasetInfo
@@ -15,10 +16,9 @@ from wavesynth.families.protocols import Dtype
 from wavesynth.timbre.interpolation import Fill
 from wavesynth.timbre.timbre import Timbre
 
-MOST_SAMPLES = 2**30  # held in memory at once: 4 GiB
-MOST_WRITTEN = 2**31 - 22  # samples in one WAV, whose header counts bytes in 32 bits
-MOST_SOUNDS = 100_000  # in one call
-MOST_STEPS = 1_000  # in a morph; finer steps are inaudible
+MOST_SAMPLES = 2**30  # of all sounds that are in memory at once: 4 GiB
+MOST_SOUNDS = 100_000  # of one call
+MOST_STEPS = 1_000  # of a morph; finer steps are inaudible
 MOST_SIDE = 64  # of a grid: 4,096 sounds
 
 
@@ -80,8 +80,8 @@ def check_memory(n: int, num_samples: float, channels: int) -> None:
 
 
 def check_wav(seconds: float, sample_rate: int, channels: int) -> None:
-    """Raises UserError if a sound is too long for a WAV file. An endless sound is allowed: an interrupt ends it."""
-    longest = MOST_WRITTEN / channels / sample_rate
+    """Raises UserError where one sound is longer than a WAV file can be. An endless one ends with an interrupt."""
+    longest = wav.MOST_SAMPLES / channels / sample_rate
     if longest < seconds < math.inf:
         raise UserError(
             f"seconds is {seconds:g}: a WAV file of this model holds at most {longest:,.0f} seconds; give less"

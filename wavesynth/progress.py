@@ -1,27 +1,32 @@
 """Progress reports: a bar in a terminal, occasional lines in a log file."""
 
+import math
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
+from typing import TypeVar
 
 LINE_SECONDS = 30.0  # longest time between lines in a log file
 LINE_SHARE = 0.05  # fraction of the work after which there is a line
 LEAST_SECONDS = 5.0  # shortest time between lines
+
+T = TypeVar("T")
 
 
 class Progress:
     """Reports progress on stderr: a tqdm bar in a terminal, otherwise a line every 30 seconds or 5 percent.
 
     Args:
-        total: the total amount of work, in units.
-        unit: the name of a unit, in the singular, such as "step" or "file".
-        what: the name of the work, such as "train".
-        initial: units done before.
+        total: how much there is to do, in `unit`s; inf where it has no end.
+        unit: what is counted, in the singular, such as "step", "file" or "second".
+        what: the work's name, such as "train".
+        initial: how much was done before.
         shown: False prints nothing.
 
     >>> with Progress(3, "file", "decode", shown=False) as progress:
-    ...     for _ in range(3):
-    ...         progress.update()
+    ...     sum(size for size in progress.over([1, 2, 3]))
+    6
     """
 
     def __init__(self, total: float, unit: str, what: str = "", *, initial: float = 0, shown: bool = True) -> None:
@@ -41,12 +46,18 @@ class Progress:
         if self._bar is not None:
             if note:
                 self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update(count)
+            self._bar.update(round(self._done, 1) - self._bar.n)
         elif self._shown:
             waited = time.monotonic() - self._printed_at
             far = self._done - self._printed >= LINE_SHARE * self._total
             if waited >= LINE_SECONDS or (far and waited >= LEAST_SECONDS):
                 self._print_line()
+
+    def over(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, each counted as one unit once it is done with."""
+        for item in items:
+            yield item
+            self.update()
 
     def close(self) -> None:
         """Closes the bar, or prints a last line."""
@@ -66,9 +77,9 @@ class Progress:
     def _print_line(self) -> None:
         now = time.monotonic()
         elapsed, made = now - self._began, self._done - self._initial
-        parts = [f"{self._done:,.6g} of {self._total:,.6g} {self._unit}s"]
-        parts.append(f"{_duration(elapsed)} elapsed")
-        if made and self._done < self._total:
+        whole = f" of {self._total:,.6g}" if math.isfinite(self._total) else ""
+        parts = [f"{self._done:,.6g}{whole} {self._unit}s", f"{_duration(elapsed)} elapsed"]
+        if whole and made and self._done < self._total:
             parts.append(f"{_duration(elapsed * (self._total - self._done) / made)} left")
         if self._note:
             parts.append(self._note)

@@ -15,7 +15,7 @@ from wavesynth.errors import UserError
 from wavesynth.families import Generative, Request, Timbral, require
 from wavesynth.families.protocols import Dtype
 from wavesynth.options import MOST_SOUNDS, check_count, check_memory, check_pitch, num_samples
-from wavesynth.sampling.blocks import until
+from wavesynth.sampling.blocks import finite, until
 from wavesynth.sampling.devices import check_process
 from wavesynth.sampling.strategies import Strategy
 from wavesynth.timbre.interpolation import FILLS, Fill, same_length
@@ -77,7 +77,7 @@ class Renderer:
             shared_noise=timbre is not None and not isinstance(timbre, Timbre), endless=seconds == math.inf,
             implementation=implementation, dtype=dtype,
         )  # fmt: skip
-        return until(family.generate(self.weights, conditions, request), left)
+        return until(finite(family.generate(self.weights, conditions, request)), left)
 
     def conditions(
         self, n: int, seed: int, label: str | None, timbres: Sequence[Timbre], pitch: CurveLike | None
@@ -174,7 +174,7 @@ class Renderer:
                 known.append(each.seconds or len(each.latent) / (each.frame_rate or 1.0))
         if known:
             return max(known)
-        typical = getattr(self.family, "frame_rate", None) and self.family.one_shots
+        typical = getattr(self.family, "frame_rate", None) and self.family.dataset.one_shots
         return min(self.family.dataset.clip_seconds, 2.0) if typical else 1.0
 
 

@@ -25,14 +25,15 @@ from typing import Any
 import jax
 
 from wavesynth import strict_json
+from wavesynth.audio.names import user_path
 from wavesynth.config import FORMAT, VERSION, Config, DatasetInfo, TrainingConfig, from_dict, to_json
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.families import Family, family_type
+from wavesynth.storage import sync, write_file
 from wavesynth.training import checkpoints
 from wavesynth.training.lock import locked
 from wavesynth.training.state import Params
-from wavesynth.training.storage import sync_folder, write_file
 
 PUBLISHED = Path(__file__).parent / "checkpoints"
 NEW, CONFIG = ".new", "config.json"
@@ -54,7 +55,7 @@ class Run:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = _located(Path(folder))
+        self.folder = _located(user_path(folder))
         self.home = self.folder.parent if self.folder.name == NEW else self.folder
 
     def __str__(self) -> str:
@@ -218,12 +219,12 @@ class Run:
         return config
 
     def read_source(self) -> dict[str, str]:
-        """The path ("shards") and the fingerprint of the shards that the run was started with."""
-        try:
-            before = json.loads(self.source.read_text())
-            return {name: str(before[name]) for name in ("shards", "fingerprint")}
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{self.source} cannot be read ({error}): restore it, or choose a new run") from None
+        """The path ("shards") and the fingerprint of the shards that it was begun with."""
+        remedy = "restore it, or name a new run"
+        before = strict_json.read(self.source, remedy)
+        if missing := [name for name in ("shards", "fingerprint") if not isinstance(before.get(name), str)]:
+            raise UserError(f"{self.source} cannot be read (it lacks the text {missing[0]!r}): {remedy}")
+        return before
 
     def check_source(self, shards: Shards) -> None:
         """Raises UserError unless the run was started with the same sounds."""
@@ -292,7 +293,7 @@ class Run:
                 (self.home / name).replace(old / name)
             if (new / name).exists():
                 (new / name).replace(self.home / name)
-        sync_folder(self.home)
+        sync(self.home)
         note.unlink()
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(new, ignore_errors=True)

@@ -7,7 +7,6 @@
 - The mix stays in float32 until its peak is known; then it is normalized to -1 dBFS.
 """
 
-import errno
 import heapq
 import math
 import os
@@ -25,6 +24,8 @@ from wavesynth.audio.midi import Note, read_song
 from wavesynth.audio.names import display
 from wavesynth.audio.wav import WavWriter, check_length
 from wavesynth.errors import UserError
+from wavesynth.progress import Progress
+from wavesynth.storage import DISK_FULL
 from wavesynth.synth import Synth
 from wavesynth.timbre.timbre import Timbre, onset_at
 
@@ -59,10 +60,8 @@ class Rendering:
 
     def __str__(self) -> str:
         gain, peak = (20 * math.log10(max(level, 1e-5)) for level in (self.gain, self.peak))
-        return (
-            f"wrote {display(self.path)}: {self.notes} notes, {self.seconds:.1f} s, gain {gain:+.1f} dB, "
-            f"peak {peak:.1f} dBFS"
-        )
+        notes = "1 note" if self.notes == 1 else f"{self.notes} notes"
+        return f"wrote {display(self.path)}: {notes}, {self.seconds:.1f} s, gain {gain:+.1f} dB, peak {peak:.1f} dBFS"
 
 
 def render(
@@ -240,25 +239,22 @@ class _Mix:
         self.file.close()
 
     def play(self, parts: Sequence[Part], player: "_Player", progress: bool) -> None:
-        """Adds all parts, sorted by start."""
-        from tqdm import tqdm
-
+        """Adds all parts, in the order of their starts."""
         rate, reached = self.wav.sample_rate, 0
         end = max(part.end for part in parts)
-        with tqdm(total=round(end / rate, 1), unit="s", disable=not progress) as bar:
+        with Progress(end / rate, "second", "render", shown=progress) as bar:
             try:
                 for number, part in enumerate(parts, 1):
+                    bar.update((part.start - reached) / rate, f"note {number} of {len(parts)}")
                     reached = part.start if number > 1 else 0
                     if part.level:
                         self._add(part.start, player.play(part))
                     if part.start - self.begin >= BLOCK:
                         self._keep(part.start)
-                    bar.update(round(part.start / rate, 1) - bar.n)
-                    bar.set_postfix_str(f"note {number} of {len(parts)}")
+                bar.update((end - reached) / rate)
                 reached = end
             finally:
-                self._keep(reached)  # later notes cannot change earlier samples
-            bar.update(bar.total - bar.n)
+                self._keep(reached)  # no note to come can change what lies before
 
     def write(self, normalize: bool) -> float:
         """Writes the scaled WAV file; returns the gain."""
@@ -301,8 +297,10 @@ class _Mix:
 
     def _unwritable(self, error: OSError) -> UserError:
         place = display(self.wav.path)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return UserError(f"{place}: the disk is full; the temporary mix takes 4 bytes per sample: free some space")
+        if error.errno in DISK_FULL:
+            return UserError(
+                f"{place}: the disk is full; the mix takes 4 bytes a sample until it is written: make room"
+            )
         return UserError(f"{place} cannot be written: {error.strerror or error}")
 
 

@@ -36,10 +36,11 @@ from wavesynth.options import (
     num_samples,
 )
 from wavesynth.rendering import Renderer, checked_fill
-from wavesynth.sampling.blocks import recut
+from wavesynth.sampling.blocks import finite, recut
+from wavesynth.sampling.devices import check_process
 from wavesynth.timbre import morph as paths
 from wavesynth.timbre.interpolation import check_share
-from wavesynth.timbre.points import Point, as_point, detected_pitch
+from wavesynth.timbre.points import Point, as_point, detected_pitch, warn_of_a_melody
 from wavesynth.timbre.timbre import Timbre, onset_at
 from wavesynth.writing import numbered, write_blocks
 
@@ -109,12 +110,17 @@ class Synth:
             digest.update(np.asarray(leaf).tobytes())
         return digest.hexdigest()[:16]
 
-    @cached_property
+    @property
     def _weights(self) -> dict[str, Any]:
-        """The parameters on JAX's default device."""
-        return jax.device_put(self.params)
+        """The parameters on JAX's default device; a UserError in a forked process, where JAX would wait for ever."""
+        check_process()
+        return self._on_device
 
     @cached_property
+    def _on_device(self) -> dict[str, Any]:
+        return jax.device_put(self.params)
+
+    @property
     def _renderer(self) -> Renderer:
         return Renderer(self.family, self._weights, self.fingerprint)
 
@@ -248,7 +254,9 @@ class Synth:
         """
         samples = self._renderer.samples(sound, "sound", sample_rate)
         family = require(self.family, Scored)
-        return family.log_prob(self._weights, samples, self._renderer.conditions_of_sound(label, pitch), quantization)
+        conditions = self._renderer.conditions_of_sound(label, pitch)
+        (log_probs,) = finite([family.log_prob(self._weights, samples, conditions, quantization)])
+        return log_probs
 
     def bits_per_sample(
         self, sound: Sound, sample_rate: float | None = None, *, label: str | None = None,
@@ -378,8 +386,9 @@ class Synth:
                 "padded with silence",
                 stacklevel=2,
             )
-        if pitch is None and self.family.dataset.pitched:
-            pitch = detected_pitch(sound, mono(samples), self.sample_rate)
+        if self.family.dataset.pitched:
+            warn_of_a_melody(mono(samples), self.sample_rate)
+            pitch = detected_pitch(sound, mono(samples), self.sample_rate) if pitch is None else pitch
         return replace(self.timbre_of(samples, pitch, label, seed, progress), onset=onset)
 
     def timbre_of(
@@ -437,10 +446,10 @@ class Synth:
         The result equals decoding the encoded sound. It is as long as the input, at the synth's sample rate.
 
         Args:
-            blocks: consecutive parts of one sound, of any lengths.
-            sample_rate: sample rate of the blocks, Hz; None for the synth's.
-            pitch: MIDI number of the sound; None if it has none, or if the model does not play pitches.
-            seed: random seed of the noise.
+            blocks: consecutive parts of one sound, of any lengths, 0 included.
+            sample_rate: of the blocks, Hz; None for the synth's.
+            pitch: MIDI number of the sound; None where the model plays none, or the sound has none.
+            seed: of the noise.
 
         Returns:
             An iterator of blocks, float32 [t], or [C, t] if the model has C > 1 channels.
@@ -457,10 +466,11 @@ class Synth:
         if sample_rate is not None:
             files.check_sample_rate(sample_rate)  # type: ignore[arg-type]
         family, conditions = require(self.family, Live), self._renderer.conditions_of_sound(None, pitch)
-        parts = (block_of(block, "blocks", self.channels) for block in blocks if len(block))
+        parts = (block_of(block, "blocks", self.channels) for block in blocks)
         if sample_rate is not None and sample_rate != self.sample_rate:
             parts = resampled(parts, sample_rate, self.sample_rate)
-        streamed = family.resynthesize(self._weights, parts, conditions, seed)
+        sounding = (part for part in parts if part.shape[-1])
+        streamed = finite(family.resynthesize(self._weights, sounding, conditions, seed))
         return (block[0] if self.channels == 1 else block for block in streamed)
 
     def morph(

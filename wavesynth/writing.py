@@ -1,5 +1,6 @@
 """Writing sounds to a folder of WAV files while they are generated."""
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import chain
@@ -9,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from wavesynth.audio import files
-from wavesynth.audio.names import display
+from wavesynth.audio.names import display, user_path
 from wavesynth.errors import UserError
+from wavesynth.progress import Progress
 
 
 def numbered(folder: str | PathLike[str], n: int, force: bool) -> list[Path]:
-    """FOLDER/000.wav, 001.wav ... Raises UserError if one of them exists, unless `force`."""
-    folder = Path(folder)
+    """FOLDER/000.wav, 001.wav ...; a UserError where one of them exists, unless `force`."""
+    folder = user_path(folder)
     paths = [folder / f"{index:03d}.wav" for index in range(n)]
     files.check_free(paths, force)
     if folder.exists() and not folder.is_dir():
@@ -47,23 +49,18 @@ def write_blocks(
     Raises:
         UserError: a file exists and `force` is not set, or cannot be written.
     """
-    from tqdm import tqdm
-
     paths = numbered(folder, n, force)
-    blocks = chain([next(blocks)], blocks)  # sampling errors come before anything is written
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    blocks = chain([next(blocks)], blocks)  # what cannot be sampled fails before anything is written
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         writers = [stack.enter_context(files.WavWriter(path, sample_rate, force=force)) for path in paths]
         scale = n / sample_rate
-        bar = stack.enter_context(
-            tqdm(total=round(num_samples * scale, 1), unit="s", unit_scale=False, disable=not progress)
-        )
-        written = 0
+        bar = stack.enter_context(Progress(num_samples * scale, "second", "sample", shown=progress))
+        written, began = 0, time.perf_counter()
         for block in blocks:
             for writer, row in zip(writers, block, strict=True):
                 writer.append(row)
-            written += block.shape[-1]
-            bar.update(round(written * scale, 1) - bar.n)
-            if progress:
-                bar.set_postfix_str(f"{written * n / max(bar.format_dict['elapsed'], 1e-9):,.0f} samples/s")
+            written += block.shape[-1] * n
+            rate = written / max(time.perf_counter() - began, 1e-9)
+            bar.update(block.shape[-1] * scale, f"{rate:,.0f} samples/s")
     return paths

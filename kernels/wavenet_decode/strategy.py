@@ -4,8 +4,9 @@ This module defines temperature, top-k and top-p in operations that also lower t
 implementation (`native_draw.cc`); tests compare the two.
 """
 
-import math
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,10 @@ class Strategy:
     """Modifies a model's predicted distribution before sampling.
 
     Attributes:
-        temperature: above 0; below 1 sharpens every distribution, above 1 flattens it.
-        top_k: sample only from the k most likely codes, or from the k most likely components of a mixture.
-        top_p: nucleus sampling (Holtzman et al., 2020): sample only from the smallest set of codes with this total
-            probability, or from the central part of each mixture component with this probability.
+        temperature: 1e-6 to 1e6, which float32 can divide logits by; below 1 sharpens every distribution, above 1 flattens it.
+        top_k: draw from the k likeliest codes only (of a mixture: from its k likeliest components).
+        top_p: nucleus sampling (Holtzman et al., 2020): draw from the fewest codes that hold this share of the mass. Of a
+            mixture: from the middle part of each component that holds it.
 
     Raises:
         UserError: an attribute lies outside its range.
@@ -36,13 +37,13 @@ class Strategy:
     top_p: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.temperature, jax.Array) and not 0 < self.temperature < math.inf:
+        if not isinstance(self.temperature, jax.Array) and not _is_real(self.temperature, 1e-6, 1e6):
             raise UserError(
-                f"temperature is {self.temperature}: it must be above 0 (1 leaves the distribution unchanged)"
+                f"temperature is {self.temperature}: it must be a number from 1e-6 to 1e6 (1 draws from the model as it is)"
             )
-        if self.top_k is not None and self.top_k < 1:
-            raise UserError(f"top_k is {self.top_k}: it must be at least 1, or left out")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
+        if self.top_k is not None and not (isinstance(self.top_k, Integral) and _is_real(self.top_k, 1, 2**31 - 1)):
+            raise UserError(f"top_k is {self.top_k}: it must be a whole number, at least 1, or left out")
+        if self.top_p is not None and not (_is_real(self.top_p, 0, 1) and self.top_p > 0):
             raise UserError(f"top_p is {self.top_p}: it must be above 0 and at most 1, or left out")
 
     def draw(self, outputs: tuple[jax.Array, ...], uniforms: tuple[jax.Array, jax.Array], codes: int) -> jax.Array:
@@ -64,6 +65,10 @@ class Strategy:
         centred = jnp.clip(uniforms[1], 1e-7, 1 - 1e-7) - 0.5
         quantile = 0.5 + centred * (1.0 if self.top_p is None else self.top_p)
         return location + jnp.exp(log_scale) * self.temperature * (jnp.log(quantile) - jnp.log1p(-quantile))
+
+
+def _is_real(value: Any, least: float, most: float) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and least <= value <= most
 
 
 def nearest(value: jax.Array, quantization: str) -> jax.Array:

@@ -38,6 +38,15 @@ def test_stereo_is_tracked_in_its_mix_and_nan_is_named():
     assert pitch.median_pitch(np.zeros(0), 16_000) is None
 
 
+@needed
+def test_a_melody_has_a_range_of_pitches_and_one_note_has_not():
+    melody = np.concatenate([tone(60), tone(64), tone(67)])
+    assert pitch.pitch_range(melody, 16_000) == pytest.approx((60, 67), abs=0.15)
+    partial = np.concatenate([tone(48), tone(48), tone(48 + 12), tone(48 + 40)])
+    assert pitch.pitch_range(partial, 16_000) == pytest.approx((48, 48), abs=0.15)
+    assert pitch.pitch_range(np.zeros(8_000), 16_000) is None
+
+
 def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pitch, "available", lambda: False)
     with pytest.raises(UserError, match=r"pip install 'wavesynth-jax\[pitch\]'"):

@@ -212,7 +212,11 @@ class TestBlocks:
         np.testing.assert_array_equal(block_of(pair.T, "blocks", 2), np.float32(pair))
         np.testing.assert_array_equal(block_of(TONE, "blocks", 2), np.float32([TONE, TONE]))
 
-    @pytest.mark.parametrize("given", [[np.nan], [], np.zeros((9, 9)), "x.wav"])
+    @pytest.mark.parametrize("empty", [[], np.zeros((0, 2)), np.zeros((1, 0), np.int16)])
+    def test_a_block_may_be_empty(self, empty: Any):
+        assert block_of(empty, "blocks", 2).shape == (2, 0)
+
+    @pytest.mark.parametrize("given", [[np.nan], 0.5, np.zeros((9, 9)), "x.wav"])
     def test_mistakes(self, given: Any):
         with pytest.raises(UserError, match="blocks"):
             block_of(given, "blocks")

@@ -140,6 +140,7 @@ def test_a_full_disk_keeps_what_fitted(tmp_path: Path, limit):
     limit(resource.RLIMIT_FSIZE, 20)
     with pytest.raises(UserError, match=r"y.wav: the disk is full"):
         write(tmp_path / "y.wav", np.zeros(160), RATE)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.wav"]
 
 
 def test_more_writers_than_a_process_may_open_files(tmp_path: Path, limit):

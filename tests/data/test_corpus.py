@@ -155,6 +155,11 @@ class TestSplitFolders:
         remark = "the folders TESTING, Validation, train are the splits, not labels"
         assert scan(tmp_path).remarks == (remark,)
 
+    @pytest.mark.parametrize("name", ["eval", "Evaluation", "holdout"])
+    def test_names_of_test_folders(self, tmp_path: Path, name: str):
+        files = self.scanned(tmp_path, "train/1.wav", "dev/2.wav", f"{name}/3.wav")
+        assert files[f"{name}/3.wav"] == (None, ("test",))
+
     def test_labels_lie_above(self, tmp_path: Path):
         files = self.scanned(tmp_path, "kick/train/1.wav", "kick/dev/2.wav", "snare/train/3.wav")
         assert files["kick/dev/2.wav"] == ("kick", ("valid",))

@@ -145,7 +145,7 @@ def test_progress_is_shown_on_stderr(sounds: Path, tmp_path: Path, capsys: pytes
     prepare(sounds, tmp_path / "shards")
     prepare(sounds, tmp_path / "shards")
     shown = capsys.readouterr()
-    assert "31/31" in shown.err
+    assert "prepare: 31 of 31 files" in shown.err
     assert "up to date" in shown.err
     assert shown.out == ""
 

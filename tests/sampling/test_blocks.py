@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from wavesynth.sampling.blocks import recut, until
+from wavesynth.errors import UserError
+from wavesynth.sampling.blocks import finite, recut, until
 
 
 def blocks(*lengths):
@@ -31,3 +32,11 @@ def test_recut_gives_blocks_of_one_size(size):
     assert len(made) == 9 // size
     if made:
         np.testing.assert_array_equal(np.concatenate(made, axis=-1), whole[:, : len(made) * size])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_are_refused_when_they_come(value):
+    taken = finite(iter([np.zeros((2, 3)), np.full((2, 3), value)]))
+    assert next(taken).shape == (2, 3)
+    with pytest.raises(UserError, match="numbers that are not finite"):
+        next(taken)

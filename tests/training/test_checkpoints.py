@@ -20,9 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from wavesynth import storage
 from wavesynth.config import TrainingConfig
 from wavesynth.errors import UserError
-from wavesynth.training import checkpoints, storage
+from wavesynth.training import checkpoints
 from wavesynth.training.checkpoints import States, flatten, publish, read_weights, unflatten
 from wavesynth.training.state import TrainState, create, make_optimizer
 

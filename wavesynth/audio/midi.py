@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from wavesynth.audio.midi_file import Event, MidiFile, parse
-from wavesynth.audio.names import display
+from wavesynth.audio.names import display, user_path
 from wavesynth.errors import UserError
 
 DRUMS = 10  # the channel of General MIDI's drums
@@ -78,7 +78,7 @@ def read_song(path: str | os.PathLike[str], channels: Sequence[int] | None = Non
     if wrong is not None:
         raise UserError(f"channels has {wrong}: MIDI's channels are 1 to 16 ({DRUMS} has the drums)")
     name = display(path)
-    file = _read(path)
+    file = _read(user_path(path))
     keyboard, remarks = _Keyboard(), list(file.remarks)
     played = set(range(1, 17)) - {DRUMS} if channels is None else set(channels)
     now, bends = 0.0, 0

@@ -7,14 +7,14 @@ import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wavesynth.audio.names import display
+from wavesynth.audio.names import display, user_path
 from wavesynth.audio.spectral import MelSettings, band_edges, hz_to_mel, log_mel
 from wavesynth.errors import UserError
+from wavesynth.storage import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,17 +93,11 @@ def strip(
 
 
 def save(path: str | os.PathLike[str], figure: Figure) -> None:
-    """Writes a figure as a PNG, atomically."""
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.partial")
-    try:
-        with warnings.catch_warnings():
-            # Characters that the font lacks appear as boxes, which is better than no picture.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-            figure.savefig(unfinished, format="png", dpi=DOTS_PER_INCH)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """Writes a figure as a PNG, whole or not at all."""
+    with replacing(user_path(path)) as unfinished, warnings.catch_warnings():
+        # A title in a script that the font lacks shows boxes, which is better than no picture.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(unfinished, format="png", dpi=DOTS_PER_INCH)
 
 
 def titled_sounds(sounds: Sounds) -> list[tuple[str, np.ndarray]]:

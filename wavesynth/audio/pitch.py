@@ -9,6 +9,7 @@ import numpy as np
 from wavesynth.errors import UserError
 
 VOICED = 0.5  # confidence from which a frame counts as voiced, swift-f0's own threshold
+LEAP = 11  # semitones
 MIN_FRAMES, FRAME_SECONDS = 3, 0.016  # anything shorter is a click
 
 
@@ -44,6 +45,32 @@ def median_pitch(samples: np.ndarray, sample_rate: int) -> float | None:
     >>> round(median_pitch(tone, 16_000), 1)
     69.0
     """
+    pitches = _voiced(samples, sample_rate)
+    return None if pitches is None else float(np.median(pitches))
+
+
+def pitch_range(samples: np.ndarray, sample_rate: int) -> tuple[float, float] | None:
+    """The lowest and the highest pitch that a sound has for a tenth of its voiced time.
+
+    Frames almost an octave or more from the median are left out: there the tracker follows a partial.
+
+    The arguments, errors and pitches are those of `median_pitch`.
+
+    >>> time = np.arange(16_000) / 16_000
+    >>> tones = np.sin(2 * np.pi * np.where(time < 0.5, 440, 660) * time)
+    >>> [round(pitch) for pitch in pitch_range(tones, 16_000)]
+    [69, 76]
+    """
+    pitches = _voiced(samples, sample_rate)
+    if pitches is None:
+        return None
+    near = pitches[np.abs(pitches - np.median(pitches)) < LEAP]
+    lowest, highest = np.quantile(near, [0.1, 0.9])
+    return float(lowest), float(highest)
+
+
+def _voiced(samples: np.ndarray, sample_rate: int) -> np.ndarray | None:
+    """The pitches of voiced frames."""
     check_available()
     samples = np.asarray(samples, np.float32)
     if samples.ndim > 1:
@@ -56,7 +83,7 @@ def median_pitch(samples: np.ndarray, sample_rate: int) -> float | None:
     voiced = tracked.confidence >= VOICED
     if voiced.sum() < MIN_FRAMES:
         return None
-    return float(np.median(69 + 12 * np.log2(tracked.pitch_hz[voiced] / 440)))
+    return 69 + 12 * np.log2(tracked.pitch_hz[voiced] / 440)
 
 
 @cache

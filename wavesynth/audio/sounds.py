@@ -94,7 +94,7 @@ def block_of(block: Sound, argument: str, channels: int = 1) -> NDArray[np.float
     """Converts one block of a sound that arrives in parts. Values beyond full scale saturate, because the peak is unknown.
 
     Args:
-        block: samples as in `samples_of`, at the final sample rate.
+        block: samples as in `samples_of`, at the rate in which they are used; there may be none.
         argument: the name of the argument, for errors.
         channels: number of channels of the result.
 
@@ -107,7 +107,10 @@ def block_of(block: Sound, argument: str, channels: int = 1) -> NDArray[np.float
     >>> block_of([0.5, 1.5], "blocks")
     array([[0.5, 1. ]], dtype=float32)
     """
-    samples = _channels_first(_floats(block, argument), argument)
+    samples = _floats(block, argument)
+    if samples.ndim in (1, 2) and not samples.size:
+        return np.zeros((channels, 0), np.float32)
+    samples = _channels_first(samples, argument)
     if not np.isfinite(samples).all():
         raise UserError(f"{argument} holds values that are not finite numbers: replace them first")
     if len(samples) != channels:

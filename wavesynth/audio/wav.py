@@ -1,23 +1,22 @@
 """Writing mono 16-bit WAV files, at once or block by block."""
 
-import errno
 import os
 import struct
-from pathlib import Path
+from contextlib import suppress
 from types import TracebackType
 
 from numpy.typing import ArrayLike
 
 from wavesynth.audio.containers import check_sample_rate
-from wavesynth.audio.names import display
+from wavesynth.audio.names import display, user_path
 from wavesynth.audio.pcm import to_int16
 from wavesynth.errors import UserError
+from wavesynth.storage import DISK_FULL
 
 MOST_SAMPLES = (2**32 - 1 - 44) // 2
 """The number of samples in a WAV file is limited by its 32-bit size in bytes."""
 
 _HEADER = 44  # bytes
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write(path: str | os.PathLike[str], samples: ArrayLike, sample_rate: int, force: bool = False) -> None:
@@ -67,7 +66,7 @@ class WavWriter:
 
     def __init__(self, path: str | os.PathLike[str], sample_rate: int, force: bool = False):
         check_sample_rate(sample_rate)
-        self.path = Path(path)
+        self.path = user_path(path)
         self.sample_rate = int(sample_rate)
         self.num_samples = 0
         self._partial = self.path.with_name(self.path.name + ".partial")
@@ -82,6 +81,8 @@ class WavWriter:
         try:
             self._write((0, self._header()), mode="wb")
         except OSError as error:
+            with suppress(OSError):
+                self._partial.unlink()
             raise self._unwritable(error) from None
 
     def append(self, block: ArrayLike) -> None:
@@ -145,7 +146,7 @@ class WavWriter:
         return struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE") + fmt + struct.pack("<4sI", b"data", size)
 
     def _unwritable(self, error: OSError) -> UserError:
-        if error.errno in _DISK_FULL:
+        if error.errno in DISK_FULL:
             seconds = self.num_samples / self.sample_rate
             return UserError(f"{display(self.path)}: the disk is full after {seconds:.2f} s of sound; free some space")
         return UserError(f"{display(self.path)} cannot be written: {error.strerror or error}")

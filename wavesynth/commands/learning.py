@@ -67,6 +67,7 @@ def evaluate(arguments: list[str]) -> None:
     """RUN SHARDS: compare generated sounds with held-out ones; --classifier RUN --n 500 --json PATH."""
     import wavesynth
     from wavesynth.config import to_json
+    from wavesynth.storage import write_file
 
     positional = {"synth": "RUN", "shards": "SHARDS"}
     flags = parse(evaluate, arguments, wavesynth.evaluate, _metrics_file, positional=positional)
@@ -81,9 +82,7 @@ def evaluate(arguments: list[str]) -> None:
         )
         say(f"  wavesynth train {flags['shards']} runs/judge --preset classifier")
     if json is not None:
-        unfinished = json.with_name(json.name + ".partial")
-        unfinished.write_text(to_json(metrics), encoding="utf-8")
-        unfinished.replace(json)
+        write_file(json, to_json(metrics).encode())
 
 
 def _metrics_file(*, json: Path | None = None, force: bool = False) -> Path | None:

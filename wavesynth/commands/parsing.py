@@ -13,8 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from wavesynth.audio.names import user_path
 from wavesynth.commands.parameters import REQUIRED, UNSET, Parameter, parameters_of
-from wavesynth.errors import UserError
 
 PROGRESS, QUIET = "progress", "quiet"
 QUIET_HELP = "Do not show progress."
@@ -201,14 +201,12 @@ def _labels_or_files(members: Sequence[Any]) -> bool:
 
 
 def _expanded(value: Any) -> Any:
-    """A path, or text that may be one, with a leading `~` expanded. Shells do not expand it in `--flag=~/x`."""
+    """A path, or text that begins with `~/`, with the home folder in place of `~`, which shells leave in `--flag=~/x`."""
     if isinstance(value, tuple):
         return tuple(_expanded(part) for part in value)
-    if isinstance(value, Path | str) and str(value).startswith("~"):
-        try:
-            return type(value)(Path(value).expanduser())
-        except RuntimeError:
-            raise UserError(f"{value}: the home folder is not known; give the path without ~") from None
+    text = str(value) if isinstance(value, Path | str) else ""
+    if text.startswith("~/") or (isinstance(value, Path) and text.startswith("~")):
+        return type(value)(user_path(value))
     return value
 
 

@@ -11,6 +11,7 @@ from wavesynth.data.manifest import ClipRecord
 from wavesynth.data.partial import Partial
 from wavesynth.data.report import PitchReport
 from wavesynth.data.splits import assign
+from wavesynth.progress import Progress
 
 TRACKED_SECONDS = 4.0
 """The length of the beginning of a clip in which its pitch is tracked."""
@@ -67,17 +68,16 @@ def _parted(clip: ClipRecord, partial: Partial) -> list[ClipRecord]:
 def _tracked(
     clips: list[ClipRecord], sources: list[str], partial: Partial, sample_rate: int, progress: bool
 ) -> tuple[list[ClipRecord], list[str], list[str]]:
-    """Tracks the pitch of clips that have none. Returns the clips, the sources of their pitches, and a remark."""
-    from tqdm import tqdm
-
+    """Tracks the pitch of the clips that have none. Clips, sources of their pitches, and a remark."""
     unknown = [index for index, clip in enumerate(clips) if clip.pitch is None]
     if not unknown:
         return clips, sources, []
     clips, sources = list(clips), list(sources)
-    for index in tqdm(unknown, unit="clip", desc="pitch", disable=not progress):
-        clip = clips[index]
-        pcm = partial.samples(clip.shard, clip.offset, min(clip.length, round(TRACKED_SECONDS * sample_rate)))
-        pitch = tracking.median_pitch(to_float(pcm).mean(axis=0), sample_rate)
-        clips[index], sources[index] = replace(clip, pitch=pitch), "" if pitch is None else "tracked"
+    with Progress(len(unknown), "clip", "pitch", shown=progress) as bar:
+        for index in bar.over(unknown):
+            clip = clips[index]
+            pcm = partial.samples(clip.shard, clip.offset, min(clip.length, round(TRACKED_SECONDS * sample_rate)))
+            pitch = tracking.median_pitch(to_float(pcm).mean(axis=0), sample_rate)
+            clips[index], sources[index] = replace(clip, pitch=pitch), "" if pitch is None else "tracked"
     without = sum(clips[index].pitch is None for index in unknown)
     return clips, sources, [f"a pitch was found in {len(unknown) - without} of {len(unknown)} clips that had none"]

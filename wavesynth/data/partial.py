@@ -9,7 +9,6 @@ Finished shards are renamed in one step. If that is impossible, the files are mo
 manifest are complete.
 """
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -30,11 +29,10 @@ from wavesynth.data.report import Report
 from wavesynth.data.shards import REPORT, ShardWriter
 from wavesynth.data.sources import SOURCES, digest_of, to_json
 from wavesynth.errors import UserError
+from wavesynth.storage import flock, sync
 
 INSIDE = ".partial"
 _READ_BYTES = 2**20
-_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY)
-"""Errors of filesystems that do not support locks or flushing a folder."""
 _IMMOVABLE = (errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES)
 
 
@@ -72,7 +70,10 @@ class Partial:
             raise UserError(f"{display(self.folder)} is in the way and is not an unfinished shards folder: move it")
         self._journal = open(self.folder / JOURNAL, "a+b", buffering=0)  # noqa: SIM115, __exit__ closes it
         try:
-            self.locked = _lock(self._journal, self.folder)
+            locked = flock(self._journal.fileno())
+            if locked is False:
+                raise UserError(f"{display(self.folder)}: another `prepare` is at work in it; wait for it, or end it")
+            self.locked = bool(locked)
             first = header(settings, channels)
             self.outcomes, self.discarded, num_bytes = self._replay(first, corpus)
             self._journal.truncate(num_bytes)
@@ -125,7 +126,7 @@ class Partial:
         (self.folder / REPORT).write_text(report.to_json(), encoding="ascii")
         (self.folder / MANIFEST).write_bytes(manifest.to_bytes())
         for path in [*self.folder.iterdir(), self.folder]:
-            _sync(path)
+            sync(path)
         self._journal.close()
         if self.folder.parent == self.shards or not self._replace():
             self._move()
@@ -154,8 +155,8 @@ class Partial:
                     return False
                 raise
         os.rename(self.folder, self.shards)
-        _sync(self.shards.absolute().parent)
-        (self.shards / JOURNAL).unlink()  # up to here, another run could have continued from it
+        sync(self.shards.absolute().parent)
+        (self.shards / JOURNAL).unlink()  # up to here a next run could have continued by it
         if replaced:
             shutil.rmtree(replaced)
         return True
@@ -168,9 +169,9 @@ class Partial:
                 (self.shards / name).unlink()
         names = [name for name in os.listdir(self.folder) if name not in (JOURNAL, MANIFEST)]
         for name in [*names, MANIFEST]:
-            _sync(self.shards)
+            sync(self.shards)
             shutil.move(self.folder / name, self.shards / name)
-        _sync(self.shards)
+        sync(self.shards)
         shutil.rmtree(self.folder)
 
     def _append_line(self, line: bytes) -> None:
@@ -221,35 +222,3 @@ def _is_of(outcome: Outcome, source: SourceFile, root: Path) -> bool:
     if (outcome.file, outcome.size) != (source.file, source.size):
         return False
     return outcome.mtime_ns == source.mtime_ns or digest_of(root / source.file) == outcome.digest
-
-
-def _lock(journal: IO[bytes] | Any, folder: Path) -> bool:
-    """Locks a folder against other processes; returns False if the system does not support locks."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return False
-    try:
-        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{display(folder)}: another `prepare` is using it; wait for it, or stop it") from None
-    except OSError as error:
-        if error.errno in _UNSUPPORTED:
-            return False
-        raise
-    return True
-
-
-def _sync(path: Path) -> None:
-    """Flushes a file or folder to disk, if the filesystem supports it."""
-    if path.is_dir() and os.name == "nt":  # Windows cannot open folders
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-    finally:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)

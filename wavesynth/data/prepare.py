@@ -1,6 +1,5 @@
 """Prepares a folder of sounds: decodes it to shards, in parallel, interruptibly and reproducibly."""
 
-import errno
 import importlib.util
 import os
 import shutil
@@ -23,6 +22,8 @@ from wavesynth.data.report import PitchReport, Report, duration
 from wavesynth.data.shards import MANIFEST, REPORT, ClipRecord, Manifest, Shards, is_shard_name
 from wavesynth.data.sources import SOURCES, digests, fingerprint, read_seen
 from wavesynth.errors import UserError
+from wavesynth.progress import Progress
+from wavesynth.storage import DISK_FULL
 
 __all__ = ["Report", "prepare"]
 
@@ -31,7 +32,6 @@ _SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini", "lost+found")
 """Files that file managers and filesystems create."""
 _OWN = (MANIFEST, REPORT, SOURCES, JOURNAL, INSIDE, *_SYSTEM)
 _DEFAULTS = {"track_pitch": False, "labels": True, "pitches": True, "middle_c": "C4"}
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def prepare(
@@ -202,12 +202,10 @@ def _make(corpus: Corpus, target: Path, settings: dict[str, Any], workers: int, 
 
 
 def _decode_all(corpus: Corpus, partial: Partial, sample_rate: int, workers: int, progress: bool) -> None:
-    """Decodes and records the remaining files."""
-    from tqdm import tqdm
-
+    """Decodes and records the files that are not recorded yet."""
     done = len(partial.outcomes)
     num_samples = sum(outcome.length for outcome in partial.outcomes)
-    bar = tqdm(total=len(corpus.files), initial=done, unit="file", desc="prepare", disable=not progress)
+    bar = Progress(len(corpus.files), "file", "prepare", initial=done, shown=progress)
     rest = decode_all(corpus.root, corpus.files[done:], sample_rate, _CHANNELS, workers, partial.folder)
     with bar, closing(rest):
         for decoded in rest:
@@ -222,8 +220,7 @@ def _decode_all(corpus: Corpus, partial: Partial, sample_rate: int, workers: int
                 )  # fmt: skip
                 partial.record(outcome, spool.file, spool.num_samples)
             num_samples += partial.outcomes[-1].length
-            bar.set_postfix_str(f"{duration(num_samples / sample_rate)} of sound", refresh=False)
-            bar.update()
+            bar.update(note=f"{duration(num_samples / sample_rate)} of sound")
 
 
 def _report(
@@ -276,16 +273,14 @@ def _refusals_file(target: Path) -> Path:
 
 def _unwritable(error: OSError, target: Path, corpus: Corpus, partial: Partial | None) -> UserError:
     folder = partial_folder(target)
-    if error.errno not in _FULL:
-        return UserError(
-            f"{display(error.filename or folder)} cannot be written: {error.strerror}; choose another folder"
-        )
+    if error.errno not in DISK_FULL:
+        return UserError(f"{display(error.filename or folder)} cannot be written: {error.strerror}; give another place")
     done = partial.outcomes if partial else []
     # Estimate the remaining space from the finished files, in proportion to their sizes.
     read, written = sum(outcome.size for outcome in done), 2 * sum(outcome.length for outcome in done)
     rest = sum(source.size for source in corpus.files) - read
     need = rest * written / read if written else rest
-    free = shutil.disk_usage(target.parent).free
+    free = shutil.disk_usage(folder if folder.exists() else target.parent).free
     return UserError(
         f"the disk of {display(target)} is full: about {need / 1e6:,.1f} MB more are needed, {free / 1e6:,.1f} MB are "
         f"free; {len(done):,} of {len(corpus.files):,} files are kept in {display(folder)}; free some space and run it again"

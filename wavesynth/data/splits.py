@@ -1,11 +1,10 @@
 """Splits of the clips: training, validation and test.
 
-- Folders named train, valid and test (or training, validation, val, dev, testing; any case) set the split of their files: see
-  `split_folders`. The labels are the folders below or above them.
-- metadata.csv sets the split of the files that it names.
-- All other clips are split by content. The SHA-256 of a clip's samples, read as a number from 0 to 1, is in the range of
-  `test`, in the following range of `valid`, or in the rest, train. So copies share a split, and new files do not move old
-  ones.
+- Folders named train, valid and test (or training; validation, val, dev; testing, eval, evaluation, holdout; any case) decide
+  for the files in them: `split_folders`. The labels are the folders below or above them.
+- metadata.csv decides for the files that it names.
+- All other clips are split by their content: the SHA-256 of a clip's samples, read as a number from 0 to 1, lies below `test`,
+  in the `valid` that follows, or in the rest, which is train. So copies share a split, and added files move no old ones.
 
 Exceptions: if train would be empty, it gets the clip with the largest hash. If valid would be empty, although `valid` is not 0,
 it gets the clip with the nearest hash; a single clip is divided, and its last tenth is for validation.
@@ -19,7 +18,7 @@ SPLITS = ("train", "valid", "test")
 _FOLDERS = {
     "train": "train", "training": "train",
     "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid",
-    "test": "test", "testing": "test",
+    "test": "test", "testing": "test", "eval": "test", "evaluation": "test", "holdout": "test",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from wavesynth import api
 from wavesynth.audio import files, pictures
-from wavesynth.audio.names import display
+from wavesynth.audio.names import display, user_path
 from wavesynth.config import Config
 from wavesynth.data.prepare import prepare
 from wavesynth.demo.page import Picture, Section, Sound, write_page
@@ -58,7 +58,7 @@ def run(
     if not 0 < seconds_per_model <= 86_400:
         raise UserError(f"seconds_per_model is {seconds_per_model:g}: it must be above 0 and at most a day")
     published = api.load(PUBLISHED)
-    out = Path(out)
+    out = user_path(out)
     there = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if there and not (force and (out / "run").exists()):
         raise UserError(

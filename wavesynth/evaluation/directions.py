@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wavesynth.audio.names import user_path
 from wavesynth.data.batches import mono
 from wavesynth.data.corpus import scan
 from wavesynth.errors import UserError
 from wavesynth.evaluation import descriptors
+from wavesynth.progress import Progress
 from wavesynth.timbre.points import Point
 from wavesynth.timbre.timbre import Timbre, mean
 
@@ -71,13 +72,13 @@ def directions(
     ['principal 1', 'brightness', 'attack', 'noisiness']
     >>> brighter = synth.timbre("flute") + 2 * found[1].step
     """
-    if isinstance(sounds, str | PathLike) and Path(sounds).is_dir():
-        sounds = [Path(sounds) / source.file for source in scan(Path(sounds)).files]
+    if isinstance(sounds, str | PathLike) and user_path(sounds).is_dir():
+        corpus = scan(user_path(sounds))
+        sounds = [corpus.root / source.file for source in corpus.files]
     if isinstance(sounds, str | PathLike) or len(sounds) < 3:
         raise UserError("sounds holds fewer than 3 sounds: give more to find directions among")
-    from tqdm import tqdm
-
-    timbres = synth.timbres(tqdm(sounds, unit="sound", disable=not progress), sample_rate)
+    with Progress(len(sounds), "sound", "encode", shown=progress) as bar:
+        timbres = synth.timbres(bar.over(sounds), sample_rate)
     middle = mean(timbres)
     pitch = middle.pitch if pitch is None else pitch
     seconds = max((timbre.seconds or 0.0 for timbre in timbres), default=0.0) or None

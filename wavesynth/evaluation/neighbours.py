@@ -19,6 +19,7 @@ from wavesynth.audio.spectral import DEFAULT_MEL, log_mel, num_frames
 from wavesynth.data.batches import mono
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
+from wavesynth.sampling.devices import check_process
 from wavesynth.timbre.points import Point
 from wavesynth.timbre.timbre import Timbre
 
@@ -137,6 +138,7 @@ def nearest(
     >>> ws.nearest(ws.load("runs/mine"), "sounds/kick/kick.flac", "shards/", k=1)       # doctest: +SKIP
     [('kick/kick.flac', 0.0)]
     """
+    check_process()
     if isinstance(sound, Timbre) or (isinstance(sound, str) and (sound in synth.labels or sound.endswith(".json"))):
         (timbre,) = synth.timbres([sound])
         samples = mono(np.atleast_2d(synth.decode(timbre)))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wavesynth.audio.pcm import to_float
+from wavesynth.data.batches import mono
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.evaluation.bootstrap import Interval, bootstrap
@@ -207,7 +208,7 @@ def gather(shards: Shards, clips: Sequence[int], num_samples: int) -> SampleSet:
     """The beginnings of these clips, cut or padded with silence to `num_samples`."""
     sounds = np.zeros((len(clips), num_samples), np.float32)
     for row, clip in enumerate(clips):
-        beginning = to_float(shards.samples(clip)[0, :num_samples])
+        beginning = mono(to_float(shards.samples(clip)[:, :num_samples]))
         sounds[row, : len(beginning)] = beginning
     return SampleSet(sounds, labels_of(shards, clips))
 

@@ -31,7 +31,10 @@ from wavesynth.families.wavenet import WaveNetFamily
 from wavesynth.families.wavenet_autoencoder import WaveNetAutoencoderFamily
 
 GROUP = "wavesynth.families"
-PARTS = ("name", "model_config", "training_config", "presets", "adapt", "windows", "init", "shapes", "objective")
+PARTS = (
+    "name", "model_config", "training_config", "presets", "adapt", "context", "align", "windows",
+    "held_out", "init", "shapes", "published", "memory", "memory_shapes", "objective", "baselines", "unsupported",
+)  # fmt: skip
 FAMILIES: dict[str, type[Family]] = {
     family.name: family
     for family in (WaveNetFamily, WaveNetAutoencoderFamily, WaveGANFamily, AutoencoderFamily, ClassifierFamily)

@@ -86,7 +86,7 @@ class AutoencoderFamily(CodingFamily):
             )
         learned = super().windows(shards, training)
         silence = int(SILENCE * training.crop) // self.code_hop * self.code_hop
-        return replace(learned, silence=silence if self.one_shots else 0)
+        return replace(learned, silence=silence if self.dataset.one_shots else 0)
 
     def objective(self, training: ReconstructionTraining) -> Reconstruction:
         def decode(params: Params, codes: jax.Array, conditions: Conditions, keys: jax.Array) -> jax.Array:

@@ -16,8 +16,7 @@ from wavesynth.families.protocols import Request, Trainable
 from wavesynth.sampling.strategies import Strategy
 from wavesynth.training.state import Params
 
-PITCHES = 128  # MIDI numbers; a fractional pitch is a mixture of its neighbours
-ONE_SHOT_SECONDS = 10.0  # longer clips count as pieces, in which the time since the beginning is irrelevant
+PITCHES = 128  # MIDI numbers; a pitch between two of them is a mixture of both
 
 
 class Family(Trainable):
@@ -48,15 +47,10 @@ class Family(Trainable):
     def length(self) -> int | None:
         return None
 
-    @property
-    def one_shots(self) -> bool:
-        """Whether the training sounds are single sounds, with a beginning and an end, rather than pieces."""
-        return self.dataset.clip_seconds <= ONE_SHOT_SECONDS
-
     def windows(self, shards: Shards, training: Any) -> Batches:
         learned = Batches(
             shards, "train", training.batch_size, training.crop or self.length or 0, self.context, training.seed,
-            limit=training.validation_windows, align=self.align, whole=bool(self.length) and self.one_shots,
+            limit=training.validation_windows, align=self.align, whole=bool(self.length) and self.dataset.one_shots,
             host=jax.process_index(), hosts=jax.process_count(),
         )  # fmt: skip
         return replace(learned, noise=training.noise * learned.level) if training.noise else learned

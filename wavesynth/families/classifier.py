@@ -48,7 +48,7 @@ class ClassifierFamily(Family):
                 raise UserError(
                     f"no clip in the split {split!r} has a label: give labels in metadata.csv, and prepare the sounds again"
                 )
-        return replace(super().windows(shards, training), whole=self.one_shots)
+        return replace(super().windows(shards, training), whole=self.dataset.one_shots)
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
         return initialize(self._make, key)

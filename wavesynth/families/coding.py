@@ -121,7 +121,7 @@ class CodingFamily(Family):
         real = np.zeros((len(chosen), self._memory_frames), bool)
         for row, index in enumerate(chosen):
             pcm = learned.shards.samples(clips[index])
-            start = 0 if self.one_shots else max(0, (pcm.shape[-1] - length) // 2)
+            start = 0 if self.dataset.one_shots else max(0, (pcm.shape[-1] - length) // 2)
             excerpt = to_float(pcm[:, start : start + length])
             sounds[row, :, : excerpt.shape[-1]] = excerpt
             real[row, : -(-excerpt.shape[-1] // self.code_hop)] = True

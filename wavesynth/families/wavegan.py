@@ -100,7 +100,7 @@ class WaveGANFamily(Family):
             shards, replace(training, batch_size=training.batch_size * training.discriminator_steps)
         )
         cut = sum(shards.clips[clip].length > self.length for clip in learned.clips)
-        if cut and self.one_shots:
+        if cut and self.dataset.one_shots:
             warnings.warn(
                 f"{cut} of {len(learned.clips)} clips are longer than the model's {self.length / shards.sample_rate:g} "
                 "seconds, so only their beginnings are used: set --model.seconds for more",

@@ -16,7 +16,7 @@ from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.data.batches import Batches, mono
 from wavesynth.evaluation.baselines import baselines
 from wavesynth.evaluation.descriptors import onset_time
-from wavesynth.families.base import ONE_SHOT_SECONDS, PITCHES, Family
+from wavesynth.families.base import PITCHES, Family
 from wavesynth.families.protocols import Request
 from wavesynth.kernels.wavenet_decode import DecodeSpec
 from wavesynth.models.functional import initialize, pure, shapes
@@ -70,7 +70,7 @@ class WaveNetFamily(Family):
             model,
             labels=len(dataset.labels) if model.vector_channels else 0,
             vector_channels=model.vector_channels if dataset.labels else 0,
-            frame_channels=PITCHES * dataset.pitched + CLOCK * (dataset.clip_seconds <= ONE_SHOT_SECONDS),
+            frame_channels=PITCHES * dataset.pitched + CLOCK * dataset.one_shots,
             longest_period=round(dataset.sample_rate / LOWEST_HZ) if dataset.pitched else 0,
         )
 

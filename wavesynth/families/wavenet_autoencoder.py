@@ -71,7 +71,7 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
 
     @property
     def clocked(self) -> bool:
-        return self.one_shots
+        return self.dataset.one_shots
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
         decoder = super().init(key, windows)

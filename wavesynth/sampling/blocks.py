@@ -1,8 +1,10 @@
 """Blocks of sound: limiting their total length, and changing their size."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+
+from wavesynth.errors import UserError
 
 
 def until(blocks: Iterator[np.ndarray], samples: float) -> Iterator[np.ndarray]:
@@ -12,6 +14,21 @@ def until(blocks: Iterator[np.ndarray], samples: float) -> Iterator[np.ndarray]:
         samples -= block.shape[-1]
         if samples <= 0:
             return
+
+
+def finite(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Blocks as they come.
+
+    Raises:
+        UserError: a block holds NaN or infinity: finite weights can be so large that what is computed from them is not.
+    """
+    for block in blocks:
+        if not np.isfinite(block).all():
+            raise UserError(
+                "the model computes numbers that are not finite: its weights are damaged or too large; train it again, or "
+                "load another"
+            )
+        yield block
 
 
 def recut(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:

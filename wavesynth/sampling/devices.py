@@ -76,6 +76,15 @@ def check_process() -> None:
         )
 
 
+def check_precision() -> None:
+    """Raises UserError where JAX computes in 64 bits: weights, states and kernels are of 32."""
+    if jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise UserError(
+            "JAX is set to 64 bits (JAX_ENABLE_X64), and the models are of 32: unset it, or call wavesynth inside "
+            "`with jax.enable_x64(False):`"
+        )
+
+
 def _cpu() -> Any:
     try:
         return jax.devices("cpu")[0]

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from wavesynth.audio import pitch as pitches
-from wavesynth.audio.names import display, has_sound_extension
+from wavesynth.audio.names import display, has_sound_extension, user_path
 from wavesynth.audio.sounds import Sound
 from wavesynth.data.pitches import pitch_of
 from wavesynth.errors import UserError
 from wavesynth.timbre.timbre import Timbre
 
+SEVERAL = 1.5  # semitones between the pitches of a sound, from which it is a melody and not a vibrato
 Point = Timbre | Sound
 """A `Timbre`, a timbre file (`.json`), a label, or a sound."""
 
@@ -31,7 +32,7 @@ def as_point(
     if isinstance(point, Timbre):
         return point
     if isinstance(point, str | PathLike):
-        path = Path(point).expanduser()
+        path = user_path(point)
         if path.suffix == ".json":
             return Timbre.load(path)
         if isinstance(point, str) and unicodedata.normalize("NFC", point) in labels:
@@ -42,6 +43,19 @@ def as_point(
             raise UserError(f"no such file: {display(point)}; give a sound, a timbre (.json) or a label")
         return encode(path)
     return encode(point)
+
+
+def warn_of_a_melody(samples: np.ndarray, sample_rate: int) -> None:
+    """Warns if samples [T] have several pitches: a timbre has one. Nothing is said without the extra `pitch`."""
+    if not pitches.available():
+        return
+    found = pitches.pitch_range(samples, sample_rate)
+    if found is not None and found[1] - found[0] > SEVERAL:
+        warnings.warn(
+            f"sound has several pitches, from {found[0]:.0f} to {found[1]:.0f}, and a timbre has one: encode its notes one by "
+            "one",
+            stacklevel=3,
+        )
 
 
 def detected_pitch(sound: Any, samples: np.ndarray, sample_rate: int) -> float | None:

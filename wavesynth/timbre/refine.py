@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from wavesynth.progress import Progress
+
 KEPT = 8  # compiled searches
 
 
@@ -40,17 +42,13 @@ def refine(
     >>> bool(value < 0.01)
     True
     """
-    from tqdm import tqdm
-
     begin, advance = _programs(objective, steps, learning_rate)
     state, given = begin(starts), jax.device_put(given)
-    # A step evaluates the points before its update, so one extra step evaluates the final points.
-    with tqdm(total=steps, desc=description, unit="step", disable=not progress) as bar:
+    # A step evaluates the points that it starts from, so one more than `steps` evaluates the points after the last.
+    with Progress(steps, "step", description, shown=progress) as bar:
         for step in range(steps + 1):
             state = advance(state, *given)
-            bar.update(min(1, step))
-            if progress:
-                bar.set_postfix_str(f"best {np.min(state[3]):.3f}")
+            bar.update(min(1, step), f"best {np.min(state[3]):.3f}" if progress else "")
     _, _, points, values = state
     best = int(np.argmin(values))
     return jax.tree.map(lambda leaf: np.asarray(leaf)[best], points), float(values[best])

@@ -3,7 +3,6 @@
 import json
 import math
 import numbers
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -14,10 +13,11 @@ import numpy as np
 
 from wavesynth import strict_json, strict_tensors
 from wavesynth.audio.files import check_free
-from wavesynth.audio.names import display
+from wavesynth.audio.names import display, user_path
 from wavesynth.config import Pitch
 from wavesynth.errors import UserError
 from wavesynth.fields import Real, Text, allowed_values, shown
+from wavesynth.storage import replacing, write_file
 from wavesynth.timbre.interpolation import arc, check_share, same_length, shifted, straight
 
 FORMAT = 1  # of a timbre file
@@ -120,20 +120,16 @@ class Timbre:
 
         >>> Timbre([1.0, 2.0], "synth").save("a.json", force=True)
         """
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         path, numbers = files_of(path, force)
         known = {name: getattr(self, name) for name in ("synth", *KNOWN)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.partial"), path.with_name(f".{numbers.name}.partial")
-        try:
-            save_file({"latent": np.ascontiguousarray(self.latent, np.float32)}, unfinished[1])
-            unfinished[0].write_text(json.dumps({"format": FORMAT, "latent": numbers.name} | known, indent=2) + "\n")
-            os.replace(unfinished[1], numbers)
-            os.replace(unfinished[0], path)
-        finally:
-            for file in unfinished:
-                file.unlink(missing_ok=True)
+        with replacing(
+            path
+        ) as unfinished:  # written before the latent takes its place, so that a full disk changes neither
+            unfinished.write_text(json.dumps({"format": FORMAT, "latent": numbers.name} | known, indent=2) + "\n")
+            write_file(numbers, save({"latent": np.ascontiguousarray(self.latent, np.float32)}))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Timbre":
@@ -146,7 +142,7 @@ class Timbre:
         >>> Timbre.load("b.json").pitch
         60.0
         """
-        path = Path(path)
+        path = user_path(path)
         name = display(str(path))
         remedy = "give a file written by Timbre.save, with its .safetensors file beside it"
         values = strict_json.read(path, remedy, most_bytes=MOST_JSON)
@@ -207,8 +203,8 @@ def _is_number(value: Any) -> bool:
 
 
 def files_of(path: str | PathLike[str], force: bool) -> tuple[Path, Path]:
-    """The two files of a saved timbre. Raises UserError if one exists, unless `force`."""
-    path = Path(path)
+    """The two files that a timbre is saved to; a UserError where one is there already, unless `force`."""
+    path = user_path(path)
     if path.suffix != ".json":
         raise UserError(f"path is {display(str(path))!r}: give a file name that ends in .json")
     both = path, path.with_suffix(".safetensors")

@@ -20,9 +20,9 @@ import numpy as np
 
 from wavesynth import strict_tensors
 from wavesynth.errors import UserError
+from wavesynth.storage import write_file
 from wavesynth.strict_tensors import Described
 from wavesynth.training.state import Params, TrainState
-from wavesynth.training.storage import write_file
 
 WEIGHTS = "model.safetensors"
 _SMALL_FILES = 2**19  # bytes of a state besides its arrays

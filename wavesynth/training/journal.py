@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from wavesynth.training.storage import write_file
+from wavesynth.storage import write_file
 
 
 class Journal:

@@ -5,7 +5,6 @@ when the process ends. Otherwise, and for locks of other machines, the lock coun
 (on the same machine) or no longer renews the file's modification time (on another machine).
 """
 
-import errno
 import json
 import os
 import socket
@@ -17,10 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from wavesynth.errors import UserError
+from wavesynth.storage import flock
 
-RENEWED = 20.0  # seconds between renewals
-STALE = 120.0  # seconds without renewal after which a lock of another machine is abandoned
-_NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF)
+RENEWED = 20.0  # seconds between two signs of life
+STALE = 120.0  # seconds without one, after which a lock of another machine is taken over
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def _acquire(path: Path, work: str) -> int:
             except FileNotFoundError:
                 continue
         try:
-            flocked, holder = _flock(descriptor), _read(descriptor)
+            flocked, holder = flock(descriptor), _read(descriptor)
             if flocked is False or not (made or _abandoned(holder, path, descriptor, bool(flocked))):
                 raise UserError(_refusal(path, work, holder))
             if flocked or made:
@@ -99,23 +98,6 @@ def _acquire(path: Path, work: str) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # it was removed meanwhile: start over
-
-
-def _flock(descriptor: int) -> bool | None:
-    """Whether this process now holds the kernel's lock; None if locks are unsupported."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_FLOCK:
-            raise
-        return None
-    return True
 
 
 def _read(descriptor: int) -> Holder | None:
