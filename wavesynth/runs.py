@@ -220,7 +220,7 @@ class Run:
 
     def read_source(self) -> dict[str, str]:
         """The path ("shards") and the fingerprint of the shards that it was begun with."""
-        remedy = "restore it, or name a new run"
+        remedy = "restore it, or choose a new run"
         before = strict_json.read(self.source, remedy)
         if missing := [name for name in ("shards", "fingerprint") if not isinstance(before.get(name), str)]:
             raise UserError(f"{self.source} cannot be read (it lacks the text {missing[0]!r}): {remedy}")

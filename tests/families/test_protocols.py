@@ -189,10 +189,10 @@ def test_another_package_registers_a_family(install: Callable[..., None]):
         ("raise RuntimeError('first line\\nsecond line')", ":Tones", "RuntimeError: first line second line"),
         ("x = (", ":Tones", "cannot be imported .SyntaxError"),
         (TONES, ":Missing", "cannot be imported .AttributeError"),
-        (TONES, ":NUMBER", "is no family: it lacks name, model_config"),
-        (TONES, ":Shape", "is no family: it lacks name, model_config"),
-        (TONES, ":Half", "is no family: it lacks training_config, .*, unsupported; see"),
-        (TONES, ":Nameless", "calls itself 'other': both names must be the same"),
+        (TONES, ":NUMBER", "is not a family: it lacks name, model_config"),
+        (TONES, ":Shape", "is not a family: it lacks name, model_config"),
+        (TONES, ":Half", "is not a family: it lacks training_config, .*, unsupported; see"),
+        (TONES, ":Nameless", "has the name 'other': both names must be the same"),
     ],
 )
 def test_a_broken_entry_point_is_one_clear_error(install: Callable[..., None], source: str, value: str, message: str):
