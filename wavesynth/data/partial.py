@@ -72,7 +72,7 @@ class Partial:
         try:
             locked = flock(self._journal.fileno())
             if locked is False:
-                raise UserError(f"{display(self.folder)}: another `prepare` is at work in it; wait for it, or end it")
+                raise UserError(f"{display(self.folder)}: another `prepare` is using it; wait for it, or stop it")
             self.locked = bool(locked)
             first = header(settings, channels)
             self.outcomes, self.discarded, num_bytes = self._replay(first, corpus)
