@@ -3,8 +3,8 @@
 Trains on all sounds of FOLDER except the held-out ones, and scores the first seconds of each held-out sound, from its first
 sample, in the bins of the 256 mu-law codes: the mean negative log2 probability, at 16 kHz.
 
-wavesynth   the preset wavenet-small, without the noise that the preset adds to its sounds, which costs bits and only improves
-            sampling (--noise 0.02 adds it). The moving average of the weights is scored.
+wavesynth   the preset wavenet-small as it is, with the noise that it adds to its sounds, which costs bits and improves
+            sampling (--noise 0 trains without). The moving average of the weights is scored.
 pytorch     `wavenet-vocoder` at the size of nv-wavenet (20 layers; 64, 256 and 256 channels; softmax over mu-law codes),
             Adam at 1e-3, 2 x 8,192 samples a step, padding with zeros; scored with one receptive field of true context.
 
@@ -158,7 +158,8 @@ def wavesynth(options: Any, learned: Shards, scored: Shards, add: Callable, add_
     family = bound(dataclasses.replace(config, model=model), dataset_info(learned))
     windows = (training.crop, family.context, training.seed)
     batches = Batches(learned, "train", training.batch_size, *windows, align=family.align)
-    batches = dataclasses.replace(batches, noise=options.noise * batches.level)
+    noise = training.noise if options.noise is None else options.noise
+    batches = dataclasses.replace(batches, noise=noise * batches.level)
     held_out = Batches(scored, "train", training.batch_size, *windows, align=family.align, limit=1_000_000)
     from_codes = baselines(MulawPast(batches), MulawPast(held_out), "mulaw")
     for name, bits in baselines(batches, held_out, "mulaw").items():
@@ -219,7 +220,7 @@ def parse() -> Any:
         "--quantization", choices=("int16", "mulaw"), default="int16", help="of wavesynth's past and bins"
     )
     parser.add_argument(
-        "--noise", type=float, default=0.0, help="added to what wavesynth learns, a share of its level (0)"
+        "--noise", type=float, help="added to what wavesynth learns, as a share of its level (left out: the preset's)"
     )
     parser.add_argument("--save", type=Path, metavar="RUN", help="where wavesynth's weights go, for `wavesynth.load`")
     options = parser.parse_args()
