@@ -445,31 +445,39 @@ void run_streams(const Call& call, int first, int last, float* memory) {
 // taps of the next sample, and the skip path of the layers that are done. All meet three times a sample: after the skip path,
 // the head, and the last layer.
 //
-// A thread spins while it waits, since it usually waits for a microsecond. Where another process has taken a processor, that
-// would cost the process its time and the pair its own: so a thread that has waited long says so and sleeps, thread 0 leaves
-// after the current sample, and goes on alone.
+// A thread spins while it waits, since it usually waits for a microsecond. After some tens of them it sleeps in between: the
+// other thread has been interrupted. An interrupt now and then costs little. Where they are many, another process wants the
+// processor: then the waiting thread says so, thread 0 leaves after the current sample, and goes on alone.
 
 constexpr int64_t kStop = INT64_MAX;
-constexpr int kSpins = 2048;  // some tens of microseconds
+constexpr int kSpins = 4096;           // some tens of microseconds
+constexpr int kSleeps = 6;             // of some 100 microseconds each, that a thread may sleep in any case ...
+constexpr int kSamplesPerSleep = 128;  // ... and once more for so many samples, about a twentieth of the time
 
 void publish(Progress* progress, int64_t done) { __atomic_store_n(&progress->done, done, __ATOMIC_RELEASE); }
 
-int64_t wait_for(const Progress* progress, int64_t wanted, Progress* late) {
-  for (int spins = 0;; ++spins) {
-    const int64_t done = __atomic_load_n(&progress->done, __ATOMIC_ACQUIRE);
-    if (done >= wanted) return done;
-    if (spins < kSpins) {
+// How a thread waits for others, and when it has waited too long.
+struct Waiting {
+  Progress* late;
+  int sleeps = 0, step = 0;
+
+  int64_t wait_for(const Progress* progress, int64_t wanted) {
+    for (int spins = 0;; ++spins) {
+      const int64_t done = __atomic_load_n(&progress->done, __ATOMIC_ACQUIRE);
+      if (done >= wanted) return done;
+      if (spins < kSpins) {
 #if defined(__x86_64__)
-      __builtin_ia32_pause();
+        __builtin_ia32_pause();
 #elif defined(__aarch64__)
-      __asm__ __volatile__("yield");
+        __asm__ __volatile__("yield");
 #endif
-    } else {
-      __atomic_store_n(&late->done, 1, __ATOMIC_RELAXED);
-      sleep_briefly();
+      } else {
+        if (++sleeps > kSleeps + step / kSamplesPerSleep) __atomic_store_n(&late->done, 1, __ATOMIC_RELAXED);
+        sleep_briefly();
+      }
     }
   }
-}
+};
 
 // Shared between the threads: each layer's older taps [L][2 C], gates [L][C], skip, head, out.
 struct Shared {
@@ -513,6 +521,7 @@ struct Columns {
 int run_one(const Call& call, int thread, int threads, Progress* progress, float* shared_memory, float* memory) {
   const int channels = call.channels, layers = call.layers;
   Progress *chain = progress, *ahead = progress + threads, *met = progress + 2 * threads, *late = progress + 3 * threads;
+  Waiting waiting{late};
   Shared shared;
   shared.lay_out(call, shared_memory);
   Scratch w;
@@ -531,7 +540,7 @@ int run_one(const Call& call, int thread, int threads, Progress* progress, float
   int64_t meetings = 0;
   const auto meet = [&](bool all) {
     publish(met + thread, ++meetings);
-    for (int other = 0; all && other < threads; ++other) wait_for(met + other, meetings, late);
+    for (int other = 0; all && other < threads; ++other) waiting.wait_for(met + other, meetings);
   };
 
   // What one layer adds at a step whatever its newest input is: bias, conditioning, older taps.
@@ -555,12 +564,13 @@ int run_one(const Call& call, int thread, int threads, Progress* progress, float
   int step = 0;
   for (; step < call.steps && !(thread == 0 && __atomic_load_n(&late->done, __ATOMIC_RELAXED)); ++step) {
     const int64_t before = static_cast<int64_t>(step) * layers;
+    waiting.step = step;
     copy(call.skip_bias + skip.first, skip.last - skip.first, shared.skip + skip.first);
     if (thread == 0) {
       read_past(call, step, 0, 1, w, w.x);
       for (int layer = 0; layer < layers; ++layer) {
         float* gated = shared.gated + layer * shared.gated_stride;
-        wait_for(ahead + 1 + layer % (threads - 1), before + layer + 1, late);
+        waiting.wait_for(ahead + 1 + layer % (threads - 1), before + layer + 1);
         copy(w.x, channels, call.ring(layer, step, 0, 0));
         copy(shared.pre + layer * shared.pre_stride, 2 * channels, w.z);
         add_product(call.dilated, (layer + 1) * call.width - 1, channels, 2 * channels, 0, 2 * channels, w.x, 0, w.z, 0, 1, w.pairs);
@@ -578,7 +588,7 @@ int run_one(const Call& call, int thread, int threads, Progress* progress, float
         publish(ahead + thread, before + layer + 1);
       }
       for (int layer = 0; layer < layers; ++layer) {
-        if (wait_for(chain, before + layer + 1, late) == kStop) return step;
+        if (waiting.wait_for(chain, before + layer + 1) == kStop) return step;
         add_skip(layer);
       }
     }
