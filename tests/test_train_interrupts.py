@@ -228,7 +228,9 @@ def test_a_disk_that_fills_up_while_a_file_is_written(
             patch.setattr(journals.Journal, "write", fail)
         else:
             patch.setattr(checkpoints, "write_file", fail)
-        with pytest.raises(UserError, match=r"the disk of .* is full.*free some space,? (and|then) continue with --resume"):
+        with pytest.raises(
+            UserError, match=r"the disk of .* is full.*free some space,? (and|then) continue with --resume"
+        ):
             wavesynth.train(tiny_shards, run, tiny_config, progress=False)
     wavesynth.train(tiny_shards, run, resume=True, progress=False)
     assert_same_training(run, tiny_run)

@@ -169,7 +169,10 @@ WRONG = [
     (dict(dilations=(1, 0)), r"dilations\[1\] is 0: it must be at least 1"),
     (dict(stride=0), "stride is 0: it must be at least 1"),
     (dict(dilations=(1_024,) * 64, channels=8_192), "channels is 8,192: with these dilations, a stream would cache"),
-    (dict(hop=4_096, window=8_192, stride=32, gain_hop=1), "stride is 32: with the hop 4096, a code would last 131,072"),
+    (
+        dict(hop=4_096, window=8_192, stride=32, gain_hop=1),
+        "stride is 32: with the hop 4096, a code would last 131,072",
+    ),
 ]
 
 
