@@ -1,6 +1,5 @@
 """JAX settings of the command line. The library changes no settings of its host process."""
 
-import importlib.util
 import os
 from pathlib import Path
 
@@ -20,11 +19,9 @@ def configure_jax() -> None:
     folder = _cache_folder()
     if jax.config.jax_compilation_cache_dir is None and folder is not None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update(
-            "jax_persistent_cache_min_compile_time_secs", 0.0
-        )  # a command starts with some 200 small programs
-        if importlib.util.find_spec("filelock") is not None:  # JAX needs it to limit the size
-            jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
+        jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)  # JAX needs the package filelock for this
+        # A command starts with some 200 small programs.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _cache_folder() -> Path | None:
