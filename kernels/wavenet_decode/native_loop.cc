@@ -189,6 +189,11 @@ inline void add_tiles(const Weight* m, int64_t apart, int rows, Inputs<Weight> i
   constexpr int V = kTileRegisters, S = kTileStreams / P;
   int s = 0;
   for (; s + S <= streams; s += S) add_tile<S, V, P>(m, apart, rows, in.from(s, 0), y + s * y_stride, y_stride);
+  if constexpr (S > 4)
+    if (s + 4 == streams) {
+      add_tile<4, V, P>(m, apart, rows, in.from(s, 0), y + s * y_stride, y_stride);
+      return;
+    }
   if constexpr (S > 3)
     for (; s + 3 <= streams; s += 3) add_tile<3, V, P>(m, apart, rows, in.from(s, 0), y + s * y_stride, y_stride);
   for (; s + 2 <= streams; s += 2) add_tile<2, V, P>(m, apart, rows, in.from(s, 0), y + s * y_stride, y_stride);

@@ -163,7 +163,10 @@ def _silence(weights: DecodeWeights, schedule: ConditioningSchedule | None, *, b
     return silent_cache(weights, batch, None if schedule is None else schedule.table(0, 1)[0])
 
 
-@partial(jax.jit, static_argnames=("count", "top_k", "top_p", "implementation"), donate_argnames="state")
+@partial(
+    jax.jit, static_argnames=("count", "top_k", "top_p", "implementation"), donate_argnames="state",
+    compiler_options={"xla_cpu_multi_thread_eigen": False},  # XLA's threads spin on processors that the op needs
+)  # fmt: skip
 def _draw(
     weights: DecodeWeights, state: WaveNetState, conditions: WaveNetConditions, randomness: Randomness,
     temperature: jax.Array, *, count: int, top_k: int | None, top_p: float | None, implementation: str,
