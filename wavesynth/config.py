@@ -44,6 +44,7 @@ class DatasetInfo(Checked):
         clip_seconds: the median length of a clip, which distinguishes single notes from whole pieces.
         pitches: the lowest and the highest MIDI number; empty if there are no pitches.
         channels: number of channels of every clip.
+        level_db: root mean square of the sounds where they are not silent, decibels relative to full scale.
         typical: label index (-1 for none) and pitch (-1 for none) of a representative sample of the training clips.
     """
 
@@ -53,6 +54,7 @@ class DatasetInfo(Checked):
     clip_seconds: Annotated[float, Real(least=0, most=1e9)] = 0.0
     pitches: Annotated[tuple[Pitch, ...], Count(0, 2)] = ()
     channels: Annotated[int, Whole(1, 2)] = 1
+    level_db: Annotated[float, Real(least=-120, most=0)] = -20.0
     typical: Annotated[tuple[LabelAndPitch, ...], Count(0, 4_096)] = ()
 
     def __post_init__(self) -> None:
@@ -119,8 +121,7 @@ class TrainingConfig(Checked):
     Attributes:
         steps: number of optimiser steps.
         batch_size: examples per step, over all devices and hosts.
-        crop: samples per example that count in the loss, in addition to the left context; 0 for families that train on whole
-            sounds.
+        crop_seconds: length of an example, in addition to the left context; 0 for families that train on whole sounds.
         noise: standard deviation of white noise added to the sounds, as a fraction of their root mean square. It keeps
             generated sounds in tune: a model trained only on clean context drifts when it continues its own samples.
         optimizer: "adamw", or "muon": Muon for matrices, AdamW for the rest.
@@ -143,7 +144,7 @@ class TrainingConfig(Checked):
 
     steps: Steps = 20_000
     batch_size: Annotated[int, Whole(1, 65_536)] = 8
-    crop: Annotated[int, Whole(0, 2**24)] = 8_192
+    crop_seconds: Annotated[float, Real(least=0, most=600)] = 0.5
     noise: Annotated[float, Real(least=0, most=100)] = 0.0
     optimizer: Optimizer = "adamw"
     beta1: Decay = 0.9

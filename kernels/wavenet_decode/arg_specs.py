@@ -52,7 +52,7 @@ NV = WaveNetConfig(
 
 MODELS = {
     "nv": NV,
-    "small": WaveNetConfig(vector_channels=0),
+    "small": WaveNetConfig(layers_per_stack=9, vector_channels=0),
     "full": WaveNetConfig(
         stacks=3, layers_per_stack=10, channels=128, skip_channels=256, head_channels=256, vector_channels=0, dtype="bfloat16"
     ),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wavesynth.audio.names import display, user_path
+from wavesynth.audio.rates import power_of_two
 from wavesynth.audio.spectral import MelSettings, band_edges, hz_to_mel, log_mel
 from wavesynth.errors import UserError
 from wavesynth.storage import replacing
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
 Sounds = Mapping[str, np.ndarray] | Sequence[np.ndarray] | np.ndarray
 
-WINDOW_SECONDS = 0.064  # resolves semitones above about 250 Hz
+WINDOW_SECONDS = 0.06  # resolves semitones above about 250 Hz
 FRAMES_PER_PANEL = 300  # about the width of a panel in pixels
 NUM_BANDS = 128
 RANGE_DB = 70.0  # from the loudest moment of all panels down to black
-HIGHEST_HZ = 16_000.0
+HIGHEST_HZ = 20_000.0
 TICKS_HZ = (200, 500, 1000, 2000, 4000, 8000, 16_000)
 # Inches. A panel and a curve with the room around them, the margins of the figure, and the room above for a title.
 PANEL = (2.7, 1.9)
@@ -213,11 +214,11 @@ def draw_panel(panel: Axes, title: str, level: np.ndarray, seconds_per_frame: fl
 
 
 def picture_settings(sample_rate: int, longest: int) -> MelSettings:
-    """A window of about 64 ms, and a hop that gives about one frame per pixel of a panel.
+    """A window of about 60 ms, and a hop that gives about one frame per pixel of a panel.
 
     The hop is at least a 32nd of the window: more overlap shows nothing new, and takes long to compile.
     """
-    window = 2 ** round(math.log2(max(WINDOW_SECONDS * sample_rate, 256)))
+    window = power_of_two(WINDOW_SECONDS, sample_rate, least=256)
     hop = 2 ** math.floor(math.log2(max(longest / FRAMES_PER_PANEL, 1)))
     return MelSettings(
         window=window,

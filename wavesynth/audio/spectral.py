@@ -8,13 +8,21 @@ NaN. The scale is absolute: a sine of amplitude 1 has magnitude 1 in its bin, an
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wavesynth.audio.rates import power_of_two
 from wavesynth.errors import UserError
+
+LOWEST_HZ, HIGHEST_HZ = 40.0, 20_000.0  # of mel bands: what people hear, as far as the sample rate goes
+BAND_MELS = 0.5512  # from one mel band to the next: 80 bands at 16 kHz, 104 at 44.1 kHz
+WINDOW_SECONDS = 0.06  # of mel spectra; the nearest power of two in samples is taken
+RESOLUTIONS = (0.015, 0.03, 0.06, 0.12)  # seconds, windows of `multi_resolution_distance`
+SOFT_FLOOR = 1e-3  # added to magnitudes, 60 dB below a sine of amplitude 1
 
 
 @dataclass(frozen=True)
@@ -33,11 +41,11 @@ class MelSettings:
         UserError: a value is out of range.
     """
 
-    window: int = 1024
-    hop: int = 256
-    num_bands: int = 80
-    lowest_hz: float = 40.0
-    highest_hz: float = 8000.0
+    window: int
+    hop: int
+    num_bands: int
+    lowest_hz: float = LOWEST_HZ
+    highest_hz: float = HIGHEST_HZ
     floor_db: float = -60.0
 
     def __post_init__(self) -> None:
@@ -49,23 +57,36 @@ class MelSettings:
             raise UserError(f"lowest_hz: {self.lowest_hz} must lie between 0 and highest_hz, {self.highest_hz}")
 
 
-DEFAULT_MEL = MelSettings()
-SOFT_FLOOR = 1e-3  # added to magnitudes, 60 dB below a sine of amplitude 1
+@functools.lru_cache
+def mel_settings(sample_rate: int, *, floor_db: float = -60.0, seconds: float = WINDOW_SECONDS) -> MelSettings:
+    """Settings that show the whole band of any sample rate, with the same resolution in seconds and in mels.
+
+    Args:
+        sample_rate: Hz.
+        floor_db: level of silence, decibels.
+        seconds: length of the window; the nearest power of two in samples is taken, and a quarter of it as the hop.
+
+    >>> mel_settings(16_000)
+    MelSettings(window=1024, hop=256, num_bands=80, lowest_hz=40.0, highest_hz=20000.0, floor_db=-60.0)
+    >>> mel_settings(44_100).window, mel_settings(44_100).num_bands
+    (2048, 104)
+    """
+    window = power_of_two(seconds, sample_rate, least=16)
+    mels = float(hz_to_mel(min(HIGHEST_HZ, sample_rate / 2)) - hz_to_mel(LOWEST_HZ))
+    return MelSettings(window, window // 4, max(1, round(mels / BAND_MELS) - 1), floor_db=floor_db)
 
 
-def num_frames(num_samples: int, hop: int = DEFAULT_MEL.hop) -> int:
+def num_frames(num_samples: int, hop: int) -> int:
     """Number of frames of a sound, ``1 + num_samples // hop``. Frame k is centred on sample ``k * hop``.
 
-    >>> num_frames(16_000)
+    >>> num_frames(16_000, 256)
     63
     """
     return 1 + num_samples // hop
 
 
 @functools.partial(jax.jit, static_argnames=("window", "hop"))
-def stft_magnitude(
-    samples: jax.Array | np.ndarray, window: int = DEFAULT_MEL.window, hop: int = DEFAULT_MEL.hop
-) -> jax.Array:
+def stft_magnitude(samples: jax.Array | np.ndarray, window: int, hop: int) -> jax.Array:
     """Magnitude of the short-time Fourier transform with a periodic Hann window.
 
     ``m[k, f] = 2 / sum(w) * |sum_n w[n] x[k * hop - window / 2 + n] exp(-2 pi i f n / window)|``, where x is zero
@@ -84,11 +105,11 @@ def stft_magnitude(
         UserError: the window is odd, or not a multiple of the hop.
 
     >>> sine = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
-    >>> round(float(stft_magnitude(sine)[30, 64]), 3)  # bin 64 of 1,024 lies at 1,000 Hz
+    >>> round(float(stft_magnitude(sine, 1_024, 256)[30, 64]), 3)  # bin 64 of 1,024 lies at 1,000 Hz
     1.0
     """
     samples = jnp.asarray(samples, jnp.float32)
-    MelSettings(window=window, hop=hop)  # refuses sizes that do not fit
+    MelSettings(window, hop, num_bands=1)  # refuses sizes that do not fit
     frames = num_frames(samples.shape[-1], hop)
     blocks_per_window = window // hop
     num_padded = (frames - 1 + blocks_per_window) * hop
@@ -104,7 +125,7 @@ def stft_magnitude(
 
 
 @functools.partial(jax.jit, static_argnames=("sample_rate", "settings"))
-def log_mel(samples: jax.Array | np.ndarray, sample_rate: int, settings: MelSettings = DEFAULT_MEL) -> jax.Array:
+def log_mel(samples: jax.Array | np.ndarray, sample_rate: int, settings: MelSettings | None = None) -> jax.Array:
     """Log-mel spectrogram in decibels.
 
     ``10 log10(max(p, floor))`` with the power ``p[k, band] = sum_f m[k, f]^2 filter[f, band] / b``, where m is
@@ -114,7 +135,7 @@ def log_mel(samples: jax.Array | np.ndarray, sample_rate: int, settings: MelSett
     Args:
         samples: float [..., num_samples] in [-1, 1].
         sample_rate: samples per second.
-        settings: window, hop, bands and floor.
+        settings: window, hop, bands and floor; None for `mel_settings(sample_rate)`.
 
     Returns:
         float32 [..., num_frames(num_samples, hop), num_bands], at least `settings.floor_db`.
@@ -125,6 +146,7 @@ def log_mel(samples: jax.Array | np.ndarray, sample_rate: int, settings: MelSett
     >>> log_mel(np.zeros(16_000), sample_rate=16_000).shape
     (63, 80)
     """
+    settings = settings or mel_settings(sample_rate)
     magnitude = stft_magnitude(samples, settings.window, settings.hop)
     hann = hann_window(settings.window).astype(np.float64)
     noise_bandwidth = settings.window * np.sum(hann**2) / np.sum(hann) ** 2
@@ -138,7 +160,7 @@ def log_mel_distance(
     a: jax.Array | np.ndarray,
     b: jax.Array | np.ndarray,
     sample_rate: int,
-    settings: MelSettings = DEFAULT_MEL,
+    settings: MelSettings | None = None,
 ) -> jax.Array:
     """Mean absolute difference of two log-mel spectrograms, in decibels.
 
@@ -148,7 +170,7 @@ def log_mel_distance(
         a: float [..., num_samples].
         b: the same shape as `a`.
         sample_rate: samples per second of both.
-        settings: window, hop, bands and floor.
+        settings: window, hop, bands and floor; None for `mel_settings(sample_rate)`.
 
     Returns:
         float32 [...], the mean over frames and bands.
@@ -166,37 +188,41 @@ def log_mel_distance(
     return jnp.mean(jnp.abs(difference), axis=(-2, -1))
 
 
-@functools.partial(jax.jit, static_argnames="windows")
+@functools.partial(jax.jit, static_argnames=("sample_rate", "floor", "resolutions"))
 def multi_resolution_distance(
-    a: jax.Array | np.ndarray, b: jax.Array | np.ndarray, windows: tuple[int, ...] = (256, 512, 1024, 2048)
+    a: jax.Array | np.ndarray,
+    b: jax.Array | np.ndarray,
+    sample_rate: int,
+    *,
+    floor: float = SOFT_FLOOR,
+    resolutions: Sequence[float] = RESOLUTIONS,
 ) -> jax.Array:
     """Mean absolute difference of log-magnitude spectra in decibels, averaged over several resolutions.
 
-    The hop is a quarter of each window. `SOFT_FLOOR`, 60 dB below a sine of amplitude 1, is added to the magnitudes, so
-    that the gradient does not vanish in silence.
+    The hop is a quarter of each window.
 
     Args:
         a: float [..., num_samples].
         b: float, of a shape that broadcasts with a's.
-        windows: window lengths in samples, each a multiple of 4.
+        sample_rate: samples per second of both.
+        floor: added to the magnitudes, so that the gradient does not vanish in silence; amplitude.
+        resolutions: lengths of the windows in seconds; the nearest powers of two in samples are taken.
 
     Returns:
         float32 [...].
 
-    Raises:
-        UserError: a window is not a multiple of 4.
-
     Reference: Yamamoto, Song and Kim, Parallel WaveGAN (2020); Engel et al., DDSP (2020).
 
     >>> noise = np.random.default_rng(0).normal(0, 0.1, 4_000)
-    >>> float(multi_resolution_distance(noise, noise))
+    >>> float(multi_resolution_distance(noise, noise, 16_000))
     0.0
     """
     distances = []
-    for window in windows:
-        levels = [20 * jnp.log10(stft_magnitude(sounds, window, window // 4) + SOFT_FLOOR) for sounds in (a, b)]
+    for seconds in resolutions:
+        window = power_of_two(seconds, sample_rate, least=4)
+        levels = [20 * jnp.log10(stft_magnitude(sounds, window, window // 4) + floor) for sounds in (a, b)]
         distances.append(jnp.mean(jnp.abs(levels[0] - levels[1]), axis=(-2, -1)))
-    return sum(distances) / len(windows)  # type: ignore[return-value]
+    return sum(distances) / len(distances)  # type: ignore[return-value]
 
 
 @functools.lru_cache
@@ -227,7 +253,7 @@ def mel_to_hz(mel: np.ndarray | float) -> np.ndarray:
     return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) * np.log(6.4) / 27))
 
 
-def band_edges(sample_rate: int, settings: MelSettings = DEFAULT_MEL) -> np.ndarray:
+def band_edges(sample_rate: int, settings: MelSettings) -> np.ndarray:
     """Edges of the mel bands in Hz, evenly spaced in mels. Band i rises from edge i, peaks at i + 1 and ends at i + 2.
 
     Returns:
@@ -243,7 +269,7 @@ def band_edges(sample_rate: int, settings: MelSettings = DEFAULT_MEL) -> np.ndar
 
 
 @functools.lru_cache
-def mel_filterbank(sample_rate: int, settings: MelSettings = DEFAULT_MEL) -> np.ndarray:
+def mel_filterbank(sample_rate: int, settings: MelSettings) -> np.ndarray:
     """Triangular filters of height 1 on Slaney's mel scale, not normalised by area.
 
     Neighbours overlap by half: between the centres of the first and the last band, the filters of a bin add up to 1.
@@ -254,7 +280,7 @@ def mel_filterbank(sample_rate: int, settings: MelSettings = DEFAULT_MEL) -> np.
     Raises:
         UserError: the lowest band lies above half the sample rate, or a band is so narrow that it holds no bin.
 
-    >>> mel_filterbank(16_000).shape
+    >>> mel_filterbank(16_000, mel_settings(16_000)).shape
     (513, 80)
     """
     edges = band_edges(sample_rate, settings)

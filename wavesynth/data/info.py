@@ -1,11 +1,17 @@
 """Facts about a dataset that a model depends on, read from shards."""
 
+import math
 import statistics
 
+import numpy as np
+
+from wavesynth.audio.pcm import to_float
 from wavesynth.config import DatasetInfo
 from wavesynth.data.shards import ClipRecord, Shards
 
-TYPICAL = 256  # clips that represent the labels and pitches of the dataset
+TYPICAL = 256  # clips that represent the labels, pitches and level of the dataset
+LEVEL_SECONDS = 2.0  # of each of them, for the level
+QUIETEST_DB = -100.0  # the level of sounds that are silent throughout
 
 
 def dataset_info(shards: Shards) -> DatasetInfo:
@@ -18,8 +24,23 @@ def dataset_info(shards: Shards) -> DatasetInfo:
         pitches=(min(pitches), max(pitches)) if pitches else (),
         clip_seconds=statistics.median(clip.length for clip in shards.clips) / shards.sample_rate,
         channels=shards.channels,
+        level_db=_level_db(shards),
         typical=_typical(shards),
     )
+
+
+def _level_db(shards: Shards) -> float:
+    """The root mean square of the middles of what sounds in up to `TYPICAL` training clips, decibels."""
+    clips = shards.split("train")
+    total, count, most = 0.0, 0, round(LEVEL_SECONDS * shards.sample_rate)
+    for clip in np.unique(np.linspace(0, len(clips) - 1, TYPICAL).astype(int)):
+        for begin, end in shards.clips[clips[clip]].sounding:
+            middle = (begin + end) // 2
+            part = to_float(
+                shards.samples(clips[clip])[:, max(begin, middle - most // 2) : min(end, middle + most // 2)]
+            )
+            total, count = total + float(np.square(part, dtype=np.float64).sum()), count + part.size
+    return max(QUIETEST_DB, 10 * math.log10(total / count)) if total else QUIETEST_DB
 
 
 def _typical(shards: Shards) -> tuple[tuple[float, float], ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wavesynth.audio.pitch import median_pitch
-from wavesynth.audio.spectral import DEFAULT_MEL, log_mel, num_frames
+from wavesynth.audio.spectral import log_mel, mel_settings, num_frames
 from wavesynth.errors import UserError
 from wavesynth.evaluation import descriptors
 
@@ -101,7 +101,7 @@ class Analysis:
         aligned = _normalized(_aligned(self.mono, self.onsets, self.sample_rate))
         # Padding with silence keeps one length, and so one XLA program, whatever the shifts.
         padded = np.pad(aligned, ((0, 0), (0, self.mono.shape[1] - aligned.shape[1])))
-        count = num_frames(aligned.shape[1], DEFAULT_MEL.hop)
+        count = num_frames(aligned.shape[1], mel_settings(self.sample_rate).hop)
         return np.asarray(log_mel(padded, self.sample_rate), np.float64)[:, :count]
 
     @cached_property
@@ -123,7 +123,7 @@ class Analysis:
 
 @partial(jax.jit, static_argnames="sample_rate")
 def _spectral_descriptors(sounds: jax.Array, sample_rate: int) -> tuple[jax.Array, jax.Array]:
-    return descriptors.spectral_centroid(sounds, sample_rate), descriptors.spectral_flatness(sounds)
+    return descriptors.spectral_centroid(sounds, sample_rate), descriptors.spectral_flatness(sounds, sample_rate)
 
 
 def _aligned(sounds: NDArray[np.float32], onsets: NDArray[np.float64], sample_rate: int) -> NDArray[np.float32]:

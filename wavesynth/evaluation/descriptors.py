@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wavesynth.audio.spectral import DEFAULT_MEL, hann_window, stft_magnitude
+from wavesynth.audio.spectral import hann_window, mel_settings, stft_magnitude
 from wavesynth.errors import UserError
 
 SILENCE = 2.0**-15  # root mean square of one 16-bit step: a 16-bit file holds nothing below it
@@ -45,14 +45,14 @@ def spectral_centroid(samples: jax.Array | np.ndarray, sample_rate: int) -> jax.
     >>> round(float(spectral_centroid(tone, 16_000)))
     440
     """
-    power, silent = _mean_power(samples)
-    hz = np.arange(power.shape[-1], dtype=np.float32) * np.float32(sample_rate / DEFAULT_MEL.window)
+    power, silent = _mean_power(samples, sample_rate)
+    hz = np.linspace(0, sample_rate / 2, power.shape[-1], dtype=np.float32)
     centroid = jnp.sum(power * jnp.broadcast_to(hz, power.shape), axis=-1) / jnp.sum(power, axis=-1)
     return jnp.where(silent, jnp.nan, centroid)
 
 
-@jax.jit
-def spectral_flatness(samples: jax.Array | np.ndarray) -> jax.Array:
+@partial(jax.jit, static_argnames="sample_rate")
+def spectral_flatness(samples: jax.Array | np.ndarray, sample_rate: int) -> jax.Array:
     """Geometric over arithmetic mean of the power spectrum, in decibels: near 0 for noise, far below for a tone.
 
     ``10 log10(exp(mean_f ln(p[f] + c a)) / (a + c a))`` with p the power of a bin averaged over the frames, a the mean
@@ -60,6 +60,7 @@ def spectral_flatness(samples: jax.Array | np.ndarray) -> jax.Array:
 
     Args:
         samples: float [..., num_samples].
+        sample_rate: samples per second.
 
     Returns:
         float32 [...], decibels in [-60, 0]; NaN for silence. Differentiable; the gradient is zero for silence.
@@ -67,10 +68,10 @@ def spectral_flatness(samples: jax.Array | np.ndarray) -> jax.Array:
     Reference: Johnston, Transform coding of audio signals using perceptual noise criteria (1988).
 
     >>> noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
-    >>> round(float(spectral_flatness(noise)))
+    >>> round(float(spectral_flatness(noise, 16_000)))
     0
     """
-    power, silent = _mean_power(samples)
+    power, silent = _mean_power(samples, sample_rate)
     relative = power / jnp.mean(power, axis=-1, keepdims=True)
     flatness = 10 / np.log(10) * (jnp.mean(jnp.log(relative + FLATNESS_FLOOR), axis=-1) - np.log1p(FLATNESS_FLOOR))
     return jnp.where(silent, jnp.nan, flatness)
@@ -155,14 +156,15 @@ def _mean_square(samples: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(np.mean(np.square(samples), axis=-1, dtype=np.float64))
 
 
-def _mean_power(samples: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Array]:
+def _mean_power(samples: jax.Array | np.ndarray, sample_rate: int) -> tuple[jax.Array, jax.Array]:
     """Power of each bin averaged over the frames [..., bins], and which sounds are silent [...].
 
     Silence gets power 1 in every bin, so that neither a division by it nor a gradient becomes infinite.
     """
     samples = jnp.asarray(samples, jnp.float32)
     silent = jnp.mean(jnp.square(samples), axis=-1) < SILENCE**2
-    power = jnp.mean(jnp.square(stft_magnitude(samples)), axis=-2)
+    mel = mel_settings(sample_rate)
+    power = jnp.mean(jnp.square(stft_magnitude(samples, mel.window, mel.hop)), axis=-2)
     return jnp.where(silent[..., None], 1, power), silent
 
 

@@ -105,7 +105,7 @@ def _described(sounds: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
     values = {
         "brightness": np.log2(descriptors.spectral_centroid(sounds, sample_rate)),
         "attack": np.log2(descriptors.attack_time(sounds, sample_rate)),
-        "noisiness": np.asarray(descriptors.spectral_flatness(sounds)),
+        "noisiness": np.asarray(descriptors.spectral_flatness(sounds, sample_rate)),
     }
     filled = {}
     for name, value in values.items():

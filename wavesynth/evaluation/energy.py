@@ -1,11 +1,21 @@
 """Distance between two sets of sounds: the energy distance of their mel spectra."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 
-from wavesynth.audio.spectral import MelSettings, log_mel
+from wavesynth.audio.spectral import MelSettings, log_mel, mel_settings
 
-MEL = MelSettings(window=512, hop=256, num_bands=40, floor_db=-70.0)
+
+def coarse_mel(sample_rate: int) -> MelSettings:
+    """Settings of the spectra that are compared: half as fine as `mel_settings` in time and in frequency.
+
+    >>> coarse_mel(16_000)
+    MelSettings(window=512, hop=256, num_bands=40, lowest_hz=40.0, highest_hz=20000.0, floor_db=-70.0)
+    """
+    fine = mel_settings(sample_rate, floor_db=-70.0)
+    return replace(fine, window=fine.window // 2, num_bands=fine.num_bands // 2)
 
 
 def spectra(samples: jax.Array, sample_rate: int) -> jax.Array:
@@ -23,7 +33,7 @@ def spectra(samples: jax.Array, sample_rate: int) -> jax.Array:
     >>> round(float(np.linalg.norm(loud - quiet)))
     6
     """
-    levels = log_mel(samples, sample_rate, MEL)
+    levels = log_mel(samples, sample_rate, coarse_mel(sample_rate))
     return levels.reshape(len(levels), -1) / jnp.sqrt(levels[0].size)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wavesynth.audio.spectral import DEFAULT_MEL, stft_magnitude
+from wavesynth.audio.spectral import mel_settings, stft_magnitude
 from wavesynth.errors import UserError
 from wavesynth.evaluation.analysis import Analysis
 
@@ -146,7 +146,7 @@ def judge(morph: Analysis, *, track_pitch: bool = False) -> MorphMetrics:
     return MorphMetrics(
         evenness=float(steps.max()) * len(steps) / length if length else 1.0,
         directness=float(np.abs(frames[-1] - frames[0]).mean()) / length if length else 1.0,
-        not_a_crossfade=_unexplained(morph.mono),
+        not_a_crossfade=_unexplained(morph.mono, morph.sample_rate),
         loudness_dip=float(np.min(levels - np.linspace(levels[0], levels[-1], len(levels)))),
         pitch_drift=_pitch_drift(morph.pitches) if track_pitch else None,
         **taus,
@@ -256,12 +256,13 @@ def beyond_mixing(target: ArrayLike, a: ArrayLike, b: ArrayLike) -> float:
     return least
 
 
-def _unexplained(sounds: NDArray[np.float32]) -> float:
+def _unexplained(sounds: NDArray[np.float32], sample_rate: int) -> float:
     """The fraction of the middle spectrogram's norm that no mix of the first and the last sound explains."""
     count = len(sounds)
     middles = sorted({(count - 1) // 2, count // 2})
     # Frames half a window apart: the search evaluates the whole spectrogram some 500 times.
-    spectra = np.asarray(stft_magnitude(sounds[[0, -1, *middles]], hop=DEFAULT_MEL.window // 2))
+    window = mel_settings(sample_rate).window
+    spectra = np.asarray(stft_magnitude(sounds[[0, -1, *middles]], window, window // 2))
     a, b, *candidates = spectra.reshape(len(spectra), -1)
     return min(beyond_mixing(middle, a, b) for middle in candidates)
 

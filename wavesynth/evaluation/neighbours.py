@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wavesynth.audio.pcm import to_float
 from wavesynth.audio.sounds import samples_of
-from wavesynth.audio.spectral import DEFAULT_MEL, log_mel, num_frames
+from wavesynth.audio.spectral import log_mel, mel_settings, num_frames
 from wavesynth.data.batches import mono
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
@@ -96,12 +96,13 @@ def nearest_sounds(
     if k < 1:
         raise UserError(f"k: {k} must be at least 1")
     # Padded by one window: all later frames are at the floor, and are not kept.
-    sample_mel = log_mel(np.pad(samples, ((0, 0), (0, DEFAULT_MEL.window))), sample_rate)
+    mel = mel_settings(sample_rate)
+    sample_mel = log_mel(np.pad(samples, ((0, 0), (0, mel.window))), sample_rate)
     names: list[str] = []
     numbers = np.zeros((len(samples), 0), np.int64)
     distances = np.zeros((len(samples), 0), np.float32)
-    for block_names, block, lengths in _blocks(library, block_samples):
-        frames = num_frames(0) + np.maximum(lengths, samples.shape[1]) // DEFAULT_MEL.hop
+    for block_names, block, lengths in _blocks(library, block_samples, mel.window):
+        frames = num_frames(np.maximum(lengths, samples.shape[1]), mel.hop)
         found = np.asarray(_distances(sample_mel, block, frames.astype(np.int32), sample_rate))[:, : len(block_names)]
         distances = np.concatenate([distances, found], axis=1)
         count = len(names) + np.arange(len(block_names))
@@ -207,7 +208,7 @@ def _checked_samples(name: str, samples: ArrayLike) -> NDArray[np.float32]:
 
 
 def _blocks(
-    library: Iterable[tuple[str, ArrayLike]], block_samples: int
+    library: Iterable[tuple[str, ArrayLike]], block_samples: int, window: int
 ) -> Iterator[tuple[list[str], NDArray[np.float32], NDArray[np.int64]]]:
     """Names, sounds [rows, padded] and their true lengths [rows]. There may be more rows than names; they are empty.
 
@@ -232,7 +233,7 @@ def _blocks(
                 f"library: {name!r} of shape {sound.shape} is not a sound; give finite samples [num_samples]"
             )
         # With room for the last window, which reaches beyond the end of the sound.
-        padded = 1 << (len(sound) + DEFAULT_MEL.window - 1).bit_length()
+        padded = 1 << (len(sound) + window - 1).bit_length()
         if sounds and (len(sounds) + 1) * max(longest, padded) > block_samples:
             yield block()
             names, sounds, longest = [], [], 0
@@ -250,7 +251,7 @@ def _distances(sample_mel: jax.Array, block: jax.Array, frames: jax.Array, sampl
     sample_mel: [n, F, bands]; block: [rows, padded]. Behind its last frame, a sound is at the floor. Behind the F frames
     of the samples the difference is the same for all of them.
     """
-    floor = jnp.float32(DEFAULT_MEL.floor_db)
+    floor = jnp.float32(mel_settings(sample_rate).floor_db)
     known = sample_mel.shape[1]
 
     def to_all(row: tuple[jax.Array, jax.Array]) -> jax.Array:

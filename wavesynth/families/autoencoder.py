@@ -15,7 +15,7 @@ from wavesynth.audio.pcm import to_float
 from wavesynth.audio.spectral import log_mel
 from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo
-from wavesynth.data.batches import Batches, mono
+from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.families.base import PITCHES
@@ -25,13 +25,13 @@ from wavesynth.models.autoencoder import Autoencoder, AutoencoderConfig, Probe
 from wavesynth.models.discriminators import Discriminators, views
 from wavesynth.models.functional import initialize, pure, shapes
 from wavesynth.training.objective import Batch
-from wavesynth.training.reconstruction import Reconstruction, ReconstructionTraining, real_frames
+from wavesynth.training.reconstruction import Reconstruction, ReconstructionTraining, real_frames, relative_mel
 from wavesynth.training.state import Params
 
 ROWS = 8  # batch size of encoding and decoding several sounds
 BLOCK = 16  # code frames encoded or decoded at once: half a second
 SILENCE = 0.5  # of a crop: the longest silence before or after a clip in a training window
-DISCRIMINATOR_LENGTH = 16_384  # samples; sets the depth of the discriminators, independently of the crop
+DISCRIMINATOR_SECONDS = 1.0  # sets the depth of the discriminators, independently of the crop
 NEIGHBOURS = 200  # training clips compared for the baseline "nearest training sound"
 
 
@@ -54,15 +54,17 @@ class AutoencoderFamily(CodingFamily):
             "autoencoder",
             AutoencoderConfig(
                 encoder_channels=256, channels=512, dilations=(1, 2, 4, 8, 1, 2, 4, 8), periods=(2, 3, 5, 7, 11),
-                spectral_windows=(256, 512, 1024, 2048), spectral_channels=128, dtype="bfloat16",
+                spectral_windows=(0.015, 0.03, 0.06, 0.12), spectral_channels=128, dtype="bfloat16",
             ),
-            ReconstructionTraining(steps=200_000, batch_size=32, crop=32_768, learning_rate=1e-3, ema=0.9995),
+            ReconstructionTraining(steps=200_000, batch_size=32, crop_seconds=2.0, learning_rate=1e-3, ema=0.9995),
         ),
     }  # fmt: skip
 
     @classmethod
     def adapt(cls, model: AutoencoderConfig, dataset: DatasetInfo) -> AutoencoderConfig:
-        return replace(model, pitches=PITCHES * dataset.pitched, sample_rate=dataset.sample_rate)
+        return replace(
+            model, pitches=PITCHES * dataset.pitched, sample_rate=dataset.sample_rate, audio_channels=dataset.channels
+        )
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
         if not np.any(windows["samples"]):
@@ -80,28 +82,27 @@ class AutoencoderFamily(CodingFamily):
         return {"coder": params["coder"]}
 
     def windows(self, shards: Shards, training: ReconstructionTraining) -> Batches:
-        if training.crop % self.code_hop or not training.crop:
-            raise UserError(
-                f"crop is {training.crop}: it must be a multiple of the {self.code_hop} samples of a frame of the code"
-            )
         learned = super().windows(shards, training)
-        silence = int(SILENCE * training.crop) // self.code_hop * self.code_hop
+        silence = int(SILENCE * learned.crop) // self.code_hop * self.code_hop
         return replace(learned, silence=silence if self.dataset.one_shots else 0)
 
     def objective(self, training: ReconstructionTraining) -> Reconstruction:
         def decode(params: Params, codes: jax.Array, conditions: Conditions, keys: jax.Array) -> jax.Array:
-            return self._bind["coder"](params).decoder(codes, conditions.constant_pitch, keys)[:, None]
+            return self._bind["coder"](params).decoder(codes, conditions.constant_pitch, keys)
+
+        def probe_logits(params: Params, codes: jax.Array) -> jax.Array:
+            return self._bind["probe"](params)(codes[..., : self.model.code_channels])
 
         def discriminate(params: Params, seen: list, key: jax.Array) -> tuple:
             unconditional = jnp.zeros((len(seen[0]), 0))
             return self._bind["discriminators"](params).discriminate(seen, unconditional, key)
 
         return Reconstruction(
-            encode=lambda params, sounds: self._bind["coder"](params).encoder(mono(sounds)), decode=decode,
-            views=lambda sounds: views(self.model, mono(sounds)),
+            encode=lambda params, sounds: self._bind["coder"](params).encoder(sounds), decode=decode,
+            views=partial(views, self.model),
             discriminate=discriminate,
-            probe_logits=(lambda params, codes: self._bind["probe"](params)(codes)) if self.model.pitches else None,
-            sample_rate=self.dataset.sample_rate, training=training,
+            probe_logits=probe_logits if self.model.pitches else None,
+            sample_rate=self.dataset.sample_rate, level_db=self.dataset.level_db, training=training,
         )  # fmt: skip
 
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
@@ -109,7 +110,8 @@ class AutoencoderFamily(CodingFamily):
         shards, crop = training.shards, held_out.crop
         chosen = np.unique(np.linspace(0, len(training.clips) - 1, NEIGHBOURS).astype(int))
         labels = {clip: self.dataset.label_index(shards.clips[clip].label) for clip in np.array(training.clips)[chosen]}
-        frames = partial(log_mel, sample_rate=self.dataset.sample_rate)
+        mel = relative_mel(self.dataset.sample_rate, self.dataset.level_db)
+        frames = partial(log_mel, sample_rate=self.dataset.sample_rate, settings=mel)
         silence = np.asarray(frames(np.zeros((1, crop), np.float32)))
 
         @cache
@@ -119,7 +121,7 @@ class AutoencoderFamily(CodingFamily):
 
         values, weights = [], []
         for batch in held_out.held_out():
-            counted = np.asarray(real_frames(batch["real"]))
+            counted = np.asarray(real_frames(batch["real"], mel))
             own = batch["conditions"].label_indices
             for row in np.flatnonzero(counted.any(axis=1)):
                 target = np.asarray(frames(batch["samples"][row]))
@@ -132,11 +134,11 @@ class AutoencoderFamily(CodingFamily):
         return {"silence": float(means[0]), "nearest training sound": float(means[1])}
 
     def codes(self, params: Params, sounds: np.ndarray) -> np.ndarray:
-        parts, size, mixed = [], _rows_at_once(len(sounds)), mono(np.asarray(sounds, np.float32))
+        parts, size = [], _rows_at_once(len(sounds))
         encode = self._encoded_in_blocks if self.model.causal else self._encoded_at_once
-        for first in range(0, len(mixed), size):
-            rows = mixed[first : first + size]
-            padded = np.pad(rows, ((0, size - len(rows)), (0, 0)))
+        for first in range(0, len(sounds), size):
+            rows = np.asarray(sounds[first : first + size], np.float32)
+            padded = np.pad(rows, ((0, size - len(rows)), (0, 0), (0, 0)))
             parts.append(encode(params["coder"], padded)[: len(rows)])
         return np.concatenate(parts)
 
@@ -159,7 +161,11 @@ class AutoencoderFamily(CodingFamily):
             chosen = np.minimum(np.arange(first, first + size), n - 1)
             groups.append(decode(params["coder"], paths[chosen], pitches[chosen], keys, request.endless))
         for blocks in zip(*groups, strict=True):
-            yield np.clip(np.concatenate(blocks)[:n, None], -1.0, 1.0)  # as in a WAV file
+            yield np.clip(np.concatenate(blocks)[:n], -1.0, 1.0)  # as in a WAV file
+
+    @property
+    def code_width(self) -> int:
+        return self.model.code_width
 
     @property
     def latency(self) -> float:
@@ -181,41 +187,44 @@ class AutoencoderFamily(CodingFamily):
         coder, hop, ahead = params["coder"], self.code_hop, self.model.lookahead
         pitch = jnp.asarray(conditions.constant_pitch)
         keys = jax.random.fold_in(jax.random.key(seed), 0)[None]
-        waiting, owed = np.zeros((1, 0), np.float32), 0  # samples not encoded yet; number of samples not decoded yet
+        waiting, owed = (
+            np.zeros((1, self.dataset.channels, 0), np.float32),
+            0,
+        )  # samples not encoded yet; number of samples not decoded yet
         encoder = decoder = None
         for block in chain(blocks, [None]):
             owed += 0 if block is None else block.shape[-1]
             # Silence after the end flushes the last frames.
-            samples = np.zeros(ahead + hop - 1, np.float32) if block is None else mono(block)
-            waiting = np.concatenate([waiting, samples[None]], axis=1)
-            if encoder is None and waiting.shape[1] >= ahead:
-                encoder = self._bind["coder"](coder).encoder.init_cache(jnp.asarray(waiting[:, :ahead]))
-                waiting = waiting[:, ahead:]
-            while encoder is not None and owed and waiting.shape[1] >= hop:
-                code, encoder = self._programs["encode block"](coder, waiting[:, :hop], encoder)
-                waiting = waiting[:, hop:]
+            samples = np.zeros((waiting.shape[1], ahead + hop - 1), np.float32) if block is None else block
+            waiting = np.concatenate([waiting, samples[None]], axis=2)
+            if encoder is None and waiting.shape[2] >= ahead:
+                encoder = self._bind["coder"](coder).encoder.init_cache(jnp.asarray(waiting[..., :ahead]))
+                waiting = waiting[..., ahead:]
+            while encoder is not None and owed and waiting.shape[2] >= hop:
+                code, encoder = self._programs["encode block"](coder, waiting[..., :hop], encoder)
+                waiting = waiting[..., hop:]
                 if decoder is None:
                     decoder = self._bind["coder"](coder).decoder.init_cache(1)
                     for _ in range(self.model.held):
                         _, decoder = self._programs["decode block"](coder, code, pitch, keys, decoder)
                 decoded, decoder = self._programs["decode block"](coder, code, pitch, keys, decoder)
-                yield np.clip(np.asarray(decoded)[:, :owed], -1.0, 1.0)
+                yield np.clip(np.asarray(decoded)[0, :, :owed], -1.0, 1.0)
                 owed -= min(hop, owed)
 
     def _encoded_in_blocks(self, coder: Params, sounds: np.ndarray) -> np.ndarray:
-        frames, size, ahead = sounds.shape[1] // self.code_hop, BLOCK * self.code_hop, self.model.lookahead
-        padded = np.pad(sounds, ((0, 0), (0, ahead + -sounds.shape[1] % size)))
-        state = self._bind["coder"](coder).encoder.init_cache(padded[:, :ahead])
+        frames, size, ahead = sounds.shape[2] // self.code_hop, BLOCK * self.code_hop, self.model.lookahead
+        padded = np.pad(sounds, ((0, 0), (0, 0), (0, ahead + -sounds.shape[2] % size)))
+        state = self._bind["coder"](coder).encoder.init_cache(padded[..., :ahead])
         codes = []
-        for first in range(ahead, padded.shape[1], size):
-            block, state = self._programs["encode block"](coder, padded[:, first : first + size], state)
+        for first in range(ahead, padded.shape[2], size):
+            block, state = self._programs["encode block"](coder, padded[..., first : first + size], state)
             codes.append(np.asarray(block))
         return np.concatenate(codes, axis=1)[:, :frames]
 
     def _encoded_at_once(self, coder: Params, sounds: np.ndarray) -> np.ndarray:
-        frames = sounds.shape[1] // self.code_hop
+        frames = sounds.shape[2] // self.code_hop
         behind = (_power_of_two(frames) - frames) * self.code_hop
-        return np.asarray(self._programs["encode"](coder, np.pad(sounds, ((0, 0), (0, behind)))))[:, :frames]
+        return np.asarray(self._programs["encode"](coder, np.pad(sounds, ((0, 0), (0, 0), (0, behind)))))[:, :frames]
 
     def _decoded_in_blocks(
         self, coder: Params, paths: np.ndarray, pitch: np.ndarray, keys: jax.Array, endless: bool
@@ -228,7 +237,7 @@ class AutoencoderFamily(CodingFamily):
             decoded, state = self._programs["decode block"](coder, paths[:, places], pitch, keys, state)
             begin, end = max(-first, 0), BLOCK if endless else min(BLOCK, frames - first)
             if begin < end:
-                yield np.asarray(decoded)[:, begin * self.code_hop : end * self.code_hop]
+                yield np.asarray(decoded)[..., begin * self.code_hop : end * self.code_hop]
             first += BLOCK
 
     def _decoded_at_once(
@@ -236,13 +245,16 @@ class AutoencoderFamily(CodingFamily):
     ) -> Iterator[np.ndarray]:
         frames = paths.shape[1]
         places = np.minimum(np.arange(_power_of_two(frames)), frames - 1)
-        yield np.asarray(self._programs["decode"](coder, paths[:, places], pitch, keys))[:, : frames * self.code_hop]
+        decoded = self._programs["decode"](coder, paths[:, places], pitch, keys)
+        yield np.asarray(decoded)[..., : frames * self.code_hop]
 
     @property
     def _makers(self) -> dict[str, Callable]:
         makers: dict[str, Callable] = {
             "coder": lambda rngs: Autoencoder(self.model, rngs=rngs),
-            "discriminators": lambda rngs: Discriminators(self.model, DISCRIMINATOR_LENGTH, 0, whole=False, rngs=rngs),
+            "discriminators": lambda rngs: Discriminators(
+                self.model, round(DISCRIMINATOR_SECONDS * self.dataset.sample_rate), 0, whole=False, rngs=rngs
+            ),
         }
         return makers | ({"probe": lambda rngs: Probe(self.model, rngs=rngs)} if self.model.pitches else {})
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NoReturn
 import jax
 import numpy as np
 
+from wavesynth.audio.rates import multiple
 from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.data.batches import Batches
@@ -47,9 +48,15 @@ class Family(Trainable):
     def length(self) -> int | None:
         return None
 
+    def crop(self, training: TrainingConfig) -> int:
+        """Samples of a training example that count in the loss, in whole frames."""
+        if self.length:
+            return self.length
+        return multiple(training.crop_seconds, self.dataset.sample_rate, of=self.align)
+
     def windows(self, shards: Shards, training: Any) -> Batches:
         learned = Batches(
-            shards, "train", training.batch_size, training.crop or self.length or 0, self.context, training.seed,
+            shards, "train", training.batch_size, self.crop(training), self.context, training.seed,
             limit=training.validation_windows, align=self.align, whole=bool(self.length) and self.dataset.one_shots,
             host=jax.process_index(), hosts=jax.process_count(),
         )  # fmt: skip

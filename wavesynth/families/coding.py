@@ -34,13 +34,13 @@ class CodingFamily(Family):
         return self.model.code_hop
 
     @property
-    def code_channels(self) -> int:
+    def code_width(self) -> int:
         """The width of a code, D."""
         return self.model.code_channels
 
     @property
     def latent_channels(self) -> int:
-        return self.code_channels
+        return self.code_width
 
     @property
     def align(self) -> int:
@@ -82,7 +82,7 @@ class CodingFamily(Family):
         keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(seed), row))(rows)
         random = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, 1), (), 0, len(mean)))(keys)
         chosen = np.where(labels >= 0, labels, np.asarray(random)) if len(mean) > 1 else np.zeros(len(labels), int)
-        shifts = np.asarray(jax.vmap(lambda key: jax.random.normal(key, (self.code_channels,)))(keys)) * spread[chosen]
+        shifts = np.asarray(jax.vmap(lambda key: jax.random.normal(key, (self.code_width,)))(keys)) * spread[chosen]
         return mean[chosen] + shifts[:, None]
 
     def memory(self, params: Params, learned: Batches) -> Params:
@@ -106,8 +106,8 @@ class CodingFamily(Family):
         groups = max(1, len(self.dataset.labels))
         return {
             "memory": {
-                "mean": jax.ShapeDtypeStruct((groups, self._memory_frames, self.code_channels), jnp.float32),
-                "spread": jax.ShapeDtypeStruct((groups, self.code_channels), jnp.float32),
+                "mean": jax.ShapeDtypeStruct((groups, self._memory_frames, self.code_width), jnp.float32),
+                "spread": jax.ShapeDtypeStruct((groups, self.code_width), jnp.float32),
             }
         }
 

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar
 
 import jax
@@ -14,7 +14,7 @@ import numpy as np
 from wavesynth.audio.spectral import multi_resolution_distance
 from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo
-from wavesynth.data.batches import Batches, mono
+from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.evaluation.energy import energy_distance, spectra
@@ -23,7 +23,7 @@ from wavesynth.families.protocols import Request
 from wavesynth.models.discriminators import Discriminators, views
 from wavesynth.models.functional import initialize, pure, shapes
 from wavesynth.models.layers import one_hot
-from wavesynth.models.wavegan import Generator, WaveGANConfig
+from wavesynth.models.wavegan import Generator, WaveGANConfig, stage_strides
 from wavesynth.timbre.interpolation import arc, straight
 from wavesynth.timbre.refine import refine
 from wavesynth.training.adversarial import Adversarial, AdversarialTraining
@@ -61,7 +61,7 @@ class WaveGANFamily(Family):
         "wavegan": Config(
             "wavegan",
             WaveGANConfig(
-                channels=32, discriminator_channels=32, periods=(2, 3, 5, 7, 11), spectral_windows=(256, 512, 1024, 2048),
+                channels=32, discriminator_channels=32, periods=(2, 3, 5, 7, 11), spectral_windows=(0.015, 0.03, 0.06, 0.12),
                 spectral_channels=128, dtype="bfloat16",
             ),
             AdversarialTraining(steps=100_000, batch_size=64, ema=0.9995),
@@ -81,13 +81,16 @@ class WaveGANFamily(Family):
 
     @classmethod
     def adapt(cls, model: WaveGANConfig, dataset: DatasetInfo) -> WaveGANConfig:
-        length = round(model.seconds * dataset.sample_rate)
+        strides = model.strides or stage_strides(model.frame_seconds, model.stages, dataset.sample_rate)
+        hop, length = math.prod(strides), round(model.seconds * dataset.sample_rate)
         return replace(
             model,
-            length=model.length or -(-length // model.hop) * model.hop,
+            strides=strides,
+            length=model.length or -(-length // hop) * hop,
             labels=len(dataset.labels),
             pitches=PITCHES * dataset.pitched,
             sample_rate=dataset.sample_rate,
+            audio_channels=dataset.channels,
         )
 
     @property
@@ -139,7 +142,7 @@ class WaveGANFamily(Family):
         for step, batch in enumerate(held_out.held_out()):
             real, others = jnp.asarray(batch["real"].any(axis=1)), learned.batch(step)["samples"]
             points = [
-                spectra(jnp.asarray(mono(sounds)), self.dataset.sample_rate)
+                spectra(jnp.asarray(sounds), self.dataset.sample_rate)
                 for sounds in (batch["samples"], others * 0, others)
             ]
             values.append([float(energy_distance(points[0], other, real, jnp.ones_like(real))) for other in points[1:]])
@@ -148,13 +151,13 @@ class WaveGANFamily(Family):
         return {"silence": float(silence), "training sounds": float(sounds)}
 
     def generate(self, params: Params, conditions: Conditions, request: Request) -> Iterator[np.ndarray]:
-        """All sounds at once: one block [n, 1, length]."""
+        """All sounds at once: one block [n, C, length]."""
         self._check(conditions, request)
         latents = request.latents
         if latents is None:
             latents = self.draw(params, request.seed, conditions.label_indices)
         rows = np.arange(conditions.batch) * (not request.shared_noise)
-        yield self._sounds(params, latents, rows, conditions, request)[:, None]
+        yield self._sounds(params, latents, rows, conditions, request)
 
     @property
     def latent_channels(self) -> int:
@@ -186,14 +189,15 @@ class WaveGANFamily(Family):
     ) -> np.ndarray:
         """A gradient search from the best of some random latents (see `wavesynth.timbre.refine`)."""
         self.check_pitch(conditions)
-        target = np.zeros((1, self.length), np.float32)
-        sound = mono(samples)[: self.length]
-        target[0, : len(sound)] = sound
+        target = np.zeros((1, self.dataset.channels, self.length), np.float32)
+        sound = samples[:, : self.length]
+        target[0, :, : sound.shape[1]] = sound
         label = conditions.label_indices[0]
         candidates = self.draw(params, seed, np.full(CANDIDATES, label))
         request, one = Request(seed=seed), np.zeros(CANDIDATES, int)
         sounds = self._sounds(params, candidates, one, conditions.rows(one), request)
-        distances = [multi_resolution_distance(sounds[i : i + ROWS], target) for i in range(0, CANDIDATES, ROWS)]
+        apart = partial(multi_resolution_distance, sample_rate=self.dataset.sample_rate)
+        distances = [apart(sounds[i : i + ROWS], target).mean(axis=1) for i in range(0, CANDIDATES, ROWS)]
         best = candidates[np.argsort(np.concatenate(distances))[:STARTS]]
         values, weights, offsets = np.split(best, [self.model.latent, self.model.latent + self.model.labels], axis=1)
         starts = {"values": values, "offsets": offsets}
@@ -210,12 +214,11 @@ class WaveGANFamily(Family):
         self, points: dict[str, jax.Array], params: Params, target: jax.Array, weights: jax.Array, pitch: jax.Array,
         key: jax.Array,
     ) -> jax.Array:  # fmt: skip
-        """The distance in decibels [S] of the sounds at S points of the search from target [1, length]. pitch: [1]."""
+        """The distance in decibels [S] of the sounds at S points of the search from target [1, C, length]. pitch: [1]."""
         rows = jnp.zeros(len(weights), jnp.int32)  # all with the noise with which the timbre will be decoded
         pitches = jnp.broadcast_to(pitch, len(weights))
-        return multi_resolution_distance(
-            self._play(params, _latent_at(points, weights), rows, pitches, key, None), target
-        )
+        sounds = self._play(params, _latent_at(points, weights), rows, pitches, key, None)
+        return multi_resolution_distance(sounds, target, self.dataset.sample_rate).mean(axis=1)
 
     def _check(self, conditions: Conditions, request: Request) -> None:
         self.check_no_sampling(conditions, request, "it generates whole sounds", "set truncation below 1")
@@ -243,16 +246,16 @@ class WaveGANFamily(Family):
         return self._condition(weights + none / max(self.model.labels, 1), conditions.constant_pitch)
 
     def _generate_for(self, params: Params, key: jax.Array, batch: Batch) -> jax.Array:
-        """Generates sounds [B, 1, T] with the conditions of a batch."""
+        """Generates sounds [B, C, T] with the conditions of a batch."""
         own, noise = jax.random.split(key)
         conditions = batch["conditions"]
         values = jax.random.normal(own, (conditions.batch, self.model.latent))
         generator = self._bind["generator"](params)
         style = generator.style(values, self._condition_of(conditions))
-        return generator(style, conditions.constant_pitch, jax.random.split(noise, len(values)))[:, None]
+        return generator(style, conditions.constant_pitch, jax.random.split(noise, len(values)))
 
     def _views(self, sounds: jax.Array) -> list[jax.Array]:
-        return views(self.model, mono(sounds))
+        return views(self.model, sounds)
 
     def _discriminate(self, params: Params, views: list[jax.Array], batch: Batch, key: jax.Array) -> jax.Array:
         return self._bind["discriminators"](params)(views, self._condition_of(batch["conditions"]), key)
@@ -267,14 +270,14 @@ class WaveGANFamily(Family):
         alone = real.sum() == 1
         like = jnp.where(real, jnp.arange(len(real)), jnp.argmax(real))
         generated = self._generate_for(params, jax.random.key(0), {"conditions": batch["conditions"].rows(like)})
-        points = [spectra(mono(sounds), self.dataset.sample_rate) for sounds in (generated, batch["samples"])]
+        points = [spectra(sounds, self.dataset.sample_rate) for sounds in (generated, batch["samples"])]
         distance = energy_distance(points[0], points[1], real | alone, real)
         return distance, jnp.where(alone, ALONE, real.sum())
 
     def _sounds(
         self, params: Params, latents: np.ndarray, rows: np.ndarray, conditions: Conditions, request: Request
     ) -> np.ndarray:
-        """Generates the sounds of latents [n, D], with the noise of the given rows [n]: float32 [n, length]."""
+        """Generates the sounds of latents [n, D], with the noise of the given rows [n]: float32 [n, C, length]."""
         key, pitches = jax.random.key(request.seed), np.asarray(conditions.constant_pitch)
         truncation = None if request.truncation == 1 else np.float32(request.truncation)
         blocks = []
@@ -305,7 +308,7 @@ class WaveGANFamily(Family):
 
     @cached_property
     def _play(self):
-        """Latents [B, D] to sounds [B, length]. pitches: [B], NaN for none. truncation: None for none, which costs less."""
+        """Latents [B, D] to sounds [B, C, length]. pitches: [B], NaN for none. truncation: None for none, which costs less."""
 
         def play(
             params: Params, latents: jax.Array, rows: jax.Array, pitches: jax.Array, key: jax.Array,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wavesynth.audio.prediction import fit_lagged
+from wavesynth.audio.rates import multiple, power_of_two
 from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.data.batches import Batches, mono
@@ -36,7 +37,7 @@ CLOCK = 17  # channels that encode the time since a sound began
 CLOCK_SECONDS = 0.01 * (2 ** ((CLOCK - 1) / 2) - 1)  # where the clock stops: 2.55
 NOISE = 0.02  # 34 dB below the sounds; without it, generated sounds occasionally grow to full scale
 SCORED_AT_ONCE = 16_384  # samples; bounds the memory of scoring
-EXCERPT = 8_192  # samples from the onset of a sound that a search for its timbre uses
+EXCERPT_SECONDS = 0.5  # from the onset of a sound, for a search for its timbre
 STARTS, SEARCH_STEPS, SEARCH_RATE = 4, 60, 0.05
 
 
@@ -52,26 +53,33 @@ class WaveNetFamily(Family):
         "wavenet-tiny": Config(
             "wavenet",
             WaveNetConfig(channels=32, skip_channels=64, head_channels=64),
-            TrainingConfig(steps=500, batch_size=4, crop=2_048, learning_rate=5e-3, noise=NOISE),
+            TrainingConfig(steps=500, batch_size=4, crop_seconds=0.128, learning_rate=5e-3, noise=NOISE),
         ),
         "wavenet-small": Config(
-            "wavenet", WaveNetConfig(), TrainingConfig(steps=4_000, batch_size=4, crop=4_096, noise=NOISE)
+            "wavenet", WaveNetConfig(), TrainingConfig(steps=4_000, batch_size=4, crop_seconds=0.256, noise=NOISE)
         ),
         "wavenet": Config(
             "wavenet",
-            WaveNetConfig(stacks=3, layers_per_stack=10, channels=128, skip_channels=256, head_channels=256, dtype="bfloat16"),
-            TrainingConfig(steps=100_000, batch_size=16, crop=16_384, learning_rate=1e-3, warmup=500, ema=0.9998, noise=NOISE),
+            WaveNetConfig(
+                stacks=3, longest_dilation=0.03, channels=128, skip_channels=256, head_channels=256, dtype="bfloat16"
+            ),
+            TrainingConfig(
+                steps=100_000, batch_size=16, crop_seconds=1.0, learning_rate=1e-3, warmup=500, ema=0.9998, noise=NOISE
+            ),
         ),
     }  # fmt: skip
 
     @classmethod
     def adapt(cls, model: WaveNetConfig, dataset: DatasetInfo) -> WaveNetConfig:
+        rate = dataset.sample_rate
         return replace(
             model,
+            layers_per_stack=model.layers_per_stack or power_of_two(model.longest_dilation, rate).bit_length(),
+            hop_length=model.hop_length or power_of_two(model.hop_seconds, rate),
             labels=len(dataset.labels) if model.vector_channels else 0,
             vector_channels=model.vector_channels if dataset.labels else 0,
             frame_channels=PITCHES * dataset.pitched + CLOCK * dataset.one_shots,
-            longest_period=round(dataset.sample_rate / LOWEST_HZ) if dataset.pitched else 0,
+            longest_period=round(rate / LOWEST_HZ) if dataset.pitched else 0,
         )
 
     @property
@@ -212,7 +220,8 @@ class WaveNetFamily(Family):
         sound = mono(samples)
         onset = int(float(onset_time(sound, self.dataset.sample_rate)) * self.dataset.sample_rate)
         start = onset - onset % self.align
-        excerpt = np.pad(sound, (self.context, EXCERPT))[start : start + self.context + EXCERPT]
+        length = multiple(EXCERPT_SECONDS, self.dataset.sample_rate, of=self.align)
+        excerpt = np.pad(sound, (self.context, length))[start : start + self.context + length]
         batch = {"samples": excerpt[None, None], "start": np.array([start], np.int32), "conditions": conditions}
         starts = (known @ table)[None] if known.any() else table
         bits = [float(self._unlikeliness(jnp.asarray(row[None]), params, batch)[0]) for row in starts]

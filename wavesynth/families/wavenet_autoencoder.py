@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wavesynth.audio.rates import power_of_two
 from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.data.batches import mono
@@ -23,6 +24,7 @@ from wavesynth.training.likelihood import Likelihood
 from wavesynth.training.objective import Batch, Metrics
 from wavesynth.training.state import Params, TrainState
 
+STRIDES = 16  # of the encoder, in a code
 PIECE = 16  # codes of a long sound computed at once, so that memory does not grow with its length
 ROWS = 8  # pieces per batch; smaller batches are padded, so that one program is compiled
 
@@ -59,9 +61,14 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
     @classmethod
     def adapt(cls, model: WaveNetAutoencoderConfig, dataset: DatasetInfo) -> WaveNetAutoencoderConfig:
         adapted = super().adapt(model, dataset)
-        frame_channels = adapted.frame_channels + model.code_channels
+        code_hop = model.code_hop or power_of_two(model.code_seconds, dataset.sample_rate, least=16)
         return replace(
-            model, labels=0, vector_channels=0, frame_channels=frame_channels, longest_period=adapted.longest_period
+            adapted,
+            labels=0,
+            vector_channels=0,
+            frame_channels=adapted.frame_channels + model.code_channels,
+            code_hop=code_hop,
+            encoder_stride=model.encoder_stride or code_hop // STRIDES,
         )
 
     @property
@@ -91,7 +98,7 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
         pieces = pieces.reshape(-1, pieces.shape[-1])
         pieces = np.pad(pieces, ((0, -len(pieces) % ROWS), (0, 0)))
         parts = [self._encode(params["encoder"], pieces[first : first + ROWS]) for first in range(0, len(pieces), ROWS)]
-        joined = np.concatenate(parts).reshape(-1, self.code_channels)
+        joined = np.concatenate(parts).reshape(-1, self.code_width)
         each = -(-length // step) * PIECE
         return joined[: rows * each].reshape(rows, each, -1)[:, : length // self.code_hop]
 
@@ -147,7 +154,7 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
         place = start[:, None] + (jnp.arange(codes.shape[1]) - self._codes_before[0])[None] * self.code_hop
         codes = jnp.where((place > -self.code_hop)[..., None], codes, 0.0)
         frames = jnp.repeat(codes, self.code_hop // self.model.hop_length, axis=1)
-        if self.model.frame_channels == self.code_channels:
+        if self.model.frame_channels == self.code_width:
             return frames
         others = self._frames(pitch, start, frames.shape[1] - self._frames_before)
         others = jnp.broadcast_to(others, (*frames.shape[:2], others.shape[-1]))
@@ -160,7 +167,7 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
     @property
     def _codes_before(self) -> tuple[int, int]:
         """The shape [K, D] of the left context's codes."""
-        return self.context // self.code_hop, self.code_channels
+        return self.context // self.code_hop, self.code_width
 
     def _make_encoder(self, rngs) -> Encoder:
         return Encoder(self.model, rngs=rngs)

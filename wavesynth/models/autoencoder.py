@@ -1,16 +1,21 @@
 """A variational autoencoder of sounds, after RAVE (Caillon and Esling, 2021), that works at frame rate throughout.
 
-Activations are [B, frames, channels]. At 16 kHz, with the defaults:
+Activations are [B, frames, channels]. At 16 kHz and in mono, with the defaults:
 
     sound -> log-magnitude spectra, window 512, a frame every 128 samples                      [B, F, 257]
-    residual dilated convolutions; four frames become one; mean and log variance of the code   [B, F / 4, 16]
-    code and pitch -> residual dilated convolutions, first at code rate, then at frame rate    [B, F, 192]
+    level of every four frames, by which their spectra are divided                             [B, F / 4, 1]
+    residual dilated convolutions; four frames become one; mean and log variance of features   [B, F / 4, 16]
+    features and pitch -> residual dilated convolutions, first at code rate, then at frame rate    [B, F, 192]
     dense -> filters for a pulse train of that pitch and for noise, a spectrum added to both, gains
-    inverse Fourier transform, overlap-add, gains -> sound                                     [B, 128 F]
+    inverse Fourier transform, windows of that level, overlap-add, gains -> sound              [B, 1, 128 F]
 
 The decoder filters an excitation in the frequency domain (neural source-filter, Wang, Takaki and Yamagishi, 2019; DDSP, Engel
 et al., 2020), and an inverse transform gives the samples (Vocos, Siuzdak, 2023). It is in tune by construction, and needs about
 a twentieth of the multiply-adds of an upsampling convolutional decoder.
+
+A code is features and a level. The networks see and make spectra relative to the level, so that a sound of any loudness, and
+of a kind that was never trained on, comes back as loud as it was. Of stereo sounds, the encoder sees left, right, middle and
+side, and the decoder makes filters for left and right and, in each bin, how much of their noise is common.
 
 Frame k begins at sample `hop k`, in the encoder and in the decoder. So the decoder generates `code_hop` samples from each code,
 and the encoder looks `lookahead` samples ahead, which is the latency of a stream. Before the first code, the decoder repeats
@@ -18,7 +23,7 @@ that code until its windows overlap.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +31,13 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key, UInt
 
+from wavesynth.audio.rates import power_of_two
 from wavesynth.audio.spectral import SOFT_FLOOR, hann_window
+from wavesynth.audio.stereo import mid_side
 from wavesynth.config import Width
 from wavesynth.errors import UserError
-from wavesynth.fields import Count, Whole
-from wavesynth.models.discriminators import DiscriminatorsConfig, RateOrUnknown, normal, plus
+from wavesynth.fields import Count, Real, Whole
+from wavesynth.models.discriminators import DiscriminatorsConfig, normal, plus
 from wavesynth.models.frames import noise, overlapped, pulses, ramps, windowed
 from wavesynth.models.layers import check_remembered, one_hot, zeros
 
@@ -44,7 +51,14 @@ TILT_HZ = 300.0  # above it, an untrained pulse filter falls by 6 dB per octave
 FIRST_LOG_VARIANCE = -3.0
 PROBE_CHANNELS = 128
 LOUDEST = 6.0  # natural logarithm of a filter's largest magnitude
-MOST_OVERLAP = 64  # hops in a window
+RELATIVE_FLOOR = 1e-4  # of magnitudes relative to the level, 80 dB below it
+QUIETEST = 1e-5  # amplitude, 100 dB below full scale: the level of silence
+LEVEL_UNIT = (
+    5.0  # of a code's level, the natural logarithm of an amplitude over `QUIETEST`: silence is 0, full scale 2.3
+)
+MOST_LEVEL = 2.5  # a root mean square of 2.7
+RIGHT = 2**31  # folded into the keys of the right channel's own noise
+COMMON_NOISE = 1.5  # of an untrained stereo decoder: the hyperbolic tangent of it is the correlation of left and right
 MOST_CODE_HOP = 65_536  # samples
 Dilations = Annotated[tuple[Annotated[int, Whole(1, 1_024)], ...], Count(0, 64)]
 
@@ -54,44 +68,38 @@ class AutoencoderConfig(DiscriminatorsConfig):
     """The shape of an autoencoder. The defaults need 43 + 155 million multiply-adds per second of sound at 16 kHz.
 
     Attributes:
-        code_channels: dimensions of a code.
-        hop: samples from one frame to the next.
-        window: samples of a frame's window, a multiple of the hop.
+        code_channels: features of a code. Its level is one number more.
+        hop_seconds: time from one frame to the next; the nearest power of two in samples is taken.
+        overlap: hops in a frame's window.
         stride: frames per code.
-        gain_hop: samples per value of the decoder's gain; it divides the hop.
+        gains: values of the decoder's gain per hop.
+        leveled: whether codes have a level.
         encoder_channels: channels of the encoder.
         encoder_dilations: dilations of the encoder's residual convolutions at frame rate.
         channels: channels of the decoder.
         dilations: dilations of the decoder's residual convolutions at frame rate.
         causal: whether convolutions only look back, so that sounds can be encoded and decoded live.
         pitches: number of pitches. Filled in from the data.
-        sample_rate: Hz. Filled in from the data.
     """
 
     discriminator_channels: int = 0
     spectral_channels: int = 48
     code_channels: Annotated[int, Whole(1, 1_024)] = 16
-    hop: Annotated[int, Whole(1, 16_384)] = 128
-    window: Annotated[int, Whole(2, 65_536, multiple_of=2)] = 512
+    hop_seconds: Annotated[float, Real(least=0.0005, most=0.1)] = 0.0075
+    overlap: Literal[2, 4, 8, 16] = 4
     stride: Annotated[int, Whole(1, 256)] = 4
-    gain_hop: Annotated[int, Whole(1, 16_384)] = 32
+    gains: Literal[1, 2, 4, 8, 16] = 4
+    leveled: bool = True
     encoder_channels: Width = 128
     encoder_dilations: Dilations = (1, 2, 4, 8)
     channels: Width = 192
     dilations: Dilations = (1, 2, 4, 1, 2, 4)
     causal: bool = True
     pitches: Annotated[int, Whole(0, 128)] = 0
-    sample_rate: RateOrUnknown = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.window % self.hop or not 2 <= self.window // self.hop <= MOST_OVERLAP:
-            raise UserError(
-                f"window is {self.window}: it must be a multiple of the hop {self.hop}, 2 to {MOST_OVERLAP} times as long"
-            )
-        if self.hop % self.gain_hop:
-            raise UserError(f"gain_hop is {self.gain_hop}: it must divide the hop {self.hop}")
-        if self.code_hop > MOST_CODE_HOP:
+        if self.sample_rate and self.code_hop > MOST_CODE_HOP:
             raise UserError(
                 f"stride is {self.stride}: with the hop {self.hop}, a code would last {self.code_hop:,} samples, more than "
                 f"{MOST_CODE_HOP:,}"
@@ -100,9 +108,29 @@ class AutoencoderConfig(DiscriminatorsConfig):
         check_remembered("channels", self.channels, (WIDTH - 1) * sum(self.dilations))
 
     @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+        return power_of_two(self.hop_seconds, self.sample_rate, least=self.gains)
+
+    @property
+    def window(self) -> int:
+        """Samples of a frame's window."""
+        return self.overlap * self.hop
+
+    @property
+    def gain_hop(self) -> int:
+        """Samples per value of the decoder's gain."""
+        return self.hop // self.gains
+
+    @property
     def code_hop(self) -> int:
         """Samples per code."""
         return self.hop * self.stride
+
+    @property
+    def code_width(self) -> int:
+        """Numbers in a code: its features and, if it has one, its level."""
+        return self.code_channels + self.leveled
 
     @property
     def lookahead(self) -> int:
@@ -117,7 +145,7 @@ class AutoencoderConfig(DiscriminatorsConfig):
     @property
     def held(self) -> int:
         """How many times the decoder repeats the first code before the sound begins."""
-        return -(-(self.window // self.hop - 1) // self.stride)
+        return -(-(self.overlap - 1) // self.stride)
 
 
 class Residual(nnx.Module):
@@ -179,12 +207,12 @@ class Stack(nnx.Module):
 
 
 class Encoder(nnx.Module):
-    """A network from a sound to the mean and the log variance of its codes."""
+    """A network from a sound to the mean and the log variance of its codes. A level has no variance."""
 
     def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
         channels, causal = config.encoder_channels, config.causal
-        self.front = normal(rngs, config.bins, channels)
+        self.front = normal(rngs, config.bins * (4 if config.audio_channels == 2 else 1), channels)
         self.front_bias = zeros(channels)
         self.stack = Stack(channels, config.encoder_dilations, causal, rngs=rngs)
         self.down = normal(rngs, config.stride * channels, channels)
@@ -194,30 +222,27 @@ class Encoder(nnx.Module):
         first = [0.0] * config.code_channels + [FIRST_LOG_VARIANCE] * config.code_channels
         self.out_bias = nnx.Param(jnp.array(first))
 
-    def init_cache(self, ahead: Float[Array, "batch lookahead"]) -> Cache:
+    def init_cache(self, ahead: Float[Array, "batch audio lookahead"]) -> Cache:
         """The state of a stream before its first code. ahead: the first `lookahead` samples."""
         own = [stack.init_cache(len(ahead), self.config.dtype) for stack in (self.stack, self.code_stack)]
         return {"samples": ahead, "frames": own[0], "codes": own[1]}
 
     def step(
-        self, samples: Float[Array, "batch time"], cache: Cache | None
-    ) -> tuple[Float[Array, "batch codes code_channels"], Float[Array, "batch codes code_channels"], Cache]:
+        self, samples: Float[Array, "batch audio time"], cache: Cache | None
+    ) -> tuple[Float[Array, "batch codes code_width"], Float[Array, "batch codes code_channels"], Cache]:
         """Encodes the next samples.
 
         Args:
-            samples: [B, n code_hop]; they run `lookahead` samples ahead of the codes. Without a cache, `lookahead` samples
+            samples: [B, C, n code_hop]; they run `lookahead` samples ahead of the codes. Without a cache, `lookahead` samples
                 more.
             cache: the state before them; None if the samples are the whole sound.
 
         Returns:
-            The mean and the log variance of n codes, and the state after them.
+            The mean of n codes, the log variance of their features, and the state after them.
         """
         config = self.config
-        known = samples if cache is None else jnp.concatenate([cache["samples"], samples], axis=1)
-        windows = windowed(known.reshape(len(known), -1, config.hop), config.window)
-        hann = hann_window(config.window)
-        magnitude = jnp.abs(jnp.fft.rfft(windows * jnp.broadcast_to(hann, windows.shape))) * np.float32(2 / hann.sum())
-        x = jnp.log(magnitude / SOFT_FLOOR + 1) / SPECTRUM_UNIT  # silence is 0, as is the time before a sound
+        known = samples if cache is None else jnp.concatenate([cache["samples"], samples], axis=2)
+        x, level = self._spectra(known)
         x = x.astype(config.dtype)
         x = plus(x @ self.front[...].astype(x.dtype), self.front_bias)
         x, frames = self.stack(x, None if cache is None else cache["frames"])
@@ -226,14 +251,36 @@ class Encoder(nnx.Module):
         x, codes = self.code_stack(x, None if cache is None else cache["codes"])
         x = plus(x.astype(jnp.float32) @ self.out[...], self.out_bias)
         mean, log_variance = jnp.split(x, 2, axis=-1)
-        kept = {"samples": known[:, known.shape[1] - config.lookahead :], "frames": frames, "codes": codes}
+        kept = {"samples": known[..., known.shape[2] - config.lookahead :], "frames": frames, "codes": codes}
+        mean = mean if level is None else jnp.concatenate([mean, level], axis=-1)
         return mean, jnp.clip(log_variance, -12.0, 4.0), kept
 
+    def _spectra(
+        self, samples: Float[Array, "batch audio time"]
+    ) -> tuple[Float[Array, "batch frames inputs"], Float[Array, "batch codes 1"] | None]:
+        """Log-magnitude spectra relative to the level of each code, and the levels."""
+        config, (batch, audio, _) = self.config, samples.shape
+        seen = jnp.concatenate([samples, mid_side(samples)], axis=1) if audio == 2 else samples
+        hops = seen.reshape(batch * seen.shape[1], -1, config.hop)
+        hann = hann_window(config.window)
+        windows = windowed(hops, config.window)
+        windows = (windows * jnp.broadcast_to(hann, windows.shape)).reshape(batch, seen.shape[1], -1, config.window)
+        level = None
+        if config.leveled:
+            power = jnp.square(windows[:, :audio]).sum(axis=(1, 3)) * np.float32(1 / (np.square(hann).sum() * audio))
+            power = power.reshape(batch, -1, config.stride).mean(axis=2, keepdims=True)
+            level = jnp.log(power / QUIETEST**2 + 1) / (2 * LEVEL_UNIT)
+            windows /= amplitude(level).repeat(config.stride, axis=1)[:, None]
+        magnitude = jnp.abs(jnp.fft.rfft(windows)) * np.float32(2 / hann.sum())
+        floor = RELATIVE_FLOOR if config.leveled else SOFT_FLOOR
+        x = jnp.log(magnitude / floor + 1) / SPECTRUM_UNIT  # silence is 0, as is the time before a sound
+        return x.transpose(0, 2, 1, 3).reshape(batch, x.shape[2], -1), level
+
     def __call__(
-        self, sounds: Float[Array, "batch time"]
-    ) -> tuple[Float[Array, "batch codes code_channels"], Float[Array, "batch codes code_channels"]]:
-        """The mean and the log variance of the codes of whole sounds [B, F code_hop]; silence follows them."""
-        return self.step(jnp.pad(sounds, ((0, 0), (0, self.config.lookahead))), None)[:2]
+        self, sounds: Float[Array, "batch audio time"]
+    ) -> tuple[Float[Array, "batch codes code_width"], Float[Array, "batch codes code_channels"]]:
+        """The mean and the log variance of the codes of whole sounds [B, C, F code_hop]; silence follows them."""
+        return self.step(jnp.pad(sounds, ((0, 0), (0, 0), (0, self.config.lookahead))), None)[:2]
 
 
 class Decoder(nnx.Module):
@@ -251,32 +298,35 @@ class Decoder(nnx.Module):
         self.up_bias = zeros(config.stride * channels)
         self.stack = Stack(channels, config.dilations, config.causal, rngs=rngs)
         hertz = np.arange(bins) * (config.sample_rate / config.window)
-        first = np.zeros(5 * bins + config.hop // config.gain_hop, np.float32)
-        first[:bins] = np.log(PULSE_LEVEL) - np.log(np.maximum(hertz / TILT_HZ, 1))
-        first[2 * bins : 3 * bins] = np.log(NOISE_LEVEL)
+        own = np.zeros((5, bins), np.float32)  # of each channel: see `_windows`
+        own[0] = np.log(PULSE_LEVEL) - np.log(np.maximum(hertz / TILT_HZ, 1))
+        own[2] = np.log(NOISE_LEVEL)
+        audio = config.audio_channels
+        common = np.full(bins * (audio - 1), COMMON_NOISE, np.float32)
+        first = np.concatenate([np.tile(own.ravel(), audio), common, np.zeros(audio * config.gains, np.float32)])
         self.out = normal(rngs, channels, len(first), gain=0.2)
         self.out_bias = nnx.Param(jnp.array(first))
 
     def init_cache(self, batch: int) -> Cache:
         """The state of a stream before its first code. That code must be given `held` times more, first."""
         config = self.config
-        over = config.window // config.hop - 1
+        over = config.overlap - 1
         return {
             "codes": self.code_stack.init_cache(batch, config.dtype),
             "frames": self.stack.init_cache(batch, config.dtype),
-            "over": np.zeros((batch, over, config.hop), np.float32),
-            "gain": np.zeros((batch, 1), np.float32),
+            "over": np.zeros((batch * config.audio_channels, over, config.hop), np.float32),
+            "gain": np.zeros((batch * config.audio_channels, 1), np.float32),
             "frame": np.array(-config.held * config.stride % 2**32, np.uint32),
         }
 
     def step(
         self,
-        codes: Float[Array, "batch codes code_channels"],
+        codes: Float[Array, "batch codes code_width"],
         pitch: Float[Array, " batch"],
         keys: Key[Array, " batch"],
         cache: Cache,
         whole: bool = False,
-    ) -> tuple[Float[Array, "batch time"], Cache]:
+    ) -> tuple[Float[Array, "batch audio time"], Cache]:
         """Decodes the next codes.
 
         Args:
@@ -287,10 +337,10 @@ class Decoder(nnx.Module):
             whole: whether these are all codes, and the cache is the one before the first.
 
         Returns:
-            Samples [B, n code_hop] and the state after them.
+            Samples [B, C, n code_hop] and the state after them.
         """
         config, cache = self.config, jax.tree.map(jnp.asarray, cache)
-        x = codes.astype(config.dtype)
+        x = codes[..., : config.code_channels].astype(config.dtype)
         x = plus(x @ self.front[...].astype(x.dtype), self.front_bias)
         if self.pitch is not None:
             x += (one_hot(pitch, config.pitches) @ self.pitch[...])[:, None].astype(x.dtype)
@@ -300,13 +350,16 @@ class Decoder(nnx.Module):
         x, frame_cache = self.stack(x, None if whole else cache["frames"])
         x = plus(jax.nn.silu(x) @ self.out[...].astype(x.dtype), self.out_bias).astype(jnp.float32)
         windows, gains = self._windows(x, pitch, keys, cache["frame"])
+        if config.leveled:
+            windows = self._at_level(windows, codes[..., config.code_channels :])
+        windows, gains = windows.reshape(-1, *windows.shape[2:]), gains.reshape(-1, gains.shape[-1])
         hops, over = overlapped(windows, config.hop, cache["over"])
         gain = ramps(gains, cache["gain"], config.gain_hop)
         kept = {
             "codes": code_cache, "frames": frame_cache, "over": over, "gain": gains[:, -1:],
             "frame": cache["frame"] + np.uint32(x.shape[1]),
         }  # fmt: skip
-        return hops.reshape(len(codes), -1) * gain, kept
+        return (hops.reshape(len(hops), -1) * gain).reshape(len(codes), config.audio_channels, -1), kept
 
     def _windows(
         self,
@@ -314,39 +367,69 @@ class Decoder(nnx.Module):
         pitch: Float[Array, " batch"],
         keys: Key[Array, " batch"],
         first: UInt[Array, ""],
-    ) -> tuple[Float[Array, "batch frames window"], Float[Array, "batch gains"]]:
-        """Windows of sound and F gains from the network's output [B, F, 5 bins + gains]; frame `first` is the first."""
-        config = self.config
-        pulse, phase, hiss, real, imaginary, gains = jnp.split(x, [config.bins * i for i in range(1, 6)], axis=-1)
-        taper = jnp.broadcast_to(np.sqrt(hann_window(config.window)), (*x.shape[:2], config.window))
-        count = x.shape[1] + config.window // config.hop - 1
+    ) -> tuple[Float[Array, "batch audio frames window"], Float[Array, "batch audio gains"]]:
+        """Windows of sound and their gains from the network's output [B, F, outputs]; frame `first` is the first."""
+        config, audio, bins = self.config, self.config.audio_channels, self.config.bins
+        filters, common, gains = jnp.split(x, [5 * audio * bins, (5 * audio + audio - 1) * bins], axis=-1)
+        filters = filters.reshape(*x.shape[:2], audio, 5, bins).transpose(3, 0, 2, 1, 4)
+        pulse, phase, hiss, real, imaginary = filters  # each [B, C, F, bins]
+        taper = np.sqrt(hann_window(config.window))
+        count = x.shape[1] + config.overlap - 1
 
         def source(hops: Array) -> Array:
-            return jnp.fft.rfft(windowed(hops, config.window) * taper)
+            windows = windowed(hops, config.window)
+            return jnp.fft.rfft(windows * jnp.broadcast_to(taper, windows.shape))
 
+        hisses = source(noise(keys, first, count, config.hop))[:, None]
+        if audio == 2:  # the right channel's noise is partly the left one's, partly its own
+            others = source(noise(jax.vmap(jax.random.fold_in, (0, None))(keys, RIGHT), first, count, config.hop))
+            share = jnp.tanh(common)
+            right = share * hisses[:, 0] + jnp.sqrt(1 - jnp.square(share) + 1e-6) * others
+            hisses = jnp.concatenate([hisses, right[:, None]], axis=1)
         own = OWN_LEVEL * config.window
-        spectrum = jnp.exp(jnp.minimum(hiss, LOUDEST)) * source(noise(keys, first, count, config.hop))
-        spectrum += jax.lax.complex(own * real, own * imaginary)
+        spectrum = jnp.exp(jnp.minimum(hiss, LOUDEST)) * hisses + jax.lax.complex(own * real, own * imaginary)
         if config.pitches:
-            harmonic = source(pulses(pitch, first, count, config.hop, config.sample_rate))
+            harmonic = source(pulses(pitch, first, count, config.hop, config.sample_rate))[:, None]
             size = jnp.exp(jnp.minimum(pulse, LOUDEST))
             spectrum += jax.lax.complex(size * jnp.cos(phase), size * jnp.sin(phase)) * harmonic
         # The tapers before and after make a Hann window; overlapping Hann windows sum to half the hops in a window.
-        scale = np.float32(2 * config.hop / config.window)
-        windows = jnp.fft.irfft(spectrum, config.window) * taper * scale
-        return windows, 2 * jax.nn.sigmoid(gains.reshape(len(x), -1))
+        windows = jnp.fft.irfft(spectrum, config.window)
+        windows *= jnp.broadcast_to(taper * np.float32(2 / config.overlap), windows.shape)
+        gains = gains.reshape(*x.shape[:2], audio, config.gains).transpose(0, 2, 1, 3).reshape(len(x), audio, -1)
+        return windows, 2 * jax.nn.sigmoid(gains)
+
+    def _at_level(
+        self, windows: Float[Array, "batch audio frames window"], level: Float[Array, "batch codes 1"]
+    ) -> Float[Array, "batch audio frames window"]:
+        """The windows, those of each code at its level, as the encoder measures it."""
+        config = self.config
+        full = np.square(hann_window(config.window) * np.float32(2 / config.overlap)).sum() * config.audio_channels
+        power = jnp.square(windows).sum(axis=(1, 3)) * np.float32(1 / full)
+        power = power.reshape(len(windows), -1, config.stride).mean(axis=2)
+        wanted = amplitude(level)[..., 0] - QUIETEST  # silence is exactly 0
+        scale = jnp.maximum(wanted, 0.0) * jax.lax.rsqrt(power + 1e-12)
+        return windows * scale.repeat(config.stride, axis=1)[:, None, :, None]
 
     def __call__(
         self,
-        codes: Float[Array, "batch codes code_channels"],
+        codes: Float[Array, "batch codes code_width"],
         pitch: Float[Array, " batch"],
         keys: Key[Array, " batch"],
-    ) -> Float[Array, "batch time"]:
-        """Sounds [B, F code_hop] of whole paths. pitch: MIDI numbers, NaN for none. keys: of the noise."""
+    ) -> Float[Array, "batch audio time"]:
+        """Sounds [B, C, F code_hop] of whole paths. pitch: MIDI numbers, NaN for none. keys: of the noise."""
         held = self.config.held
         codes = jnp.concatenate([jnp.repeat(codes[:, :1], held, axis=1), codes], axis=1)
         sounds, _ = self.step(codes, pitch, keys, self.init_cache(len(codes)), whole=True)
-        return sounds[:, held * self.config.code_hop :]
+        return sounds[..., held * self.config.code_hop :]
+
+
+def amplitude(level: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """The root mean square, at least `QUIETEST`, that a code's level stands for.
+
+    >>> amplitude(jnp.array([0.0, 1.0])).tolist() == [QUIETEST, QUIETEST * np.float32(np.exp(5))]
+    True
+    """
+    return QUIETEST * jnp.exp(LEVEL_UNIT * jnp.clip(level, 0.0, MOST_LEVEL))
 
 
 class Autoencoder(nnx.Module):
@@ -367,5 +450,5 @@ class Probe(nnx.Module):
         self.out_bias = zeros(config.pitches)
 
     def __call__(self, codes: Float[Array, "batch codes code_channels"]) -> Float[Array, "batch codes pitches"]:
-        """The logits of the pitches, for each code."""
+        """The logits of the pitches, for each code's features."""
         return plus(jax.nn.silu(plus(codes @ self.front[...], self.front_bias)) @ self.out[...], self.out_bias)

@@ -11,7 +11,6 @@ Silence is zero in the spectrogram and in all activations, and the mean leaves i
 silence after the end changes nothing.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -20,13 +19,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from wavesynth.audio.rates import power_of_two
 from wavesynth.audio.spectral import MelSettings, log_mel
 from wavesynth.config import Width
 from wavesynth.fields import Checked, Whole
 from wavesynth.models.layers import dense, zeros
 from wavesynth.models.polyphase import strided
 
-WINDOW_SECONDS = 0.032  # of the spectrogram; the nearest power of two in samples is taken
+WINDOW_SECONDS = 0.03  # of the spectrogram; the nearest power of two in samples is taken
 FLOOR_DB = -70.0  # relative to a sine of amplitude 1; anything below is silence
 UNIT_DB = 30.0  # of the network's input
 STRIDE, WIDTH = 2, 5  # of the convolutions, in frames
@@ -56,7 +56,7 @@ class ClassifierConfig(Checked):
     @property
     def mel(self) -> MelSettings:
         """The settings of the spectrogram."""
-        window = 2 ** round(math.log2(WINDOW_SECONDS * self.sample_rate))
+        window = power_of_two(WINDOW_SECONDS, self.sample_rate)
         return MelSettings(window, window // 2, self.bands, highest_hz=self.sample_rate / 2, floor_db=FLOOR_DB)
 
 

@@ -12,10 +12,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from wavesynth.audio.rates import power_of_two
 from wavesynth.audio.spectral import stft_magnitude
+from wavesynth.audio.stereo import mid_side
 from wavesynth.config import Width
 from wavesynth.errors import UserError
-from wavesynth.fields import Checked, Count, Whole
+from wavesynth.fields import Checked, Count, Real, Whole
 from wavesynth.models.layers import zeros
 from wavesynth.models.polyphase import strided
 
@@ -24,8 +26,9 @@ PERIOD_STRIDE, PERIOD_WIDTH = 3, 5  # of the convolutions of period discriminato
 SPECTRAL_WIDTH = 5  # frames
 Dtype = Literal["float32", "bfloat16"]
 RateOrUnknown = Annotated[int, Whole(0, 768_000)]  # 0 until it is filled in from the data
+AudioChannels = Annotated[int, Whole(1, 2)]
 WidthOrNone = Annotated[int, Whole(0, 8_192)]
-SpectralWindow = Annotated[int, Whole(16, 65_536, multiple_of=4)]
+WindowSeconds = Annotated[float, Real(least=0.001, most=1.0)]
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,17 @@ class DiscriminatorsConfig(Checked):
 
     Attributes:
         discriminator_channels: channels of the waveform discriminator's first stage; 0 for no such discriminator.
-        phase_shuffle: largest random shift of its activations, in samples; 0 for none.
+        phase_shuffle: largest random shift of its activations, in places; 0 for none.
         kernel_width: taps of its convolutions.
         widest: the largest number of channels of a stage.
         periods: periods of the period discriminators (Kong et al., 2020), which see every second, third, fifth ... sample.
         period_channels: channels of their first layers.
-        spectral_windows: windows of the spectral discriminators, which see spectrograms, in samples.
+        spectral_windows: windows of the spectral discriminators, which see spectrograms, in seconds. The nearest powers of two
+            in samples are taken.
         spectral_channels: channels of their layers.
         dtype: data type of the activations, "float32" or "bfloat16"; parameters, losses and spectra are always float32.
+        audio_channels: channels of the sounds, 1 or 2. Filled in from the data.
+        sample_rate: Hz. Filled in from the data.
     """
 
     discriminator_channels: WidthOrNone = 16
@@ -50,9 +56,11 @@ class DiscriminatorsConfig(Checked):
     widest: Width = 512
     periods: Annotated[tuple[Annotated[int, Whole(2, 4_096, note="period 1 is the waveform")], ...], Count(0, 32)] = ()
     period_channels: WidthOrNone = 16
-    spectral_windows: Annotated[tuple[SpectralWindow, ...], Count(0, 32)] = (256, 1024)
+    spectral_windows: Annotated[tuple[WindowSeconds, ...], Count(0, 32)] = (0.015, 0.06)
     spectral_channels: WidthOrNone = 64
     dtype: Dtype = "float32"
+    audio_channels: AudioChannels = 1
+    sample_rate: RateOrUnknown = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,6 +71,11 @@ class DiscriminatorsConfig(Checked):
         for name, used in (("period_channels", self.periods), ("spectral_channels", self.spectral_windows)):
             if used and getattr(self, name) < 1:
                 raise UserError(f"{name} is 0: it must be at least 1, unless its discriminators are left out")
+
+    @property
+    def spectral_window_samples(self) -> tuple[int, ...]:
+        """`spectral_windows` in samples."""
+        return tuple(power_of_two(seconds, self.sample_rate, least=16) for seconds in self.spectral_windows)
 
 
 def normal(rngs: nnx.Rngs, *shape: int, gain: float = 1.0) -> nnx.Param:
@@ -146,17 +159,21 @@ class Discriminators(nnx.Module):
             channels = tuple(min(config.widest, config.discriminator_channels * 2**i) for i in range(depth))
             members.append(
                 Discriminator(
-                    1, channels, 4, config.kernel_width, condition=condition,
+                    config.audio_channels, channels, 4, config.kernel_width, condition=condition,
                     places=-(-length // 4**depth) if whole else 1, shuffle=config.phase_shuffle, rngs=rngs,
                 )
             )  # fmt: skip
         for period in config.periods:
             depth = max(1, round(math.log(length / period / 16, PERIOD_STRIDE)))
             channels = tuple(min(config.widest, config.period_channels * 2**i) for i in range(depth))
-            members.append(Discriminator(1, channels, PERIOD_STRIDE, PERIOD_WIDTH, condition=condition, rngs=rngs))
-        for window in config.spectral_windows:
-            channels = (config.spectral_channels,) * 4
-            members.append(Discriminator(window // 2 + 1, channels, 1, SPECTRAL_WIDTH, condition=condition, rngs=rngs))
+            members.append(
+                Discriminator(
+                    config.audio_channels, channels, PERIOD_STRIDE, PERIOD_WIDTH, condition=condition, rngs=rngs
+                )
+            )
+        for window in config.spectral_window_samples:
+            channels, inputs = (config.spectral_channels,) * 4, config.audio_channels * (window // 2 + 1)
+            members.append(Discriminator(inputs, channels, 1, SPECTRAL_WIDTH, condition=condition, rngs=rngs))
         self.members = nnx.List(members)
 
     def __call__(
@@ -184,24 +201,29 @@ class Discriminators(nnx.Module):
         return jnp.stack(logits, axis=1), activations
 
 
-def views(config: DiscriminatorsConfig, sounds: Float[Array, "batch length"]) -> list[Float[Array, "_ _ _"]]:
-    """What each discriminator sees of sounds: [B, time, channels]; for a period discriminator, [B period, time, 1].
+def views(config: DiscriminatorsConfig, sounds: Float[Array, "batch audio length"]) -> list[Float[Array, "_ _ _"]]:
+    """What each discriminator sees of sounds [B, C, T]: [B, time, channels]; for a period discriminator, [B period, time, C].
 
-    >>> config = DiscriminatorsConfig(periods=(3,), spectral_windows=(64,))
-    >>> [view.shape for view in views(config, jnp.zeros((2, 96)))]
+    Of stereo sounds they see the middle and the side.
+
+    >>> config = DiscriminatorsConfig(periods=(3,), spectral_windows=(0.004,), sample_rate=16_000)
+    >>> [view.shape for view in views(config, jnp.zeros((2, 1, 96)))]
     [(2, 96, 1), (6, 32, 1), (2, 7, 33)]
     """
-    seen = []
+    seen, sounds = [], mid_side(sounds)
+    batch, audio, length = sounds.shape
     if config.discriminator_channels:
-        seen.append(sounds[..., None])
+        seen.append(sounds.transpose(0, 2, 1))
     for period in config.periods:
-        padded = jnp.pad(sounds, ((0, 0), (0, -sounds.shape[1] % period)))
+        padded = jnp.pad(sounds, ((0, 0), (0, 0), (0, -length % period)))
+        places = padded.shape[2] // period
         seen.append(
-            padded.reshape(len(sounds), -1, period).transpose(0, 2, 1).reshape(-1, padded.shape[1] // period, 1)
+            padded.reshape(batch, audio, places, period).transpose(0, 3, 2, 1).reshape(batch * period, places, audio)
         )
-    for window in config.spectral_windows:
+    for window in config.spectral_window_samples:
         magnitude = stft_magnitude(sounds, window, window // 4)
-        seen.append(jnp.log(magnitude + SPECTRAL_FLOOR) / 2 + 2)  # about -1.5 to 2
+        level = jnp.log(magnitude + SPECTRAL_FLOOR) / 2 + 2  # about -1.5 to 2
+        seen.append(level.transpose(0, 2, 1, 3).reshape(batch, level.shape[2], -1))
     return [view.astype(config.dtype) for view in seen]
 
 

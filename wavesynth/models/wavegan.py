@@ -20,10 +20,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from wavesynth.audio.rates import power_of_two
+from wavesynth.audio.stereo import mid_side
 from wavesynth.config import Width
 from wavesynth.errors import UserError
 from wavesynth.fields import Count, Real, Whole
-from wavesynth.models.discriminators import DiscriminatorsConfig, RateOrUnknown, WidthOrNone, normal, plus
+from wavesynth.models.discriminators import DiscriminatorsConfig, WidthOrNone, normal, plus
 from wavesynth.models.excitation import excitation, white
 from wavesynth.models.layers import zeros
 from wavesynth.models.polyphase import same, smoothed, transposed
@@ -38,12 +40,15 @@ class WaveGANConfig(DiscriminatorsConfig):
 
     Attributes:
         seconds: length of every sound, rounded up to a multiple of the strides' product in samples.
+        frame_seconds: time per place of the front; the nearest power of two in samples is taken.
+        stages: number of stages, which share this factor.
         length: length in samples. Filled in from `seconds` and the sample rate.
         latent: dimensions of the Gaussian latent.
         style_channels: width of the two layers that map latent and conditioning to a style, which scales and shifts the
             channels of every stage. 0 for none, as published: latent and conditioning enter at the front only.
         channels: channels of the generator's last stage but one; each stage before it has twice as many.
-        strides: the factor by which each stage lengthens the sound.
+        strides: the factor by which each stage lengthens the sound. Filled in from `frame_seconds`, `stages` and the sample
+            rate.
         smooth: whether upsampling is anti-aliased (see `wavesynth.models.polyphase.smoothed`).
         leak: slope of the generator's activations below zero; 0 as published.
         noise_channels: channels of noise that each stage shapes and adds; 0 for none.
@@ -52,7 +57,6 @@ class WaveGANConfig(DiscriminatorsConfig):
         output_filter: taps of a learned filter of the output; 0 for none, 512 as published.
         labels: number of labels. Filled in from the data.
         pitches: number of pitches. Filled in from the data.
-        sample_rate: Hz. Filled in from the data.
     """
 
     seconds: Annotated[float, Real(above=0, most=600)] = 1.0
@@ -60,7 +64,9 @@ class WaveGANConfig(DiscriminatorsConfig):
     latent: Width = 128
     style_channels: WidthOrNone = 128
     channels: Width = 16
-    strides: Annotated[tuple[Annotated[int, Whole(2, 1_024)], ...], Count(1, 24)] = (4, 4, 4, 4, 4)
+    frame_seconds: Annotated[float, Real(least=0.001, most=10.0)] = 0.06
+    stages: Annotated[int, Whole(1, 24)] = 5
+    strides: Annotated[tuple[Annotated[int, Whole(1, 1_024)], ...], Count(0, 24)] = ()
     smooth: bool = True
     leak: Annotated[float, Real(least=0, most=1)] = 0.2
     noise_channels: Annotated[int, Whole(0, 1_024)] = 4
@@ -68,7 +74,6 @@ class WaveGANConfig(DiscriminatorsConfig):
     output_filter: Annotated[int, Whole(0, 65_536)] = 0
     labels: Annotated[int, Whole(0, 65_536)] = 0
     pitches: Annotated[int, Whole(0, 128)] = 0
-    sample_rate: RateOrUnknown = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,6 +105,16 @@ class WaveGANConfig(DiscriminatorsConfig):
     def stage_channels(self) -> tuple[int, ...]:
         """Input channels of each stage; the output of the last is the sound."""
         return tuple(min(self.widest, self.channels * 2**i) for i in reversed(range(len(self.strides))))
+
+
+def stage_strides(frame_seconds: float, stages: int, sample_rate: int) -> tuple[int, ...]:
+    """Strides of `stages` stages, whose product is the power of two nearest to a duration: the first ones are the largest.
+
+    >>> stage_strides(0.06, 5, 16_000), stage_strides(0.06, 5, 44_100)
+    ((4, 4, 4, 4, 4), (8, 4, 4, 4, 4))
+    """
+    octaves = power_of_two(frame_seconds, sample_rate).bit_length() - 1
+    return tuple(2 ** (octaves // stages + (stage < octaves % stages)) for stage in range(stages))
 
 
 class Stage(nnx.Module):
@@ -153,12 +168,12 @@ class Generator(nnx.Module):
         first = config.stage_channels[0]
         self.front = normal(rngs, style or inputs, config.length // config.hop * first)
         self.front_bias = zeros(config.length // config.hop * first)
-        outputs = (*config.stage_channels[1:], 1)
+        outputs = (*config.stage_channels[1:], config.audio_channels)
         self.stages = nnx.List(
             Stage(config, i, o, stride, rngs=rngs)
             for i, o, stride in zip(config.stage_channels, outputs, config.strides, strict=True)
         )
-        self.filter = normal(rngs, config.output_filter, 1, 1) if config.output_filter else None
+        self.filter = normal(rngs, config.output_filter, 1, 1) if config.output_filter else None  # of each channel
 
     def style(
         self, latent: Float[Array, "batch latent"], condition: Float[Array, "batch condition"]
@@ -176,7 +191,7 @@ class Generator(nnx.Module):
         style: Float[Array, "batch style"] | Float[Array, "batch places style"],
         pitch: Float[Array, " batch"],
         keys: Key[Array, " batch"],
-    ) -> Float[Array, "batch length"]:
+    ) -> Float[Array, "batch audio length"]:
         """Generates sounds.
 
         Args:
@@ -185,7 +200,7 @@ class Generator(nnx.Module):
             keys: of the noise.
 
         Returns:
-            float32 [B, length], in [-1, 1].
+            float32 [B, C, length], in [-1, 1]. The last stage makes the middle and the side of stereo sounds.
         """
         config = self.config
         first, *styles = jnp.moveaxis(style, 1, 0) if style.ndim == 3 else [style] * (1 + len(self.stages))
@@ -199,7 +214,7 @@ class Generator(nnx.Module):
             if source is not None and config.pitches:
                 source = excitation(source, pitch, config.sample_rate / share)
             x = stage(jax.nn.leaky_relu(x, config.leak), own if config.style_channels else None, source)
-        sound = x.astype(jnp.float32)
+        sound = x.astype(jnp.float32).transpose(0, 2, 1)
         if self.filter is not None:
-            sound = same(sound, self.filter[...])
-        return jnp.tanh(config.level * sound[..., 0])
+            sound = same(sound.reshape(-1, config.length, 1), self.filter[...]).reshape(sound.shape)
+        return jnp.tanh(config.level * mid_side(sound))

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 from wavesynth.audio import mulaw
 from wavesynth.config import Width
 from wavesynth.errors import UserError
-from wavesynth.fields import Checked, Whole
+from wavesynth.fields import Checked, Real, Whole
 from wavesynth.models.layers import affine, check_remembered, dense, gate, over_examples, shifted_copies, zeros
 from wavesynth.models.likelihoods import MIN_LOG_SCALE, LogisticMixture, MulawSoftmax, Quantization, quantize
 
@@ -40,7 +40,9 @@ class WaveNetConfig(Checked):
 
     Attributes:
         stacks: number of repetitions of the dilations 1, 2, 4 ...
-        layers_per_stack: layers per stack; the last has the dilation 2^(layers_per_stack - 1).
+        longest_dilation: dilation of a stack's last layer, seconds; the nearest power of two in samples is taken.
+        layers_per_stack: layers per stack; the last has the dilation 2^(layers_per_stack - 1). Filled in from
+            `longest_dilation` and the sample rate.
         channels: width of the residual path and of each gate.
         skip_channels: width of the skip path.
         head_channels: width of the layer before the output.
@@ -55,12 +57,14 @@ class WaveNetConfig(Checked):
         labels: rows of the table of label embeddings; 0 for none. Filled in from the data.
         vector_channels: width of the global conditioning vector, a label's embedding; 0 for none.
         frame_channels: width of the local conditioning; 0 for none. Filled in from the data.
-        hop_length: samples per frame of local conditioning.
+        hop_seconds: time per frame of local conditioning; the nearest power of two in samples is taken.
+        hop_length: samples per frame of local conditioning. Filled in from `hop_seconds` and the sample rate.
         dtype: data type of the activations, "float32" or "bfloat16"; parameters and likelihoods are always float32.
     """
 
     stacks: Annotated[int, Whole(1, 64)] = 2
-    layers_per_stack: Annotated[int, Whole(1, 16)] = 9
+    longest_dilation: Annotated[float, Real(least=1e-4, most=1.0)] = 0.015
+    layers_per_stack: Annotated[int, Whole(0, 16)] = 0
     channels: Width = 64
     skip_channels: Width = 128
     head_channels: Width = 128
@@ -74,7 +78,8 @@ class WaveNetConfig(Checked):
     labels: Annotated[int, Whole(0, 65_536)] = 0
     vector_channels: Annotated[int, Whole(0, 4_096)] = 16
     frame_channels: Annotated[int, Whole(0, 4_096)] = 0
-    hop_length: Annotated[int, Whole(1, 65_536)] = 128
+    hop_seconds: Annotated[float, Real(least=1e-4, most=1.0)] = 0.0075
+    hop_length: Annotated[int, Whole(0, 65_536)] = 0
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:

@@ -41,17 +41,19 @@ class WaveNetAutoencoderConfig(WaveNetConfig):
 
     Attributes:
         code_channels: dimensions of a code.
-        code_hop: samples per code; a multiple of `hop_length`.
+        code_seconds: time per code; the nearest power of two in samples is taken.
+        code_hop: samples per code; a multiple of `hop_length`. Filled in from `code_seconds` and the sample rate.
         code_noise: standard deviation of the noise added to codes in training; that of codes is about 1.
-        encoder_stride: samples folded into channels at the input; it divides `code_hop`.
+        encoder_stride: samples folded into channels at the input; it divides `code_hop`. Filled in: a 16th of it.
         encoder_channels: width of the encoder.
         encoder_layers: number of layers, of dilations 1, 2, 4 ... strides.
     """
 
     code_channels: Annotated[int, Whole(1, 1_024)] = 16
-    code_hop: Annotated[int, Whole(1, 65_536)] = 512
+    code_seconds: Annotated[float, Real(least=0.001, most=1.0)] = 0.03
+    code_hop: Annotated[int, Whole(0, 65_536)] = 0
     code_noise: Annotated[float, Real(least=0, most=100)] = 0.1
-    encoder_stride: Annotated[int, Whole(1, 8_192)] = 32
+    encoder_stride: Annotated[int, Whole(0, 8_192)] = 0
     encoder_channels: Width = 64
     encoder_layers: Annotated[int, Whole(1, 12)] = 5
 
@@ -63,7 +65,7 @@ class WaveNetAutoencoderConfig(WaveNetConfig):
                 f"more than {MOST_CONTEXT:,}"
             )
         for name in ("hop_length", "encoder_stride"):
-            if self.code_hop % getattr(self, name):
+            if getattr(self, name) and self.code_hop % getattr(self, name):
                 raise UserError(f"code_hop is {self.code_hop}: it must be a multiple of {name}, {getattr(self, name)}")
 
     @property

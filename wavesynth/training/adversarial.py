@@ -53,7 +53,9 @@ class AdversarialTraining(TrainingConfig):
     2000
     """
 
-    crop: Annotated[int, Whole(0, 0, note="this family trains on whole sounds: set model.seconds")] = 0
+    crop_seconds: Annotated[
+        float, Real(least=0, most=0, note="this family trains on whole sounds: set model.seconds")
+    ] = 0.0
     validation_windows: int = 128
     loss: Loss = "relativistic"
     discriminator_steps: Annotated[int, Whole(1, 64)] = 1

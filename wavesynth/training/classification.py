@@ -29,7 +29,7 @@ class ClassificationTraining(TrainingConfig):
 
     steps: int = 1_000
     batch_size: int = 32
-    crop: int = 16_384
+    crop_seconds: float = 1.0
     ema: float = 0.99
     validate_every: int = 100
     validation_windows: int = 1_000

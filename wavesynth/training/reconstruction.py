@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from wavesynth.audio.spectral import DEFAULT_MEL, log_mel, multi_resolution_distance, num_frames
+from wavesynth.audio.spectral import MelSettings, log_mel, mel_settings, multi_resolution_distance, num_frames
+from wavesynth.audio.stereo import mid_side
 from wavesynth.conditions import Conditions
 from wavesynth.config import Share, TrainingConfig, Weight
 from wavesynth.fields import Real
@@ -29,6 +30,7 @@ from wavesynth.training.state import (
 )
 
 Loss = Literal["hinge", "relativistic"]
+RANGE_DB = 80.0  # below the level of the training sounds, where spectra are compared
 DIVERGED = 1e6  # a loss of this size counts as divergence
 
 
@@ -55,7 +57,7 @@ class ReconstructionTraining(TrainingConfig):
 
     steps: int = 20_000
     batch_size: int = 16
-    crop: int = 16_384
+    crop_seconds: float = 1.0
     learning_rate: float = 2e-3
     kl_target: Weight = 24.0
     kl_weight: Weight = 0.05
@@ -74,13 +76,15 @@ class Reconstruction:
     The loss counts all frames, including the silence after a short clip. The metric `distance` counts real sound only.
 
     Attributes:
-        encode: (autoencoder's parameters, sounds [B, C, T]) to the mean and log variance of codes, each [B, F, D].
+        encode: (autoencoder's parameters, sounds [B, C, T]) to the mean of codes [B, F, W] and the log variance of their
+            first D numbers, the features, [B, F, D]. The others, the level, have none.
         decode: (autoencoder's parameters, codes, `Conditions`, keys [B]) to sounds [B, C, T].
         views: sounds to the inputs of each discriminator.
         discriminate: (discriminators' parameters, views, key) to logits [B, discriminators], where higher means real, and
             the activations of each discriminator's layers.
         probe_logits: (probe's parameters, codes) to logits of pitches [B, F, P]; None for sounds without pitches.
         sample_rate: Hz.
+        level_db: the root mean square of the training sounds, decibels. Spectra are compared down to 80 dB below it.
         training: how to train.
         extended_from: see `wavesynth.training.state.learning_rate`.
     """
@@ -91,6 +95,7 @@ class Reconstruction:
     discriminate: Callable[[Params, list[jax.Array], jax.Array], tuple[jax.Array, list[list[jax.Array]]]]
     probe_logits: Callable[[Params, jax.Array], jax.Array] | None
     sample_rate: int
+    level_db: float
     training: ReconstructionTraining
     extended_from: int = 0
     metric: ClassVar[str] = "distance"
@@ -105,6 +110,11 @@ class Reconstruction:
 
     def init(self, params: Params) -> TrainState:
         return create_parts(params, self._optimizers, averaged="coder")
+
+    @property
+    def mel(self) -> MelSettings:
+        """Of the spectra that are compared."""
+        return relative_mel(self.sample_rate, self.level_db)
 
     @property
     def probing(self) -> bool:
@@ -143,7 +153,7 @@ class Reconstruction:
         sounds = batch["samples"]
         codes, _ = self.encode(params["coder"], sounds)
         made = self.decode(params["coder"], codes, batch["conditions"], self._keys(jax.random.key(0), len(sounds)))
-        metric, weight = distance(made, batch, self.sample_rate)
+        metric, weight = distance(made, batch, self.sample_rate, self.mel)
         return {"distance": metric}, weight
 
     def _coder_loss(
@@ -152,11 +162,13 @@ class Reconstruction:
         training, sounds = self.training, batch["samples"]
         own, noise, chance = jax.random.split(key, 3)
         mean, log_variance = self.encode(coder, sounds)
-        codes = mean + jnp.exp(log_variance / 2) * jax.random.normal(own, mean.shape)
+        features, level = jnp.split(mean, [log_variance.shape[-1]], axis=-1)
+        drawn = features + jnp.exp(log_variance / 2) * jax.random.normal(own, features.shape)
+        codes = jnp.concatenate([drawn, level], axis=-1)
         made = self.decode(coder, codes, batch["conditions"], self._keys(noise, len(sounds)))
-        metrics = {"distance": distance(made, batch, self.sample_rate)[0]}
+        metrics = {"distance": distance(made, batch, self.sample_rate, self.mel)[0]}
         metrics["spectral"] = self._spectral(made, sounds)
-        metrics["kl"] = kl_divergence(mean, log_variance).mean()
+        metrics["kl"] = kl_divergence(features, log_variance).mean()
         loss = metrics["spectral"] + training.kl_weight * jax.nn.relu(metrics["kl"] - training.kl_target)
         if self.probing:
             loss -= training.pitch_adversary * self._cross_entropy(others["probe"], mean, batch, hiding=True)
@@ -198,9 +210,12 @@ class Reconstruction:
         return jnp.sum(jnp.where(counted, cost, 0.0)) / jnp.maximum(counted.sum(), 1)
 
     def _spectral(self, made: jax.Array, sounds: jax.Array) -> jax.Array:
-        """Log-mel and multi-resolution spectral distance over all frames, dB."""
-        mel = jnp.abs(log_mel(made, self.sample_rate) - log_mel(sounds, self.sample_rate)).mean()
-        return mel + multi_resolution_distance(made, sounds).mean()
+        """Log-mel and multi-resolution spectral distance over all frames, dB; of stereo, of middle and side too."""
+        if sounds.shape[1] == 2:
+            made, sounds = (jnp.concatenate([both, mid_side(both)], axis=1) for both in (made, sounds))
+        mel = jnp.abs(log_mel(made, self.sample_rate, self.mel) - log_mel(sounds, self.sample_rate, self.mel)).mean()
+        floor = 10 ** ((self.level_db - RANGE_DB) / 20)
+        return mel + multi_resolution_distance(made, sounds, self.sample_rate, floor=floor).mean()
 
     @staticmethod
     def _keys(key: jax.Array, rows: int) -> jax.Array:
@@ -212,16 +227,21 @@ def kl_divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     return 0.5 * jnp.sum(jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance, axis=-1)
 
 
-def distance(made: jax.Array, batch: Batch, sample_rate: int) -> tuple[jax.Array, jax.Array]:
+def relative_mel(sample_rate: int, level_db: float) -> MelSettings:
+    """Mel settings with a floor 80 dB below the level of some sounds, so that quiet recordings count like loud ones."""
+    return mel_settings(sample_rate, floor_db=level_db - RANGE_DB)
+
+
+def distance(made: jax.Array, batch: Batch, sample_rate: int, mel: MelSettings) -> tuple[jax.Array, jax.Array]:
     """Mean absolute difference of log-mel spectra over the frames of real sound, dB, and the number of those frames."""
-    apart = jnp.abs(log_mel(made, sample_rate) - log_mel(batch["samples"], sample_rate)).mean(axis=(1, -1))
-    counted = real_frames(batch["real"])
+    apart = jnp.abs(log_mel(made, sample_rate, mel) - log_mel(batch["samples"], sample_rate, mel)).mean(axis=(1, -1))
+    counted = real_frames(batch["real"], mel)
     return jnp.sum(jnp.where(counted, apart, 0.0)) / jnp.maximum(counted.sum(), 1), counted.sum()
 
 
-def real_frames(real: jax.Array | np.ndarray) -> Any:
+def real_frames(real: jax.Array | np.ndarray, mel: MelSettings) -> Any:
     """Which log-mel frames are real, bool [B, frames]: those whose centre sample is real, given bool [B, T]."""
-    centres = np.arange(num_frames(real.shape[1])) * DEFAULT_MEL.hop
+    centres = np.arange(num_frames(real.shape[1], mel.hop)) * mel.hop
     return real[:, np.minimum(centres, real.shape[1] - 1)]
 
 
