@@ -8,7 +8,7 @@ from wavesynth.audio import files, pictures
 from wavesynth.audio.names import display
 from wavesynth.audio.pcm import to_float
 from wavesynth.config import TrainingConfig
-from wavesynth.data.batches import Batches, mono
+from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.families import Generative, Timbral
 from wavesynth.synth import Synth
@@ -64,7 +64,7 @@ def _reconstructed(synth: Synth, held_out: Batches, training: TrainingConfig) ->
         timbre = synth.timbre_of(samples, record.pitch)
         decoded = np.atleast_2d(synth.decode(timbre, seed=training.seed))[:, before : samples.shape[-1]]
         name = display(record.file)
-        sounds[name], sounds[f"{name}, reconstructed"] = mono(samples[:, before:]), mono(decoded)
+        sounds[name], sounds[f"{name}, reconstructed"] = samples[:, before:], decoded
     return sounds
 
 
@@ -85,7 +85,7 @@ def _written(path: Path) -> np.ndarray:
     """Reads a preview, without warnings about silence or an offset, which are normal for an untrained model."""
     import soundfile
 
-    return soundfile.read(path, dtype="float32")[0]
+    return soundfile.read(path, dtype="float32", always_2d=True)[0].T
 
 
 def _strip(previews: Path, sample_rate: int) -> None:

@@ -115,13 +115,13 @@ def render(
     begin = taken.notes[0].start if taken.notes[0].start > LATE else 0.0
     longest = min(synth.longest, LONGEST)
     parts, ended = _bounded(_parts(taken.notes, begin, taken.seconds, synth.sample_rate, longest))
-    check_length(out, max(part.end for part in parts), synth.sample_rate)
+    check_length(out, max(part.end for part in parts), synth.sample_rate, synth.channels)
     learned = synth.family.dataset.pitches
     for remark in (*taken.remarks, *_remarks(taken.notes, begin, longest, ended, learned)):
         warnings.warn(f"{taken.name}: {remark}", stacklevel=2)
     timbre, glide = (end and onset_at(end, 0.0) for end in (timbre, glide))  # notes begin on time
     player = _Player(synth, timbre, glide, label, seed, _lengths(parts, glide is not None))
-    with WavWriter(out, synth.sample_rate, force) as wav, _Mix(wav) as mix:
+    with WavWriter(out, synth.sample_rate, force) as wav, _Mix(wav, synth.channels) as mix:
         try:
             mix.play(parts, player, progress)
         finally:
@@ -220,11 +220,11 @@ def _lengths(parts: Sequence[Part], gliding: bool) -> dict[tuple[int, float], in
 class _Mix:
     """The sum of all notes. Finished samples are in a temporary float32 file beside the WAV file, the others in memory."""
 
-    def __init__(self, wav: WavWriter) -> None:
-        self.wav = wav
+    def __init__(self, wav: WavWriter, channels: int) -> None:
+        self.wav, self.channels = wav, channels
         self.peak = 0.0
         self.begin = 0  # position of `sounding` in the song; earlier samples are in the file
-        self.sounding = np.zeros(BLOCK, np.float32)
+        self.sounding = np.zeros((channels, BLOCK), np.float32)
         self.length = 0  # number of samples of `sounding` in use
         self.file: BinaryIO
 
@@ -265,40 +265,43 @@ class _Mix:
         left = self.begin
         while left:
             count = min(BLOCK, left)
-            block = np.frombuffer(self.file.read(4 * count), np.float32)
-            self.wav.append(np.pad(block, (0, count - len(block))) * np.float32(gain))
+            block = np.frombuffer(self.file.read(4 * self.channels * count), np.float32).reshape(-1, self.channels)
+            self.wav.append(np.pad(block, ((0, count - len(block)), (0, 0))).T * np.float32(gain))
             left -= count
         return gain
 
     def _add(self, start: int, sound: np.ndarray) -> None:
-        place = slice(start - self.begin, start - self.begin + len(sound))
-        if place.stop > len(self.sounding):
-            self.sounding = np.pad(self.sounding, (0, max(place.stop, 2 * len(self.sounding)) - len(self.sounding)))
-        self.sounding[place] += sound
+        place = slice(start - self.begin, start - self.begin + sound.shape[1])
+        room = self.sounding.shape[1]
+        if place.stop > room:
+            self.sounding = np.pad(self.sounding, ((0, 0), (0, max(place.stop, 2 * room) - room)))
+        self.sounding[:, place] += sound
         self.length = max(self.length, place.stop)
 
     def _keep(self, until: int) -> None:
         """Moves the samples before `until` to the file. Silence becomes a hole in the file."""
         count = min(until - self.begin, self.length)
-        ready = self.sounding[:count]
+        ready = np.ascontiguousarray(self.sounding[:, :count].T)  # channels interleaved
         if count and (peak := float(np.abs(ready).max())):
             self.peak = max(self.peak, peak)
             try:
-                self.file.seek(4 * self.begin)
+                self.file.seek(4 * self.channels * self.begin)
                 content = ready.data.cast("B")
                 while content:
                     content = content[self.file.write(content) :]
             except OSError as error:
                 raise self._unwritable(error) from None
         left = self.length - count
-        self.sounding[:left] = self.sounding[count : self.length]
-        self.sounding[left : self.length] = 0
+        self.sounding[:, :left] = self.sounding[:, count : self.length]
+        self.sounding[:, left : self.length] = 0
         self.begin, self.length = until, left
 
     def _unwritable(self, error: OSError) -> UserError:
         place = display(self.wav.path)
         if error.errno in DISK_FULL:
-            return UserError(f"{place}: the disk is full; the temporary mix takes 4 bytes per sample: free some space")
+            return UserError(
+                f"{place}: the disk is full; the temporary mix takes {4 * self.channels} bytes per sample: free some space"
+            )
         return UserError(f"{place} cannot be written: {error.strerror or error}")
 
 
@@ -319,11 +322,11 @@ class _Player:
     kept: OrderedDict[tuple[int, float], np.ndarray] = field(default_factory=OrderedDict)
 
     def play(self, part: Part) -> np.ndarray:
-        """The sound of a note at its level, with its release: float32 [T], at most as long as the note."""
+        """The sound of a note at its level, with its release: float32 [C, T], at most as long as the note."""
         whole = self._sound(part.pitch, part.share if self.glide else 0.0)
-        sound = whole[: part.length] * np.float32(part.level)
-        fade = min(part.fade, len(sound))
-        sound[len(sound) - fade :] *= _release(fade)
+        sound = whole[:, : part.length] * np.float32(part.level)
+        fade = min(part.fade, sound.shape[1])
+        sound[:, sound.shape[1] - fade :] *= _release(fade)[None]
         return sound
 
     def _sound(self, pitch: int, share: float) -> np.ndarray:
@@ -334,7 +337,7 @@ class _Player:
             seconds = 2 ** (math.ceil(RUNGS * math.log2(seconds)) / RUNGS)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "pitch is .* training sounds")  # `render` warns once for all notes
-                self.kept[key] = self._make(pitch, min(seconds, self.synth.longest), share)[: self.lengths[key]]
+                self.kept[key] = self._make(pitch, min(seconds, self.synth.longest), share)[:, : self.lengths[key]]
         self.kept.move_to_end(key)
         while len(self.kept) > 1 and sum(sound.nbytes for sound in self.kept.values()) > KEPT_BYTES:
             self.kept.popitem(last=False)
@@ -342,11 +345,11 @@ class _Player:
 
     def _make(self, pitch: int, seconds: float, share: float) -> np.ndarray:
         if self.timbre is None:
-            return self.synth.sample(1, seconds, label=self.label, pitch=pitch, seed=self.seed)[0]
+            return np.atleast_2d(self.synth.sample(1, seconds, label=self.label, pitch=pitch, seed=self.seed)[0])
         timbre = self.timbre
         if self.glide is not None:
             timbre = self.synth.between(timbre, self.glide, share)
-        return self.synth.decode(timbre, seconds, pitch=pitch, seed=self.seed)
+        return np.atleast_2d(self.synth.decode(timbre, seconds, pitch=pitch, seed=self.seed))
 
 
 def _release(samples: int) -> np.ndarray:

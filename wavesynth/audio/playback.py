@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ def play(blocks: Iterator[np.ndarray], sample_rate: int) -> Iterator[Played]:
     """Plays blocks on the default device as they are generated. Closing the iterator stops the sound at once.
 
     Args:
-        blocks: float32 [t] in [-1, 1].
+        blocks: float32 [t] or [C, t] in [-1, 1], all with as many channels.
         sample_rate: Hz.
 
     Returns:
@@ -40,8 +41,9 @@ def play(blocks: Iterator[np.ndarray], sample_rate: int) -> Iterator[Played]:
     ...     print(so_far.underruns)
     """
     sounddevice = _sounddevice()
+    first = np.atleast_2d(next(blocks))
     try:
-        device = sounddevice.OutputStream(samplerate=sample_rate, channels=1, dtype="float32")
+        device = sounddevice.OutputStream(samplerate=sample_rate, channels=len(first), dtype="float32")
         device.start()
     except sounddevice.PortAudioError as error:
         raise UserError(
@@ -49,13 +51,13 @@ def play(blocks: Iterator[np.ndarray], sample_rate: int) -> Iterator[Played]:
         ) from None
     samples, underruns, worked, began = 0, 0, 0.0, time.perf_counter()
     with device:
-        for block in blocks:
+        for block in map(np.atleast_2d, chain([first], blocks)):
             worked += time.perf_counter() - began
             try:
-                underruns += bool(device.write(np.ascontiguousarray(block[:, None], np.float32)))
+                underruns += bool(device.write(np.ascontiguousarray(block.T, np.float32)))
             except sounddevice.PortAudioError as error:
                 raise UserError(f"the audio device stopped after {samples / sample_rate:.1f} s ({error})") from None
-            samples += len(block)
+            samples += block.shape[1]
             began = time.perf_counter()
             yield Played(samples / sample_rate, underruns, samples / sample_rate / max(worked, 1e-9))
 

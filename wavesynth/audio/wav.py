@@ -1,10 +1,11 @@
-"""Writing mono 16-bit WAV files, at once or block by block."""
+"""Writing 16-bit WAV files, at once or block by block."""
 
 import os
 import struct
 from contextlib import suppress
 from types import TracebackType
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from wavesynth.audio.containers import check_sample_rate
@@ -16,21 +17,22 @@ from wavesynth.storage import DISK_FULL
 MOST_SAMPLES = (2**32 - 1 - 44) // 2
 """The number of samples in a WAV file is limited by its 32-bit size in bytes."""
 
+MOST_CHANNELS = 2
 _HEADER = 44  # bytes
 
 
 def write(path: str | os.PathLike[str], samples: ArrayLike, sample_rate: int, force: bool = False) -> None:
-    """Writes a sound to a mono 16-bit WAV file, atomically.
+    """Writes a sound to a 16-bit WAV file, atomically.
 
     Args:
         path: The file to write; its name ends in `.wav`.
-        samples: The sound, float [T] in [-1, 1]; values outside are clipped.
+        samples: The sound, float [T] or [C, T] in [-1, 1]; values outside are clipped.
         sample_rate: Hz.
         force: Replace the file if it exists.
 
     Raises:
         UserError: The file exists and `force` is not set, or it cannot be written.
-        ValueError: The samples are not [T], or hold NaN.
+        ValueError: The samples are not [T], [1, T] or [2, T], or hold NaN.
 
     >>> write("tone.wav", np.sin(np.arange(16_000) * 0.1), 16_000)          # doctest: +SKIP
     """
@@ -43,7 +45,7 @@ def write(path: str | os.PathLike[str], samples: ArrayLike, sample_rate: int, fo
 
 
 class WavWriter:
-    """Writes a mono 16-bit WAV file block by block, in constant memory.
+    """Writes a 16-bit WAV file block by block, in constant memory. The first block decides the number of channels.
 
     The sound is written to `PATH.partial`, a valid WAV file after every `append`, which is renamed when the writer is
     closed. If an exception or Ctrl-C ends the `with` block early, the sound so far becomes `path`; but if `path` already
@@ -68,6 +70,7 @@ class WavWriter:
         check_sample_rate(sample_rate)
         self.path = user_path(path)
         self.sample_rate = int(sample_rate)
+        self.channels = 1
         self.num_samples = 0
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._open = True
@@ -89,22 +92,28 @@ class WavWriter:
         """Appends samples to the file.
 
         Args:
-            block: float [T] in [-1, 1]; values outside are clipped.
+            block: float [T] or [C, T] in [-1, 1]; values outside are clipped.
 
         Raises:
             UserError: The disk is full, or the WAV would exceed 4 GiB. What was appended before stays.
-            ValueError: The block is not [T], or holds NaN.
+            ValueError: The block is not [T], [1, T] or [2, T], has other channels than those before, or holds NaN.
         """
-        pcm = to_int16(block)
-        if pcm.ndim != 1:
-            raise ValueError(f"samples of shape {pcm.shape}: a WAV takes one sound [T], write one file per sound")
+        pcm = np.atleast_2d(to_int16(block))
+        if pcm.ndim != 2 or not 1 <= len(pcm) <= MOST_CHANNELS:
+            raise ValueError(
+                f"samples of shape {np.shape(block)}: a WAV takes one sound, [T], [1, T] or [2, T]; write one file per sound"
+            )
         if not self._open:
             raise ValueError(f"{display(self.path)} is closed")
-        check_length(self.path, self.num_samples + len(pcm), self.sample_rate)
+        if not self.num_samples:
+            self.channels = len(pcm)
+        if len(pcm) != self.channels:
+            raise ValueError(f"a block of {len(pcm)} channels follows blocks of {self.channels}")
+        check_length(self.path, self.num_samples + pcm.shape[1], self.sample_rate, self.channels)
         written = self.num_samples
         try:
-            self.num_samples += len(pcm)
-            self._write((_HEADER + 2 * written, pcm.astype("<i2").tobytes()), (0, self._header()))
+            self.num_samples += pcm.shape[1]
+            self._write((_HEADER + self._bytes(written), pcm.T.astype("<i2").tobytes()), (0, self._header()))
         except BaseException as error:
             self.num_samples = written
             if isinstance(error, OSError):
@@ -121,7 +130,7 @@ class WavWriter:
             self._open = False
             try:
                 # An append that failed may have left part of a block and a header that counts it.
-                os.truncate(self._partial, _HEADER + 2 * self.num_samples)
+                os.truncate(self._partial, _HEADER + self._bytes(self.num_samples))
                 self._write((0, self._header()))
                 os.replace(self._partial, self.path)
             except OSError as error:
@@ -140,9 +149,12 @@ class WavWriter:
                 while content:
                     content = content[file.write(content) :]
 
+    def _bytes(self, num_samples: int) -> int:
+        return 2 * self.channels * num_samples
+
     def _header(self) -> bytes:
-        size, rate = 2 * self.num_samples, self.sample_rate
-        fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
+        size, rate, channels = self._bytes(self.num_samples), self.sample_rate, self.channels
+        fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, rate, self._bytes(rate), self._bytes(1), 16)
         return struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE") + fmt + struct.pack("<4sI", b"data", size)
 
     def _unwritable(self, error: OSError) -> UserError:
@@ -163,10 +175,10 @@ class WavWriter:
             self.discard()
 
 
-def check_length(path: str | os.PathLike[str], num_samples: float, sample_rate: int) -> None:
-    """Raises UserError if a WAV file cannot hold this many samples."""
-    if num_samples > MOST_SAMPLES:
+def check_length(path: str | os.PathLike[str], num_samples: float, sample_rate: int, channels: int) -> None:
+    """Raises UserError if a WAV file cannot hold this many samples of each channel."""
+    if num_samples * channels > MOST_SAMPLES:
         raise UserError(
-            f"{display(path)}: a WAV holds at most 4 GiB, {MOST_SAMPLES / sample_rate / 3600:.1f} hours at "
+            f"{display(path)}: a WAV holds at most 4 GiB, {MOST_SAMPLES / channels / sample_rate / 3600:.1f} hours at "
             f"{sample_rate:,} Hz, and {num_samples / sample_rate / 3600:.3g} hours are requested: make it shorter"
         )

@@ -38,7 +38,7 @@ from wavesynth.config import Width
 from wavesynth.errors import UserError
 from wavesynth.fields import Count, Real, Whole
 from wavesynth.models.discriminators import DiscriminatorsConfig, normal, plus
-from wavesynth.models.frames import noise, overlapped, pulses, ramps, windowed
+from wavesynth.models.frames import noise, overlapped, pulses, ramps, tone_spectra, tones, windowed
 from wavesynth.models.layers import check_remembered, one_hot, zeros
 
 Cache = dict[str, Any]
@@ -46,8 +46,14 @@ Cache = dict[str, Any]
 WIDTH = 3  # taps of a convolution
 SPECTRUM_UNIT = 3.0  # of the encoder's input, the natural logarithm of magnitudes over the floor
 CODE_DILATIONS = (1, 2)  # of the convolutions at the rate of codes
-PULSE_LEVEL, NOISE_LEVEL, OWN_LEVEL = 0.02, 0.005, 0.002  # of an untrained decoder's sources: quiet, as sounds are
+PULSE_LEVEL, NOISE_LEVEL, OWN_LEVEL, TONE_LEVEL = (
+    0.02,
+    0.005,
+    0.002,
+    2e-4,
+)  # of an untrained decoder's sources: quiet, as sounds are
 TILT_HZ = 300.0  # above it, an untrained pulse filter falls by 6 dB per octave
+LOWEST_TONE, TONE_OCTAVES = 27.5, 8  # Hz, of the steady tones
 FIRST_LOG_VARIANCE = -3.0
 PROBE_CHANNELS = 128
 LOUDEST = 6.0  # natural logarithm of a filter's largest magnitude
@@ -74,6 +80,7 @@ class AutoencoderConfig(DiscriminatorsConfig):
         stride: frames per code.
         gains: values of the decoder's gain per hop.
         leveled: whether codes have a level.
+        tones_per_octave: steady tones that the decoder of sounds without pitches mixes, from 27.5 Hz to 7 kHz; 0 for none.
         encoder_channels: channels of the encoder.
         encoder_dilations: dilations of the encoder's residual convolutions at frame rate.
         channels: channels of the decoder.
@@ -90,6 +97,7 @@ class AutoencoderConfig(DiscriminatorsConfig):
     stride: Annotated[int, Whole(1, 256)] = 4
     gains: Literal[1, 2, 4, 8, 16] = 4
     leveled: bool = True
+    tones_per_octave: Annotated[int, Whole(0, 96)] = 48
     encoder_channels: Width = 128
     encoder_dilations: Dilations = (1, 2, 4, 8)
     channels: Width = 192
@@ -126,6 +134,13 @@ class AutoencoderConfig(DiscriminatorsConfig):
     def code_hop(self) -> int:
         """Samples per code."""
         return self.hop * self.stride
+
+    @property
+    def tones(self) -> np.ndarray:
+        """Frequencies of the decoder's steady tones, float64 [G], Hz. With pitches, a pulse train takes their place."""
+        count = 0 if self.pitches else TONE_OCTAVES * self.tones_per_octave
+        hertz = LOWEST_TONE * 2 ** (np.arange(count) / max(self.tones_per_octave, 1))
+        return hertz[hertz < 0.45 * self.sample_rate]
 
     @property
     def code_width(self) -> int:
@@ -303,7 +318,9 @@ class Decoder(nnx.Module):
         own[2] = np.log(NOISE_LEVEL)
         audio = config.audio_channels
         common = np.full(bins * (audio - 1), COMMON_NOISE, np.float32)
-        first = np.concatenate([np.tile(own.ravel(), audio), common, np.zeros(audio * config.gains, np.float32)])
+        mixed = np.full(audio * len(config.tones), np.log(TONE_LEVEL), np.float32)
+        gains = np.zeros(audio * config.gains, np.float32)
+        first = np.concatenate([np.tile(own.ravel(), audio), common, mixed, gains])
         self.out = normal(rngs, channels, len(first), gain=0.2)
         self.out_bias = nnx.Param(jnp.array(first))
 
@@ -370,7 +387,8 @@ class Decoder(nnx.Module):
     ) -> tuple[Float[Array, "batch audio frames window"], Float[Array, "batch audio gains"]]:
         """Windows of sound and their gains from the network's output [B, F, outputs]; frame `first` is the first."""
         config, audio, bins = self.config, self.config.audio_channels, self.config.bins
-        filters, common, gains = jnp.split(x, [5 * audio * bins, (5 * audio + audio - 1) * bins], axis=-1)
+        sizes = [5 * audio * bins, (audio - 1) * bins, audio * len(config.tones)]
+        filters, common, mixed, gains = jnp.split(x, np.cumsum(sizes), axis=-1)
         filters = filters.reshape(*x.shape[:2], audio, 5, bins).transpose(3, 0, 2, 1, 4)
         pulse, phase, hiss, real, imaginary = filters  # each [B, C, F, bins]
         taper = np.sqrt(hann_window(config.window))
@@ -392,6 +410,14 @@ class Decoder(nnx.Module):
             harmonic = source(pulses(pitch, first, count, config.hop, config.sample_rate))[:, None]
             size = jnp.exp(jnp.minimum(pulse, LOUDEST))
             spectrum += jax.lax.complex(size * jnp.cos(phase), size * jnp.sin(phase)) * harmonic
+        if mixed.shape[-1]:
+            size = jnp.exp(jnp.minimum(mixed, LOUDEST)).reshape(*x.shape[:2], audio, -1).transpose(0, 2, 1, 3)
+            phases = tones(config.tones, first, x.shape[1], config.hop, config.sample_rate)
+            parts = jnp.concatenate([size, size], axis=-1) * jnp.broadcast_to(
+                phases, (*size.shape[:3], phases.shape[1])
+            )
+            tonal = parts @ tone_spectra(config.tones, taper, config.sample_rate)
+            spectrum += jax.lax.complex(tonal[..., :bins], tonal[..., bins:])
         # The tapers before and after make a Hann window; overlapping Hann windows sum to half the hops in a window.
         windows = jnp.fft.irfft(spectrum, config.window)
         windows *= jnp.broadcast_to(taper * np.float32(2 / config.overlap), windows.shape)

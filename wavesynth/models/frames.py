@@ -101,6 +101,46 @@ def pulses(
     return jnp.where(jnp.isnan(pitch)[:, None], 0.0, total).reshape(len(pitch), count, hop)
 
 
+def tones(
+    frequencies: np.ndarray, first: UInt[Array, ""], count: int, hop: int, sample_rate: float
+) -> Float[Array, "{count} tones_and_quadratures"]:
+    """The cosines, then the sines, of the phases of steady tones at the beginning of each hop, as exact as `pulses`.
+
+    Args:
+        frequencies: float [G], Hz.
+        first: number of the first hop.
+        count: number of hops.
+        hop: samples.
+        sample_rate: Hz.
+
+    >>> tones(np.array([1_000.0]), jnp.uint32(0), 2, 4, 16_000).round(3).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    steps = np.round(frequencies * (2.0**32 / sample_rate)).astype(np.uint32)
+    place = (first + jnp.arange(count, dtype=jnp.uint32)) * np.uint32(hop)
+    phase = jax.lax.bitcast_convert_type(place[:, None] * steps[None], jnp.int32)
+    angle = phase.astype(jnp.float32) * np.float32(np.pi * 2.0**-31)
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=1)
+
+
+def tone_spectra(frequencies: np.ndarray, taper: np.ndarray, sample_rate: float) -> np.ndarray:
+    """The spectra of tapered windows that tones of phase 0 begin with, then of those a quarter turn later.
+
+    A window that begins with the phase p is ``cos(p)`` times the first and ``sin(p)`` times the second.
+
+    Args:
+        frequencies: float [G], Hz.
+        taper: float [window].
+        sample_rate: Hz.
+
+    Returns:
+        float32 [2 G, 2 bins]: real, then imaginary parts.
+    """
+    angle = 2 * np.pi * np.outer(frequencies, np.arange(len(taper))) / sample_rate
+    spectra = np.fft.rfft(np.concatenate([np.cos(angle), -np.sin(angle)]) * taper)
+    return np.concatenate([spectra.real, spectra.imag], axis=1).astype(np.float32)
+
+
 def ramps(
     points: Float[Array, "batch points"], before: Float[Array, "batch 1"], length: int
 ) -> Float[Array, "batch samples"]:
