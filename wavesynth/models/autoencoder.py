@@ -422,7 +422,14 @@ class Decoder(nnx.Module):
         windows = jnp.fft.irfft(spectrum, config.window)
         windows *= jnp.broadcast_to(taper * np.float32(2 / config.overlap), windows.shape)
         gains = gains.reshape(*x.shape[:2], audio, config.gains).transpose(0, 2, 1, 3).reshape(len(x), audio, -1)
-        return windows, 2 * jax.nn.sigmoid(gains)
+        gains = jax.nn.sigmoid(gains)
+        if not config.leveled:
+            return windows, 2 * gains
+        power = (
+            jnp.square(gains).reshape(len(x), audio, -1, config.stride * config.gains).mean(axis=(1, 3), keepdims=True)
+        )
+        level = jnp.sqrt(power).repeat(config.stride * config.gains, axis=2)
+        return windows, gains / level.reshape(len(x), 1, -1)
 
     def _at_level(
         self, windows: Float[Array, "batch audio frames window"], level: Float[Array, "batch codes 1"]

@@ -11,7 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from wavesynth.audio.spectral import MelSettings, log_mel, mel_settings, multi_resolution_distance, num_frames
+from wavesynth.audio.spectral import (
+    MelSettings,
+    log_mel,
+    mel_settings,
+    multi_resolution_distance,
+    num_frames,
+    spectral_convergence,
+)
 from wavesynth.audio.stereo import mid_side
 from wavesynth.conditions import Conditions
 from wavesynth.config import Share, TrainingConfig, Weight
@@ -39,6 +46,7 @@ class ReconstructionTraining(TrainingConfig):
     """How an autoencoder is trained.
 
     Attributes:
+        convergence_weight: weight of the spectral convergence, decibels: it counts the loudest parts of the spectrum.
         kl_target: KL divergence of a code frame from the standard Gaussian that is not penalised, nats.
         kl_weight: weight of the divergence above `kl_target`, decibels of spectral loss per nat.
         pitch_adversary: weight of the loss that hides the pitch from a probe that predicts it from the code; 0 turns the probe
@@ -59,6 +67,7 @@ class ReconstructionTraining(TrainingConfig):
     batch_size: int = 16
     crop_seconds: float = 1.0
     learning_rate: float = 2e-3
+    convergence_weight: Weight = 10.0
     kl_target: Weight = 24.0
     kl_weight: Weight = 0.05
     pitch_adversary: Weight = 0.3
@@ -215,7 +224,9 @@ class Reconstruction:
             made, sounds = (jnp.concatenate([both, mid_side(both)], axis=1) for both in (made, sounds))
         mel = jnp.abs(log_mel(made, self.sample_rate, self.mel) - log_mel(sounds, self.sample_rate, self.mel)).mean()
         floor = 10 ** ((self.level_db - RANGE_DB) / 20)
-        return mel + multi_resolution_distance(made, sounds, self.sample_rate, floor=floor).mean()
+        fine = multi_resolution_distance(made, sounds, self.sample_rate, floor=floor).mean()
+        loudest = spectral_convergence(made, sounds, self.sample_rate).mean()
+        return mel + fine + self.training.convergence_weight * loudest
 
     @staticmethod
     def _keys(key: jax.Array, rows: int) -> jax.Array:
