@@ -284,7 +284,7 @@ class Synth:
         >>> synth.timbre("flute").latent.shape
         (62, 16)
         """
-        index = self.family.dataset.label_index(label)
+        index = self._renderer.label_index(label, self.family.samples_by_label)
         latent = require(self.family, Timbral).latent_of(self._weights, index)
         return replace(self._timbre(latent), pitch=self.family.dataset.median_pitch(index))
 

@@ -47,6 +47,16 @@ class Family(Trainable):
     def length(self) -> int | None:
         return None
 
+    @property
+    def label_conditioned(self) -> bool:
+        """Whether the network takes a label together with a sound, for scoring and encoding."""
+        return bool(self.dataset.labels)
+
+    @property
+    def samples_by_label(self) -> bool:
+        """Whether a label has an effect on the sounds that the model generates."""
+        return self.label_conditioned
+
     def windows(self, shards: Shards, training: Any) -> Batches:
         learned = Batches(
             shards, "train", training.batch_size, training.crop or self.length or 0, self.context, training.seed,
