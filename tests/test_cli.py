@@ -348,6 +348,21 @@ def test_mistakes_in_what_is_named(trained: Path, tmp_path: Path, fails):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--model.mixtures", "0"], "model.mixtures is 0: it must be at least 1 and at most 64"),
+        (["--model.kernel-width", "9"], "model.kernel_width is 9: it must be at least 2 and at most 3"),
+        (["--model.stacks", "60", "--model.layers-per-stack", "12"], "model.stacks is 60: that gives 720 layers"),
+        (["--training.learning-rate=nan"], "training.learning_rate is nan: it must be a finite number"),
+        (["--preset", "wavegan-tiny", "--model.strides", "0"], "model.strides[0] is 0: it must be"),
+        (["--preset", "classifier", "--training.seed", "-1"], "training.seed is -1: it must be at least 0"),
+    ],
+)
+def test_config_flags_out_of_range(tmp_path: Path, fails, flags: list[str], message: str):
+    assert message in fails("train", "none", tmp_path / "run", *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
         (["--seconds", "0"], "seconds is 0.0: it must be"),
         (["--seconds", "nan"], "seconds is nan"),
         (["--n", "0"], "n is 0"),

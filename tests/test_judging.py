@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
-from wavesynth.judging import score_files
+from wavesynth.judging import _sampled, score_files
 
 
 class Recording:
@@ -17,9 +18,15 @@ class Recording:
 
     sample_rate, labels = 16_000, ("cello", "flute")
 
-    def __init__(self, pitched: bool = True) -> None:
-        self.family: Any = SimpleNamespace(dataset=SimpleNamespace(pitched=pitched))
+    def __init__(self, pitched: bool = True, labelled: bool = True) -> None:
+        self.family: Any = SimpleNamespace(
+            dataset=SimpleNamespace(pitched=pitched), length=None, label_conditioned=labelled, samples_by_label=labelled
+        )
         self.options: list[dict[str, Any]] = []
+
+    def sample(self, n: int, seconds: float, **options: Any) -> np.ndarray:
+        self.options.append(options)
+        return np.zeros((n, round(seconds * self.sample_rate)), np.float32)
 
     def bits_per_sample(self, samples: np.ndarray, **options: Any) -> float:
         self.options.append(options)
@@ -46,6 +53,15 @@ def test_a_model_without_pitches_is_given_none(folder: Path):
     synth: Any = Recording(pitched=False)
     list(score_files(synth, folder / "cello"))
     assert synth.options == [{"label": "cello"}]  # the folder itself names it
+
+
+def test_a_model_without_label_conditioning_is_given_no_labels(folder: Path, tiny_shards: Path):
+    synth: Any = Recording(labelled=False)
+    list(score_files(synth, folder))
+    assert synth.options == [{"pitch": 60.0}, {}, {}]
+    synth: Any = Recording(labelled=False)
+    _sampled(synth, Shards.open(tiny_shards), [0, 1], 0.01, seed=0, progress=False)
+    assert [options["label"] for options in synth.options] == [None] * len(synth.options)
 
 
 def test_one_file(folder: Path):

@@ -384,6 +384,30 @@ def test_a_model_without_pitches_and_labels_takes_none(tiny_synth: Synth):
         bare.sample(label="kick")
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda s: s.sample(label="kick"),
+        lambda s: s.stream(label="kick"),
+        lambda s: s.write("nowhere", label="kick"),
+        lambda s: s.latents(label="kick"),
+        lambda s: s.log_prob([0.1], label="kick"),
+        lambda s: s.bits_per_sample([0.1], label="kick"),
+        lambda s: s.timbre("kick"),
+        lambda s: s.morph("kick", "hat"),
+    ],
+)
+def test_a_model_without_label_conditioning_takes_no_label(tiny_synth: Synth, ask: Callable[[Synth], Any]):
+    family, dataset = type(tiny_synth.family), tiny_synth.family.dataset
+    model = dataclasses.replace(tiny_synth.family.model, labels=0, vector_channels=0)
+    synth = Synth(family(family.adapt(model, dataset), dataset), tiny_synth.params)
+    assert "kick" in synth.labels
+    with pytest.raises(
+        UserError, match="cannot use the label 'kick': it was made without label conditioning; leave label out, or"
+    ):
+        ask(synth)
+
+
 # The timbres of a WaveNet are its labels' embeddings, and all points between and around them.
 
 

@@ -52,7 +52,7 @@ def score_files(synth: Synth, folder: PathName, **options: Any) -> Iterator[tupl
     taken, total_samples, total_bits = 0, 0, 0.0
     for path, label, pitch in sources:
         own: dict[str, Any] = {}
-        if label in synth.labels:
+        if label in synth.labels and synth.family.label_conditioned:
             own["label"] = label
         if synth.family.dataset.pitched and pitch is not None:
             own["pitch"] = pitch
@@ -168,9 +168,9 @@ def _sampled(
     synth: Synth, shards: Shards, clips: Sequence[int], seconds: float | None, seed: int, progress: bool
 ) -> np.ndarray:
     """One sound with the label and pitch of each clip, float32 [N, T]. Adjacent clips that share both form one batch."""
-    dataset = synth.family.dataset
+    family, dataset = synth.family, synth.family.dataset
     if seconds is None:
-        seconds = synth.longest if synth.family.length else min(dataset.clip_seconds, ONE_SHOT_SECONDS)
+        seconds = synth.longest if family.length else min(dataset.clip_seconds, ONE_SHOT_SECONDS)
     records = [shards.clips[clip] for clip in clips]
     parts: list[np.ndarray] = []
     with Progress(len(clips), "sound", "evaluate", shown=progress) as bar:
@@ -178,8 +178,8 @@ def _sampled(
             count = len(list(group))
             parts.append(
                 synth.sample(
-                    count, seconds, label=label, pitch=pitch if dataset.pitched else None,
-                    seed=(seed + len(parts)) % 2**32,
+                    count, seconds, label=label if family.samples_by_label else None,
+                    pitch=pitch if dataset.pitched else None, seed=(seed + len(parts)) % 2**32,
                 )
             )  # fmt: skip
             bar.update(count)

@@ -84,7 +84,7 @@ class Renderer:
     ) -> Conditions:
         """The conditions of n sounds. Missing labels and pitches are drawn from those of the training sounds."""
         dataset = self.family.dataset
-        index, given = dataset.label_index(label), check_pitch(pitch, dataset)
+        index, given = self.label_index(label, self.family.samples_by_label), check_pitch(pitch, dataset)
         if timbres:
             learned_without = any(pitch < 0 for _, pitch in dataset.typical)
             default = None if learned_without else dataset.median_pitch()
@@ -101,7 +101,26 @@ class Renderer:
     def conditions_of_sound(self, label: str | None, pitch: CurveLike | None) -> Conditions:
         """The conditions of one existing sound. A missing label or pitch counts as unknown and is not drawn."""
         dataset = self.family.dataset
-        return Conditions.constant([dataset.label_index(label)], len(dataset.labels), [check_pitch(pitch, dataset)])
+        index = self.label_index(label, self.family.label_conditioned)
+        return Conditions.constant([index], len(dataset.labels), [check_pitch(pitch, dataset)])
+
+    def label_index(self, label: str | None, used: bool) -> int:
+        """The index of a label; -1 for None.
+
+        Args:
+            label: the label that the user gave.
+            used: whether it would have an effect.
+
+        Raises:
+            UserError: the model does not know the label, or the label would be ignored.
+        """
+        index = self.family.dataset.label_index(label)
+        if label is not None and not used:
+            self.family.unsupported(
+                f"use the label {label!r}",
+                "it was made without label conditioning; leave label out, or train a wavenet with vector_channels above 0",
+            )
+        return index
 
     def latents(
         self, timbres: Sequence[Timbre], conditions: Conditions, seed: int, seconds: float, fill: Fill

@@ -238,7 +238,7 @@ class Synth:
         Args:
             sound: a file, or samples.
             sample_rate: sample rate of samples given as an array, Hz; None for the synth's.
-            label: the sound's label, if known.
+            label: the sound's label, if known and if the model has label conditioning.
             pitch: the sound's MIDI number, if known.
             quantization: bins to predict, "int16" or "mulaw"; None for the model's own. The context is always quantized as in
                 training.
@@ -284,7 +284,7 @@ class Synth:
         >>> synth.timbre("flute").latent.shape
         (62, 16)
         """
-        index = self.family.dataset.label_index(label)
+        index = self._renderer.label_index(label, self.family.samples_by_label)
         latent = require(self.family, Timbral).latent_of(self._weights, index)
         return replace(self._timbre(latent), pitch=self.family.dataset.median_pitch(index))
 
@@ -354,7 +354,7 @@ class Synth:
             sample_rate: sample rate of samples given as an array, Hz; None for the synth's.
             pitch: MIDI number. None reads it from the file name (`cello_060_090.wav`, `Cello_C4.wav`) or tracks it (extra
                 `pitch`), if the model plays pitches.
-            label: the sound's label, if known; None to consider all labels.
+            label: the sound's label, if known and if the model has label conditioning; None to consider all labels.
             seed: random seed of the search, for families that search.
             progress: show a progress bar.
 
@@ -400,7 +400,7 @@ class Synth:
         Args:
             samples: float32 [C, T], with the synth's sample rate and channels.
             pitch: MIDI number; None if unknown.
-            label: the sound's label, if known.
+            label: the sound's label, if known and if the model has label conditioning.
             seed: random seed of the search, for families that search.
             progress: show a progress bar.
 

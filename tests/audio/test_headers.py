@@ -3,10 +3,12 @@
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
-from wavesynth.audio.headers import Chunks, WholeLength, read_chunks
+from wavesynth.audio.containers import open_sound
+from wavesynth.audio.headers import Chunks, WithLength, read_chunks
 
 GIB = 2**30
 
@@ -32,7 +34,8 @@ def chunks(path: Path) -> Chunks:
 
 def frames(path: Path) -> int:
     """How many frames libsndfile sees in a file whose length is not to be trusted."""
-    with open(path, "rb") as file, soundfile.SoundFile(WholeLength(file, chunks(path))) as sound:
+    found = chunks(path)
+    with open(path, "rb") as file, soundfile.SoundFile(WithLength(file, found, found.present)) as sound:
         return sound.frames
 
 
@@ -86,3 +89,66 @@ def test_a_pipe_of_over_4_gib(tmp_path: Path):
 def test_what_is_cut_short(tmp_path: Path):
     assert chunks(sparse(tmp_path / "x.wav", 6_000, 3_000)).cut_short
     assert chunks(sparse(tmp_path / "x.wav", 3 * GIB, 6_000)).cut_short
+
+
+# Files that libsndfile refuses or reads as empty.
+
+SOUND = np.arange(1, 1_001).astype("<i2").tobytes()
+MORE = b"data" + struct.pack("<I", 600) + bytes(range(200)) * 3
+UNKNOWN = "its header gives no length (written to a pipe?): the whole file is read"
+IGNORED = "608 bytes after the end of its sound are ignored"
+
+
+def body(promised: int, tail: bytes = b"") -> bytes:
+    """The chunks fmt and data, of 1,000 frames, and other bytes."""
+    fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, 16_000, 32_000, 2, 16)
+    return fmt + struct.pack("<4sI", b"data", promised) + SOUND + tail
+
+
+def riff(content: bytes) -> bytes:
+    return struct.pack("<4sI4s", b"RIFF", 4 + len(content), b"WAVE") + content
+
+
+def rf64(content: bytes, length: int, whole: int | None = None) -> bytes:
+    """An RF64 file whose ds64 gives these lengths of the sound and of the file."""
+    whole = 40 + len(content) if whole is None else whole
+    ds64 = struct.pack("<4sIQQQI", b"ds64", 28, whole, length, length // 2, 0)
+    return struct.pack("<4sI4s", b"RF64", 2**32 - 1, b"WAVE") + ds64 + content
+
+
+@pytest.mark.parametrize(
+    ("content", "num_frames", "warnings"),
+    [
+        (rf64(body(2**32 - 1), 2_000), 1_000, []),
+        (rf64(body(2**32 - 1), 2_000, whole=0), 1_000, []),
+        (rf64(body(2_000), 0), 1_000, []),  # ds64 counts only where the chunk refers to it
+        (rf64(body(2**32 - 1, b"LIST\x04\0\0\0INFO"), 2_000), 1_000, []),
+        (rf64(body(2**32 - 1), 0), 1_000, [UNKNOWN]),
+        (rf64(body(2**32 - 1), 0, whole=0), 1_000, [UNKNOWN]),
+        (rf64(body(2**32 - 1), 2**64 - 1, whole=2**64 - 1), 1_000, [UNKNOWN]),
+        (b"RF64" + riff(body(2**32 - 1))[4:], 1_000, [UNKNOWN]),  # no ds64
+        (rf64(body(2**32 - 1), 1_000), 500, ["1,000 bytes after the end of its sound are ignored"]),
+        (rf64(body(2**32 - 1), 9_000), 1_000, ["cut short: it has 2,000 of 9,000 bytes of sound"]),
+        (rf64(body(2**32 - 1, MORE), 2_000), 1_000, [IGNORED]),
+        (riff(body(2_000, MORE)), 1_000, [IGNORED]),
+        (riff(body(2_000))[:-4] + SOUND[-4:] + MORE, 1_000, [IGNORED]),  # behind the end of the RIFF
+        (riff(body(0)[: -len(SOUND)] + MORE), 0, [IGNORED]),  # an empty chunk is a chunk
+    ],
+)
+def test_the_first_data_chunk_is_the_sound(tmp_path: Path, content: bytes, num_frames: int, warnings: list[str]):
+    (tmp_path / "x.wav").write_bytes(content)
+    with open_sound(tmp_path / "x.wav") as sound:
+        samples = np.concatenate([np.zeros((0, 1), np.float32), *sound.blocks])
+    np.testing.assert_array_equal(samples[:, 0] * 2**15, np.arange(1, num_frames + 1))
+    assert sound.warnings == warnings
+
+
+def test_rf64_of_over_4_gib(tmp_path: Path):
+    path, size = tmp_path / "x.wav", 5 * GIB
+    content = rf64(body(2**32 - 1), size)
+    with open(path, "wb") as file:
+        file.write(content[: -len(SOUND)])
+        file.truncate(len(content) - len(SOUND) + size)
+    found = chunks(path)
+    assert (found.promised, found.behind, found.length_unknown, found.cut_short) == (size, 0, False, False)
+    assert frames(path) == size // 2

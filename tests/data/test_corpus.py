@@ -23,7 +23,7 @@ from wavesynth.data.metadata import read_metadata
 from wavesynth.data.prepare import Report, prepare
 from wavesynth.data.shards import Shards
 from wavesynth.data.sources import fingerprint
-from wavesynth.data.splits import SPLITS
+from wavesynth.data.splits import NAMES, SPLITS
 from wavesynth.errors import UserError
 
 from . import nasty
@@ -208,6 +208,11 @@ class TestMetadata:
         assert not corpus.ignored
         assert {source.pitch for source in scan(root, pitches=False).files} == {None}
 
+    @pytest.mark.parametrize("name", [*NAMES, "TRAIN", "Training", "Val", "Dev", "EVAL"])
+    def test_splits_have_the_names_of_split_folders(self, root: Path, name: str):
+        (root / "metadata.csv").write_text(f"file,split\nkick/1.wav,{name}\n")
+        assert {source.file: source.splits for source in scan(root).files}["kick/1.wav"] == (NAMES[name.lower()],)
+
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252", "mac_roman", "cp932"])
     @pytest.mark.parametrize("form", ["NFC", "NFD"])
     def test_any_encoding_and_either_form_of_names(self, tmp_path: Path, encoding: str, form: str):
@@ -244,7 +249,10 @@ class TestMetadata:
             ("file,pitch\nkick/1.wav,C4\n", "line 2: pitch C4"),
             ("file,pitch\n\nkick/1.wav,nan\n", "line 3: pitch nan"),
             ("file,pitch\nkick/1.wav,128\n", "line 2: pitch 128"),
-            ("file,split\nkick/1.wav,training\n", "line 2: split training"),
+            (
+                "file,split\nkick/1.wav,train\nflute_060_090.wav,trian\n",
+                "line 3: split trian; give one of train, training, valid, validation, val, dev, test, .* or nothing",
+            ),
             ("file,split\nkick/1.wav,train\nkick/1.wav,test\n", "line 3: .* already"),
             ("file,label\nkick/1.wav,x,y\n", "line 2: more fields"),
             ("file,label\nnowhere.wav,x\na.wav,\nb.wav,\nc.wav,", r"line 2: nowhere.wav; .* and 1 more\): correct"),

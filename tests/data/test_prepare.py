@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -344,6 +345,55 @@ class TestInterrupted:
         held = partial_module.Partial(tmp_path / "shards", {}, scan(sounds))
         with held, pytest.raises(UserError, match="another `prepare` is using it"):
             prepare(sounds, tmp_path / "shards", progress=False)
+
+    @pytest.mark.parametrize("way", ["renamed", "moved", "refused"])
+    def test_nobody_begins_in_a_folder_that_is_being_finished(
+        self, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+    ):
+        shards, says = tmp_path / "shards", []
+        if way == "moved":
+            shards.mkdir()
+            monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == shards)
+        elif way == "refused":
+            sounds = nasty.build(tmp_path / "texts", tuple(case for case in nasty.CASES if case.file == "text.wav"))
+        corpus = scan(sounds)
+        module, name = {"renamed": (os, "rename"), "moved": (shutil, "move"), "refused": (Path, "unlink")}[way]
+        step = getattr(module, name)
+
+        def between(*arguments: Any, **options: Any) -> Any:
+            if partial_module.partial_folder(shards).exists():
+                with pytest.raises(UserError) as error:
+                    partial_module.Partial(shards, {}, corpus)
+                says.append(str(error.value))
+            return step(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, between)
+            if way == "refused":
+                with pytest.raises(UserError, match="files were refused"):
+                    prepare(sounds, shards, progress=False)
+            else:
+                prepare(sounds, shards, progress=False)
+        assert says
+        assert all("another `prepare` is using it" in text for text in says)
+        assert not partial_module.partial_folder(shards).exists()
+
+    def test_a_journal_that_was_moved_away_is_not_begun_in(
+        self, sounds: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    ):
+        flock, waiting = partial_module.flock, [True]
+
+        def late(descriptor: int) -> bool | None:
+            if waiting:  # the other process finishes between opening and locking
+                waiting.clear()
+                prepare(sounds, tmp_path / "shards", progress=False)
+            return flock(descriptor)
+
+        monkeypatch.setattr(partial_module, "flock", late)
+        with pytest.raises(UserError, match="another `prepare` has just finished it; run this one again"):
+            partial_module.Partial(tmp_path / "shards", {}, scan(sounds))
+        assert content(tmp_path / "shards") == expected
+        assert not (tmp_path / "shards.partial").exists()
 
     def test_a_partial_folder_of_somebody_else_is_left_alone(self, sounds: Path, tmp_path: Path):
         nasty.build(tmp_path / "shards.partial", nasty.FORMATS[:1])

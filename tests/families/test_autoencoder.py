@@ -283,6 +283,10 @@ def test_errors_of_sampling(synth: Synth):
     unpitched = Synth(bind("autoencoder", AutoencoderFamily.adapt(MODEL, dataset), dataset), synth.params)
     with pytest.raises(UserError, match="'autoencoder' cannot play a pitch: it was trained on sounds without pitches"):
         next(generate(unpitched, pitch=60.0))
+    with pytest.raises(UserError, match="'autoencoder' cannot play a pitch"):
+        unpitched.encode(np.full(1_000, 0.1), pitch=60.0)
+    with pytest.raises(UserError, match=f"cannot use the label '{synth.labels[0]}': .* leave label out"):
+        synth.encode(np.full(1_000, 0.1), label=synth.labels[0])
     with pytest.raises(UserError, match="'autoencoder' cannot score samples: it can sample, encode"):
         synth.log_prob(np.zeros(10))
 

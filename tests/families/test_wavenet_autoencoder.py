@@ -303,6 +303,14 @@ def test_pitches_need_pitched_sounds():
             ask()
 
 
+def test_labels_choose_codes_and_do_not_score(synth: Synth):
+    label = synth.labels[0]
+    assert synth.sample(seconds=0.02, label=label).shape == (1, 320)
+    for ask in (synth.log_prob, synth.encode):
+        with pytest.raises(UserError, match=f"cannot use the label '{label}': .* leave label out"):
+            ask(np.full(1_000, 0.1), label=label)
+
+
 def test_presets_have_the_decoders_of_plain_wavenets():
     for size in ("-tiny", "-small", ""):
         coded, plain = preset(f"wavenet-autoencoder{size}"), preset(f"wavenet{size}")

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from wavesynth.audio.headers import WholeLength, mp3_gives_length, ogg_is_whole, read_chunks
+from wavesynth.audio.headers import WithLength, mp3_gives_length, ogg_is_whole, read_chunks
 from wavesynth.errors import UserError
 
 MIN_SAMPLE_RATE = 1_000
@@ -157,16 +157,19 @@ def _checked(file: BinaryIO) -> tuple[Any, list[str]]:
     if chunks.sample_rate is not None and not MIN_SAMPLE_RATE <= chunks.sample_rate <= MAX_SAMPLE_RATE:
         raise Refused(_implausible(chunks.sample_rate))
     if chunks.length_unknown:
-        return WholeLength(file, chunks), ["its header gives no length (written to a pipe?): the whole file is read"]
+        whole = WithLength(file, chunks, chunks.present)
+        return whole, ["its header gives no length (written to a pipe?): the whole file is read"]
     if chunks.length_wrapped:
-        return WholeLength(file, chunks), [
-            "it is too large for the length in a WAV header (4 GiB): the whole file is read"
-        ]
+        whole = WithLength(file, chunks, chunks.present)
+        return whole, ["it is too large for the length in a WAV header (4 GiB): the whole file is read"]
+    warnings = []
     if chunks.cut_short and chunks.present:
-        return file, [f"cut short: it has {chunks.present:,} of {chunks.promised:,} bytes of sound"]
-    if chunks.behind:
-        return file, [f"{chunks.behind:,} bytes after the end of its sound are ignored"]
-    return file, []
+        warnings = [f"cut short: it has {chunks.present:,} of {chunks.promised:,} bytes of sound"]
+    elif chunks.behind:
+        warnings = [f"{chunks.behind:,} bytes after the end of its sound are ignored"]
+    if chunks.form == "RF64" or (chunks.form == "WAVE" and chunks.more_sound):
+        return WithLength(file, chunks, min(chunks.promised, chunks.present)), warnings
+    return file, warnings
 
 
 def _missing(file: BinaryIO, kind: str, there: float, promised: float) -> list[str]:

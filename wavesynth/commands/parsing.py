@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from wavesynth.audio.names import user_path
 from wavesynth.commands.parameters import REQUIRED, UNSET, Parameter, parameters_of
+from wavesynth.errors import UserError
 
 PROGRESS, QUIET = "progress", "quiet"
 QUIET_HELP = "Do not show progress."
@@ -67,7 +68,8 @@ def parse(
         defaults: Defaults that depend on the command.
 
     Raises:
-        SystemExit: The help was printed (0), or a flag is invalid (2).
+        SystemExit: The help was printed (0), or a flag is unknown, missing or of the wrong type (2).
+        UserError: A field of a config has a value that is not allowed.
     """
     import tyro
 
@@ -92,6 +94,8 @@ def parse(
     for name, parameter in parameters.items():
         left_out = given[name] is None and parameter.default is UNSET
         given[name] = UNSET if left_out else _expanded(given[name])
+        if dataclasses.is_dataclass(default := defaults.get(name)):
+            given[name] = _checked(given[name], type(default), name)
     return Flags(given, parameters, renamed)
 
 
@@ -100,6 +104,7 @@ def _field(name: str, parameter: Parameter, metavar: str | None, default: Any) -
     from tyro.conf import FlagCreatePairsOff, Positional, arg
 
     nested = dataclasses.is_dataclass(default)
+    default = _unchecked(default) if nested else default
     kind = type(default) if nested else flag_type(parameter.annotation)
     if kind is None:
         raise TypeError(f"{name} has the type {parameter.annotation}, which no flag supports")
@@ -114,6 +119,21 @@ def _field(name: str, parameter: Parameter, metavar: str | None, default: Any) -
     kind = Annotated[kind, arg(help=parameter.help or None)]
     kind = Positional[kind] if metavar else kind
     return name, kind, dataclasses.field() if default is REQUIRED else dataclasses.field(default=default)
+
+
+def _unchecked(config: Any) -> Any:
+    """A copy of a config whose class allows any values. tyro would report a UserError of the config's own class in a box."""
+    kind = type(config)
+    lenient = type(kind.__name__, (kind,), {"__doc__": kind.__doc__, "__post_init__": lambda self: None})
+    return lenient(**vars(config))
+
+
+def _checked(config: Any, kind: type, flag: str) -> Any:
+    """The inverse of `_unchecked`, given the config's own class. A UserError begins with the flag and the field."""
+    try:
+        return kind(**vars(config))
+    except UserError as error:
+        raise UserError(f"{flag}.{error}") from None
 
 
 def _metavar(kind: Any) -> str | None:

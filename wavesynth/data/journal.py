@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from wavesynth import strict_json
 from wavesynth.data.activity import Ranges
 from wavesynth.data.manifest import VERSION
 
@@ -58,7 +59,7 @@ class Outcome:
             ValueError: it is not a complete line.
         """
         try:
-            record = json.loads(line)
+            record = strict_json.parse(line)
             if not line.endswith(b"\n") or set(record) != {field.name for field in fields(cls)}:
                 raise ValueError("not a whole line")
             for field in fields(cls):
@@ -67,7 +68,7 @@ class Outcome:
             record["warnings"] = tuple(map(str, record["warnings"]))
             record["sound"] = tuple((int(begin), int(end)) for begin, end in record["sound"])
             outcome = cls(**record)
-        except (TypeError, RecursionError) as error:
+        except TypeError as error:
             raise ValueError(str(error)) from None
         if min(outcome.size, outcome.shard, outcome.offset, outcome.length) < 0:
             raise ValueError("negative")

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from wavesynth import strict_json
 from wavesynth.audio.containers import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from wavesynth.data.activity import Ranges
 from wavesynth.data.splits import SPLITS
@@ -152,10 +153,10 @@ class Manifest:
             ValueError: the content is not a complete manifest of this format; the message says why.
         """
         try:
-            record = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"is not JSON ({str(error)[:80]})") from None
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            record = strict_json.parse(content)
+        except ValueError as error:
+            raise ValueError(f"cannot be read ({error})") from None
+        if record.get("format") != FORMAT:
             raise ValueError("is not a manifest of wavesynth shards")
         if (version := record.get("version")) != VERSION or isinstance(version, bool):
             shown = version if isinstance(version, int) and abs(version) < _MOST else "unknown"

@@ -2,8 +2,8 @@
 
 The table is in the root of the folder. It has a header line, and fields separated by commas, semicolons or tabs. The
 columns are `file` (the path relative to the root, or as shown in a report), and any of `label`, `pitch` (MIDI number from 0
-to 127, fractions allowed) and `split` (train, valid or test). Empty fields, and files without a line, keep the values from
-their names.
+to 127, fractions allowed) and `split` (train, valid, test, or another name that `wavesynth.data.splits` accepts). Empty
+fields, and files without a line, keep the values from their names.
 
 Names are compared in Unicode's composed form (NFC), with `/` or `\\`. The encoding is UTF-8 or UTF-16, or otherwise the common
 encoding in which most names match files.
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wavesynth.audio.names import display
-from wavesynth.data.splits import SPLITS
+from wavesynth.data.splits import NAMES, split_named
 from wavesynth.errors import UserError
 
 METADATA = "metadata.csv"
@@ -184,6 +184,9 @@ def _pitch(text: str, where: str) -> float | None:
 
 
 def _split(text: str, where: str) -> str | None:
-    if text and text not in SPLITS:
-        raise UserError(f"{where}: split {display(text)}; give one of {', '.join(SPLITS)} or nothing")
-    return text or None
+    if not text:
+        return None
+    split = split_named(text)
+    if split is None:
+        raise UserError(f"{where}: split {display(text)}; give one of {', '.join(NAMES)} or nothing")
+    return split

@@ -6,7 +6,8 @@ after the file's samples. A later run keeps the lines that match the settings, t
 discards the rest, and continues.
 
 Finished shards are renamed in one step. If that is impossible, the files are moved one by one, the manifest last: shards with a
-manifest are complete.
+manifest are complete. The journal carries the lock, and is removed before the lock is released. So another process cannot begin
+in a folder that is about to be moved or removed.
 """
 
 import errno
@@ -14,6 +15,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -58,7 +60,7 @@ class Partial:
         locked: whether other processes are locked out; some filesystems do not support locks.
 
     Raises:
-        UserError: another process is using the folder, or it is not a folder of `prepare`.
+        UserError: another process is using the folder or has just finished it, or it is not a folder of `prepare`.
     """
 
     def __init__(self, shards: Path, settings: dict[str, Any], corpus: Corpus, channels: int = 1):
@@ -74,6 +76,8 @@ class Partial:
             if locked is False:
                 raise UserError(f"{display(self.folder)}: another `prepare` is using it; wait for it, or stop it")
             self.locked = bool(locked)
+            if self.locked and not self._is_in_place():
+                raise UserError(f"{display(self.folder)}: another `prepare` has just finished it; run this one again")
             first = header(settings, channels)
             self.outcomes, self.discarded, num_bytes = self._replay(first, corpus)
             self._journal.truncate(num_bytes)
@@ -127,14 +131,18 @@ class Partial:
         (self.folder / MANIFEST).write_bytes(manifest.to_bytes())
         for path in [*self.folder.iterdir(), self.folder]:
             sync(path)
-        self._journal.close()
+        self._close_if_unlocked()
         if self.folder.parent == self.shards or not self._replace():
             self._move()
+        self._journal.close()
 
     def discard(self) -> None:
         """Removes the folder."""
-        self._journal.close()
-        shutil.rmtree(self.folder)
+        for path in self.folder.iterdir():
+            if path.name != JOURNAL and not path.is_dir():
+                path.unlink()
+        self._close_if_unlocked()
+        self._remove_journal()
 
     def __enter__(self) -> "Partial":
         return self
@@ -172,7 +180,26 @@ class Partial:
             sync(self.shards)
             shutil.move(self.folder / name, self.shards / name)
         sync(self.shards)
-        shutil.rmtree(self.folder)
+        self._remove_journal()
+
+    def _remove_journal(self) -> None:
+        """Removes the journal and the folder that holds nothing else, unless another process begins in the folder."""
+        (self.folder / JOURNAL).unlink()
+        self._journal.close()
+        with suppress(OSError):  # of another process
+            self.folder.rmdir()
+
+    def _close_if_unlocked(self) -> None:
+        """Closes the journal where there are no locks to keep: Windows cannot move or remove an open file."""
+        if not self.locked:
+            self._journal.close()
+
+    def _is_in_place(self) -> bool:
+        """Whether the locked journal is still that of the folder. Its last holder may have moved or removed it."""
+        try:
+            return os.path.samestat(os.fstat(self._journal.fileno()), (self.folder / JOURNAL).stat())
+        except FileNotFoundError:
+            return False
 
     def _append_line(self, line: bytes) -> None:
         while line:

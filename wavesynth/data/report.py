@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from wavesynth import strict_json
 from wavesynth.audio.names import display
 from wavesynth.data.splits import SPLITS
 
@@ -121,7 +122,7 @@ class Report:
             ValueError: the text is not a report.
         """
         try:
-            record = json.loads(text)
+            record = strict_json.parse(text.encode())
             pitches = record["pitches"]
             span = [math.nan if pitches[name] is None else float(pitches[name]) for name in ("lowest", "highest")]
             examples = tuple((str(file), float(pitch), str(source)) for file, pitch, source in pitches["examples"])
@@ -133,7 +134,7 @@ class Report:
             values |= {name: {int(k): v for k, v in _counted(record[name]).items()} for name in ("rates", "widths")}
             values |= {"pitches": PitchReport(counts, span[0], span[1], examples)}
             return cls(**values, remarks=tuple(map(str, record["remarks"])), status=status)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a report ({str(error)[:80]})") from None
 
     def __str__(self) -> str:

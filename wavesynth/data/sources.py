@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from wavesynth import strict_json
 from wavesynth.data.corpus import Corpus, SourceFile
 
 SOURCES = "sources.json"
@@ -55,7 +56,7 @@ def to_json(seen: Seen) -> str:
 def read_seen(path: Path) -> Seen:
     """Reads sources.json; empty if it is missing or damaged, so that every file is read again."""
     try:
-        record = json.loads(path.read_bytes())
+        record = strict_json.parse(path.read_bytes())
         return {file: (int(size), int(mtime_ns), str(digest)) for file, (size, mtime_ns, digest) in record.items()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError):
         return {}

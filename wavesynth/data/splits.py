@@ -1,8 +1,8 @@
 """Splits of the clips: training, validation and test.
 
-- Folders named train, valid and test (or training; validation, val, dev; testing, eval, evaluation, holdout; any case) set the
-  split of their files: see `split_folders`. The labels are the folders below or above them.
-- metadata.csv sets the split of the files that it names.
+- Folders named train, valid and test, or another name of a split (`NAMES`, in any case), set the split of their files: see
+  `split_folders`. The labels are the folders below or above them.
+- metadata.csv sets the split of the files that it names, by the same names.
 - All other clips are split by content. The SHA-256 of a clip's samples, read as a number from 0 to 1, is in the range of
   `test`, in the following range of `valid`, or in the rest, train. So copies share a split, and new files do not move old
   ones.
@@ -16,11 +16,21 @@ from collections.abc import Sequence
 from wavesynth.errors import UserError
 
 SPLITS = ("train", "valid", "test")
-_FOLDERS = {
+NAMES = {
     "train": "train", "training": "train",
     "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid",
     "test": "test", "testing": "test", "eval": "test", "evaluation": "test", "holdout": "test",
 }  # fmt: skip
+"""The names of splits in folders and in metadata.csv, in lower case."""
+
+
+def split_named(name: str) -> str | None:
+    """The split that a name stands for, from `SPLITS`; None if it is not the name of a split.
+
+    >>> split_named("Validation"), split_named("drums")
+    ('valid', None)
+    """
+    return NAMES.get(name.casefold())
 
 
 def split_folders(files: Sequence[str]) -> tuple[int, dict[str, str]] | None:
@@ -41,7 +51,7 @@ def split_folders(files: Sequence[str]) -> tuple[int, dict[str, str]] | None:
     folders = [file.split("/")[:-1] for file in files]
     for level in (0, 1):
         names = sorted({parts[level] for parts in folders if len(parts) > level})
-        found = {name: _FOLDERS[name.casefold()] for name in names if name.casefold() in _FOLDERS}
+        found = {name: split for name in names if (split := split_named(name))}
         splits = set(found.values())
         if "train" in splits and (len(splits) > 1 or len(found) == len(names)):
             return level, found

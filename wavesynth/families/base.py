@@ -54,6 +54,16 @@ class Family(Trainable):
             return self.length
         return multiple(training.crop_seconds, self.dataset.sample_rate, of=self.align)
 
+    @property
+    def label_conditioned(self) -> bool:
+        """Whether the network takes a label together with a sound, for scoring and encoding."""
+        return bool(self.dataset.labels)
+
+    @property
+    def samples_by_label(self) -> bool:
+        """Whether a label has an effect on the sounds that the model generates."""
+        return self.label_conditioned
+
     def windows(self, shards: Shards, training: Any) -> Batches:
         learned = Batches(
             shards, "train", training.batch_size, self.crop(training), self.context, training.seed,

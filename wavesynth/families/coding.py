@@ -43,6 +43,14 @@ class CodingFamily(Family):
         return self.code_width
 
     @property
+    def label_conditioned(self) -> bool:
+        return False  # the codes contain what a label would say
+
+    @property
+    def samples_by_label(self) -> bool:
+        return bool(self.dataset.labels)  # the memory has a path for each
+
+    @property
     def align(self) -> int:
         return self.code_hop
 
@@ -61,6 +69,7 @@ class CodingFamily(Family):
     def encode(
         self, params: Params, samples: np.ndarray, conditions: Conditions, seed: int, progress: bool
     ) -> np.ndarray:
+        self.check_pitch(conditions)
         return self.codes(params, np.pad(samples, ((0, 0), (0, -samples.shape[-1] % self.code_hop)))[None])[0]
 
     def latent_of(self, params: Params, label: int) -> np.ndarray:

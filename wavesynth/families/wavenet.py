@@ -87,6 +87,10 @@ class WaveNetFamily(Family):
         return self.model.receptive_field
 
     @property
+    def label_conditioned(self) -> bool:
+        return bool(self.model.labels)
+
+    @property
     def align(self) -> int:
         return self.model.hop_length if self.clocked else 1
 
@@ -195,8 +199,6 @@ class WaveNetFamily(Family):
         return self.model.vector_channels
 
     def latent_of(self, params: Params, label: int) -> np.ndarray:
-        if not self.model.labels:
-            self.unsupported("turn a label into a timbre", "it was trained without labels")
         return np.asarray(params["label_table"][label])
 
     def draw(self, params: Params, seed: int, labels: np.ndarray) -> np.ndarray:
@@ -214,7 +216,7 @@ class WaveNetFamily(Family):
     ) -> np.ndarray:
         """The most likely embedding of a sound, by gradient search from the embeddings of the most likely labels."""
         if not self.model.labels:
-            self.unsupported("turn a sound into a timbre", "it was trained without labels and has no timbres")
+            self.unsupported("turn a sound into a timbre", "without label conditioning it has no timbres")
         self.check_pitch(conditions)
         table, known = np.asarray(params["label_table"]), np.asarray(conditions.labels)[0]
         sound = mono(samples)
