@@ -49,7 +49,7 @@ def check_pytorch(rows: list[dict], printed: str) -> None:
 
 def test_every_benchmark_takes_the_shared_options() -> None:
     for path in BENCH.glob("*.py"):
-        if path.name not in ("harness.py", "trainees.py", "beside_real.py"):  # which are no benchmarks
+        if path.name not in ("harness.py", "trainees.py", "beside_real.py", "render_instruments.py"):  # no benchmarks
             assert "arguments(__doc__)" in path.read_text(encoding="utf-8"), path.name
 
 

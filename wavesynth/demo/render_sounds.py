@@ -118,7 +118,7 @@ def midi_file(instrument: Instrument) -> bytes:
 
 
 def play(midi: bytes, sound_font: Path) -> np.ndarray:
-    """Play a MIDI file with FluidSynth: mono float64 [num_samples] at RENDER_RATE."""
+    """Play a MIDI file with FluidSynth: float64 [num_samples, 2] at RENDER_RATE."""
     import soundfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -130,14 +130,14 @@ def play(midi: bytes, sound_font: Path) -> np.ndarray:
         if result.returncode or not rendered.exists():
             raise UserError(f"fluidsynth failed with status {result.returncode}: {result.stderr.strip()}")
         samples, _ = soundfile.read(rendered, dtype="float64", always_2d=True)
-    return samples.mean(axis=1)
+    return samples
 
 
 def render(instrument: Instrument, sound_font: Path = SOUND_FONT) -> np.ndarray:
     """All notes of an instrument: int16 [num_notes, num_samples] at SAMPLE_RATE, in the order of `notes`."""
     import soxr
 
-    played = play(midi_file(instrument), sound_font)
+    played = play(midi_file(instrument), sound_font).mean(axis=1)
     slot = round((instrument.seconds + TAIL_SECONDS) * RENDER_RATE)
     num_samples = round(instrument.seconds * SAMPLE_RATE)
     fade = num_samples // 8
@@ -148,10 +148,23 @@ def render(instrument: Instrument, sound_font: Path = SOUND_FONT) -> np.ndarray:
         note = played[index * slot : (index + 1) * slot]
         note = np.pad(note, (0, slot - len(note)))
         sounds.append(soxr.resample(note, RENDER_RATE, SAMPLE_RATE, quality="VHQ")[:num_samples] * envelope)
-    sounds = np.stack(sounds)
-    rms_gain = 10 ** (RMS_DB / 20) / np.sqrt(np.mean(sounds**2))
-    peak_gain = 10 ** (PEAK_DB / 20) / np.max(np.abs(sounds))
+    return leveled(np.stack(sounds))
+
+
+def leveled(sounds: np.ndarray) -> np.ndarray:
+    """Sounds at RMS_DB on average, or lower where a sample would be louder than PEAK_DB, as int16."""
+    rms_gain = 10 ** (RMS_DB / 20) / max(float(np.sqrt(np.mean(sounds**2))), 1e-9)
+    peak_gain = 10 ** (PEAK_DB / 20) / max(float(np.max(np.abs(sounds))), 1e-9)
     return np.round(sounds * min(rms_gain, peak_gain) * 32767).astype(np.int16)
+
+
+def check_fluidsynth(sound_font: Path) -> None:
+    """Raises UserError unless FluidSynth and the sound font are installed."""
+    remedy = "on Debian: apt-get install fluidsynth fluid-soundfont-gm musescore-general-soundfont-lossless"
+    if shutil.which("fluidsynth") is None:
+        raise UserError(f"the program fluidsynth is not installed; {remedy}")
+    if not sound_font.is_file():
+        raise UserError(f"the sound font {sound_font} does not exist; {remedy}")
 
 
 def render_all(out: Path, sound_font: Path = SOUND_FONT) -> list[Path]:
@@ -162,11 +175,7 @@ def render_all(out: Path, sound_font: Path = SOUND_FONT) -> list[Path]:
     """
     import soundfile
 
-    remedy = "on Debian: apt-get install fluidsynth fluid-soundfont-gm"
-    if shutil.which("fluidsynth") is None:
-        raise UserError(f"the program fluidsynth is not installed; {remedy}")
-    if not sound_font.is_file():
-        raise UserError(f"the sound font {sound_font} does not exist; {remedy}")
+    check_fluidsynth(sound_font)
     written = []
     for instrument in INSTRUMENTS:
         folder = out / instrument.label
