@@ -1,6 +1,6 @@
 """Facts about a dataset that a model depends on, read from shards."""
 
-import statistics
+import numpy as np
 
 from wavesynth.config import DatasetInfo
 from wavesynth.data.shards import ClipRecord, Shards
@@ -16,10 +16,16 @@ def dataset_info(shards: Shards) -> DatasetInfo:
         shards.labels,
         pitched=bool(pitches),
         pitches=(min(pitches), max(pitches)) if pitches else (),
-        clip_seconds=statistics.median(clip.length for clip in shards.clips) / shards.sample_rate,
+        clip_seconds=_middle([clip.length for clip in shards.clips]) / shards.sample_rate,
         channels=shards.channels,
         typical=_typical(shards),
     )
+
+
+def _middle(lengths: list[int]) -> int:
+    """The length that divides the sound in halves: one is in clips of at most this length, the other in longer clips."""
+    ordered = np.sort(lengths)
+    return int(ordered[np.searchsorted(np.cumsum(ordered), sum(lengths) / 2)])
 
 
 def _typical(shards: Shards) -> tuple[tuple[float, float], ...]:
