@@ -9,14 +9,14 @@ from pathlib import Path
 
 import jax
 
-from wavesynth.audio.names import user_path
+from wavesynth.audio.names import display, user_path
 from wavesynth.config import Config, TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.data.info import dataset_info
 from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import MANIFEST, Shards
 from wavesynth.errors import UserError
-from wavesynth.families import Family, abilities, bind, family_type, preset
+from wavesynth.families import Family, Generative, Trainable, abilities, bind, family_type, preset
 from wavesynth.previews import write_preview
 from wavesynth.runs import Run
 from wavesynth.sampling.devices import check_precision, check_process
@@ -28,6 +28,7 @@ from wavesynth.training.state import Params, TrainState
 
 PathName = str | PathLike[str]
 DEFAULT_PRESET = "wavenet-small"
+AFFORDABLE_RATE = 24_000  # Hz; above, training says what a model costs that generates sample by sample
 CALIBRATION_WINDOWS = 64
 TRIAL_SECONDS = 0.02  # length of the sounds in the trial preview
 
@@ -37,6 +38,8 @@ def train(
     run: PathName,
     config: Config | None = None,
     *,
+    sample_rate: int | None = None,
+    mono: bool = False,
     steps: int | None = None,
     resume: bool = False,
     force: bool = False,
@@ -51,9 +54,11 @@ def train(
     SIGINT and SIGTERM end training after the current step. The state is saved, and KeyboardInterrupt says how to continue.
 
     Args:
-        source: shards from `prepare`, or a folder of sounds, which is first prepared into RUN/shards at 16 kHz.
+        source: shards from `prepare`, or a folder of sounds, which is first prepared into RUN/shards.
         run: the folder to write to.
         config: the model and its training settings; None for `preset("wavenet-small")` or, with `resume`, the run's own.
+        sample_rate: Hz, of a folder of sounds; None for the rate that most of the files have, at most 48,000 Hz.
+        mono: mix the sounds of a folder to one channel. Families that are mono always mix them.
         steps: number of steps; overrides the config.
         resume: continue the run exactly where it stopped. Training settings may change, the network may not. More steps
             extend a finished run: the learning rate rises again, to at most a quarter of its peak, and weights are published
@@ -89,7 +94,7 @@ def train(
         if force and place.config.exists():
             place = place.replacement()
         try:
-            _train(user_path(source), place, config, resume, force, progress)
+            _train(_Source(user_path(source), sample_rate, mono), place, config, resume, force, progress)
         except UserError as error:
             if place.replaces and place.config.exists():
                 raise UserError(f"{error} ({place.home} is untouched, and {place} is the new run)") from None
@@ -177,13 +182,31 @@ def describe(run: PathName) -> str:
     return "\n".join(lines)
 
 
-def _train(source: Path, run: Run, config: Config, resume: bool, force: bool, progress: bool) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """Shards, or a folder of sounds and how to prepare it."""
+
+    path: Path
+    sample_rate: int | None
+    mono: bool
+
+
+def _train(source: _Source, run: Run, config: Config, resume: bool, force: bool, progress: bool) -> None:
     """Trains in the folder of a locked run."""
-    training, shards = config.training, _open(source, run, resume, force, progress)
+    kind, training = family_type(config.family), config.training
+    shards = _open(source, run, kind, resume, force, progress)
     if resume:
         run.check_source(shards)
     dataset = dataset_info(shards)
-    family = bind(config.family, family_type(config.family).adapt(config.model, dataset), dataset)
+    if dataset.channels > kind.channels:
+        if progress:
+            print(
+                f"{kind.name} is mono: the stereo shards are mixed. Sounds with inverted channels vanish; prepare with --mono "
+                "to keep them.",
+                flush=True,
+            )
+        dataset = dataclasses.replace(dataset, channels=kind.channels)
+    family = bind(config.family, kind.adapt(config.model, dataset), dataset)
     learned = family.windows(shards, training)
     held_out = family.held_out(learned)
     fresh = None if resume else _fresh_params(family, learned, training.seed)  # may reject the sounds
@@ -292,14 +315,34 @@ def _introduction(
     return (
         f"{family.name}: {learned.shards.seconds / 60:.1f} minutes of sound, {len(learned.clips)} clips to learn and "
         f"{count}, {training.steps} steps on {loop.devices()}.\n{objective.meaning.format(sounds=sounds)}: {metrics}; "
-        f"{objective.aim}."
+        f"{objective.aim}.{_cost(family)}"
     )
 
 
-def _open(source: Path, run: Run, resume: bool, force: bool, progress: bool) -> Shards:
-    """Opens the shards at `source`, or prepares them in the run's folder. Verifies every byte."""
-    if (source / MANIFEST).exists():
-        return _mapped(Shards.open(source, verify=True))
+def _cost(family: Family) -> str:
+    """What a high rate costs a family that generates sample by sample; "" for other families and rates."""
+    rate = family.dataset.sample_rate
+    if rate <= AFFORDABLE_RATE or not (isinstance(family, Generative) and family.autoregressive):
+        return ""
+    return (
+        f"\n{family.name} makes each second of sound from {rate:,} samples, one by one: training and sampling are "
+        f"{rate / 16_000:.1f} times slower than at 16,000 Hz. Prepare the sounds at a lower rate (--sample-rate 16000), or "
+        "train an autoencoder (--preset autoencoder-small)."
+    )
+
+
+def _open(source: _Source, run: Run, kind: type[Trainable], resume: bool, force: bool, progress: bool) -> Shards:
+    """Opens the shards at `source`, or prepares them for a family in the run's folder. Verifies every byte."""
+    path, sample_rate, mono = source.path, source.sample_rate, source.mono or kind.channels == 1
+    if (path / MANIFEST).exists():
+        shards = _mapped(Shards.open(path, verify=True))
+        if sample_rate is not None or source.mono:
+            given = f"sample_rate is {sample_rate}" if sample_rate is not None else "mono is set"
+            raise UserError(
+                f"{given}, but {display(path)} holds shards, which have {shards.sample_rate:,} Hz and {shards.channels} "
+                "channels: leave sample_rate and mono out, or give the folder of sounds"
+            )
+        return shards
     places = [run.shards]
     if run.replaces and (run.home / run.shards.name / MANIFEST).exists():
         places.insert(0, run.home / run.shards.name)  # used if they still match the folder of sounds
@@ -307,12 +350,16 @@ def _open(source: Path, run: Run, resume: bool, force: bool, progress: bool) -> 
         places = [place for place in places if (place / MANIFEST).exists()]
         if not places:
             raise UserError(
-                f"source is {str(source)!r}, which holds no shards; {run} was started with the shards "
+                f"source is {str(path)!r}, which holds no shards; {run} was started with the shards "
                 f"{run.read_source()['shards']}: use those"
             )
+        own = Shards.open(places[0])
+        sample_rate, mono = sample_rate or own.sample_rate, mono or own.channels == 1
     for place in places:
         try:
-            report = prepare(source, place, force=force and place == run.shards, progress=progress)
+            report = prepare(
+                path, place, sample_rate=sample_rate, mono=mono, force=force and place == run.shards, progress=progress
+            )
         except UserError as error:
             if place != places[-1]:
                 continue
@@ -321,6 +368,8 @@ def _open(source: Path, run: Run, resume: bool, force: bool, progress: bool) -> 
             raise
         if progress:
             print(report, flush=True)
+            if kind.channels == 1 and not source.mono and max(report.widths) > 1:
+                print(f"{kind.name} is mono: stereo files were mixed.", flush=True)
         break
     return _mapped(Shards.open(place, verify=True))
 

@@ -41,9 +41,9 @@ class DatasetInfo(Checked):
         sample_rate: Hz.
         labels: names, in the order of their indices.
         pitched: whether any clip has a pitch.
-        clip_seconds: the median length of a clip, which distinguishes single notes from whole pieces.
+        clip_seconds: half of the sound is in clips of at most this length. It distinguishes single notes from whole pieces.
         pitches: the lowest and the highest MIDI number; empty if there are no pitches.
-        channels: number of channels of every clip.
+        channels: number of channels of the sounds that the model makes.
         level_db: root mean square of the sounds where they are not silent, decibels relative to full scale.
         typical: label index (-1 for none) and pitch (-1 for none) of a representative sample of the training clips.
     """

@@ -6,7 +6,6 @@ import numpy as np
 
 from wavesynth.audio import files, pictures
 from wavesynth.audio.names import display
-from wavesynth.audio.pcm import to_float
 from wavesynth.config import TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
@@ -60,7 +59,7 @@ def _reconstructed(synth: Synth, held_out: Batches, training: TrainingConfig) ->
         record = held_out.shards.clips[clip]
         start = loudest(held_out.shards, clip, length)
         before = min(start, lead)
-        samples = to_float(held_out.shards.samples(clip)[:, start - before : start + length])
+        samples = held_out.excerpt(clip, start - before, start + length)
         timbre = synth.timbre_of(samples, record.pitch)
         decoded = np.atleast_2d(synth.decode(timbre, seed=training.seed))[:, before : samples.shape[-1]]
         name = display(record.file)

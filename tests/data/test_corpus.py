@@ -101,7 +101,7 @@ def test_what_may_not_be_read_is_refused_by_name():
             import os, sys
             from wavesynth.data.prepare import prepare
             root, shards = sys.argv[1:]
-            prepare(f"{root}/folder", f"{shards}-first", progress=False)
+            prepare(f"{root}/folder", f"{shards}-first", sample_rate=16_000, progress=False)
             if os.getuid() == 0:
                 os.setgid(65534), os.setuid(65534)
             print(prepare(root, shards, progress=False).to_json())"""

@@ -74,19 +74,6 @@ def test_the_report_tells_everything(sounds: Path, tmp_path: Path):
         assert line in str(report)
 
 
-def test_the_report_says_what_was_resampled_and_mixed(tmp_path: Path):
-    odd = ("pcm24 44100 stereo.wav", "pcm16_96000.wav", "pcm16_8000.wav", "8_channels.wav", "rf64.wav")
-    nasty.build(tmp_path / "sounds", tuple(case for case in nasty.FORMATS if case.file in odd))
-    report = prepare(tmp_path / "sounds", tmp_path / "shards", progress=False)
-    assert report.rates == {8_000: 1, 16_000: 2, 44_100: 1, 96_000: 1}
-    assert report.widths == {1: 3, 2: 1, 8: 1}
-    text = str(report)
-    assert "1 file of 44,100 Hz, 1 file of 96,000 Hz: frequencies above 8,000 Hz are lost" in text
-    assert "upsampled 1 file of 8,000 Hz: they have no frequencies above half of that" in text
-    assert "1 stereo file was mixed to mono, 1 8-channel file was mixed to mono" in text
-    assert Report.from_json(report.to_json()) == report
-
-
 def test_the_report_says_what_is_silence(tmp_path: Path):
     def with_silence(path: Path, make: Callable[[int], np.ndarray]) -> None:
         note = make(nasty.RATE)

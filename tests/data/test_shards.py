@@ -254,5 +254,5 @@ def test_a_single_sound_gives_its_last_tenth_for_validation(tmp_path: Path):
         ("valid", 4_320, 480),
     ]
     assert [hashlib.sha256(shards.samples(i).tobytes()).hexdigest() for i in (0, 1)] == [c.sha256 for c in shards.clips]
-    assert "its last tenth" in str(report)
+    assert "there is only one clip: its last 10% are held out" in str(report)
     assert (report.taken, report.splits) == (1, {"train": 1, "valid": 1})

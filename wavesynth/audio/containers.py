@@ -22,6 +22,8 @@ from wavesynth.errors import UserError
 
 MIN_SAMPLE_RATE = 1_000
 MAX_SAMPLE_RATE = 768_000
+_OGG_SURROUND = (0, 2, 1, 5, 3, 4)
+"""Where WAV's channels L, R, C, LFE, Ls, Rs are in a 5.1 Ogg file, whose order is L, C, R, Ls, Rs, LFE."""
 _BLOCK = 4_096
 """Frames read at once, about one FLAC frame. In a damaged file, a whole block is lost."""
 
@@ -51,7 +53,7 @@ class Sound:
     Attributes:
         sample_rate: Hz.
         channels: number of channels.
-        blocks: float32 [frames, channels], full scale 1.0, in order.
+        blocks: float32 [frames, channels], full scale 1.0, in order. The channels are in the order of WAV.
         warnings: problems found; complete when `blocks` is exhausted.
     """
 
@@ -131,10 +133,11 @@ def _open_soundfile(file: BinaryIO, stack: ExitStack) -> Sound:
 
     def blocks() -> Iterator[NDArray[np.float32]]:
         frames = 0
+        order = list(_OGG_SURROUND if (opened.format, opened.channels) == ("OGG", 6) else range(opened.channels))
         try:
             while len(block := opened.read(_BLOCK, dtype="float32", always_2d=True)):
                 frames += len(block)
-                yield np.asarray(block, np.float32)
+                yield np.asarray(block[:, order], np.float32)
         except soundfile.LibsndfileError as error:
             if not frames:
                 raise Refused(f"it is damaged from the beginning ({error.error_string.rstrip('.')})") from None

@@ -45,6 +45,7 @@ class Batches:
             windows to learn to start notes on time.
         host: index of this host.
         hosts: number of hosts.
+        channels: of the samples: 1 mixes the channels of stereo shards, None keeps those of the shards.
 
     >>> from wavesynth.data.shards import Shards
     >>> batches = Batches(Shards.open("shards/"), "train", batch_size=8, crop=1024, context=64, seed=0)
@@ -65,6 +66,7 @@ class Batches:
     silence: int = 0
     host: int = 0
     hosts: int = 1
+    channels: int | None = None
 
     def __post_init__(self) -> None:
         if not len(self.clips):
@@ -80,6 +82,11 @@ class Batches:
     def clips(self) -> tuple[int, ...]:
         """The indices of the split's clips."""
         return self.shards.split(self.split)
+
+    def excerpt(self, clip: int, begin: int, end: int) -> np.ndarray:
+        """The samples `begin` to `end` of a clip, float32 [C, t], with `channels` channels."""
+        samples = to_float(self.shards.samples(clip)[:, begin:end])
+        return samples if self.channels in (None, len(samples)) else mono(samples)[None]
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -168,7 +175,7 @@ class Batches:
         filler = [None] * (rows - len(windows))
         names = self.shards.labels
         batch: Batch = {
-            "samples": np.zeros((rows, self.shards.channels, self.context + self.crop), np.float32),
+            "samples": np.zeros((rows, self.channels or self.shards.channels, self.context + self.crop), np.float32),
             "real": np.zeros((rows, self.crop), bool),
             "start": np.array([start for _, start in windows] + [0] * len(filler), np.int32),
             "conditions": Conditions.constant(
@@ -178,11 +185,10 @@ class Batches:
             ),
         }  # fmt: skip
         for row, ((clip, start), record) in enumerate(zip(windows, records, strict=True)):
-            pcm = self.shards.samples(clip)
             first, last = max(start - self.context, 0), min(start + self.crop, record.length)
             offset = first - (start - self.context)
             if first < last:
-                batch["samples"][row, :, offset : offset + last - first] = to_float(pcm[:, first:last])
+                batch["samples"][row, :, offset : offset + last - first] = self.excerpt(clip, first, last)
             batch["real"][row, max(-start, 0) : max(min(last - start, counted), 0)] = True
         if self.noise:
             for row in range(rows):

@@ -10,7 +10,7 @@ from wavesynth.data.corpus import Corpus
 from wavesynth.data.manifest import ClipRecord
 from wavesynth.data.partial import Partial
 from wavesynth.data.report import PitchReport
-from wavesynth.data.splits import assign
+from wavesynth.data.splits import assign, to_divide
 from wavesynth.progress import Progress
 
 TRACKED_SECONDS = 4.0
@@ -33,7 +33,9 @@ def make_clips(
     """
     taken = [(s, o) for s, o in zip(corpus.files, partial.outcomes) if o.length]
     hashes, allowed = [outcome.sha256 for _, outcome in taken], [source.splits for source, _ in taken]
-    splits, remarks = assign(hashes, allowed, settings["valid"], settings["test"]) if taken else ([], [])
+    seconds = [outcome.length / settings["sample_rate"] for _, outcome in taken]
+    divided = to_divide(seconds, allowed) if settings["valid"] else None
+    splits, remarks = assign(hashes, allowed, settings["valid"], settings["test"], divided) if taken else ([], [])
     clips = [
         ClipRecord(s.file, s.label, s.pitch, split, o.shard, o.offset, o.length, o.sha256, o.sound)
         for (s, o), split in zip(taken, splits)
@@ -43,17 +45,23 @@ def make_clips(
         clips, sources, remark = _tracked(clips, sources, partial, settings["sample_rate"], progress)
         remarks = [*remarks, *remark]
     pitches = PitchReport.of([(c.file, c.pitch, s) for c, s in zip(clips, sources) if c.pitch is not None])
-    if len(clips) == 1 and settings["valid"] and "valid" in allowed[0]:
-        clips = _parted(clips[0], partial)
-        remarks = [*remarks, "there is only one clip: its last tenth is held out for validation"]
+    if divided is not None:
+        share = seconds[divided] / sum(seconds)
+        why = (
+            "there is only one clip"
+            if len(clips) == 1
+            else f"{clips[divided].file} is {int(100 * share)}% of the sound"
+        )
+        remarks = [*remarks, f"{why}: its last {settings['valid']:.0%} are held out for validation"]
+        clips[divided : divided + 1] = _parted(clips[divided], settings["valid"], partial)
     if clips and all(clip.split != "valid" for clip in clips):
         remarks = [*remarks, "no clip is held out for validation, so memorisation goes unnoticed: set valid > 0"]
     return clips, pitches, remarks
 
 
-def _parted(clip: ClipRecord, partial: Partial) -> list[ClipRecord]:
-    """Splits one clip in two: the last tenth is for validation."""
-    begin = clip.length - max(1, clip.length // 10)
+def _parted(clip: ClipRecord, valid: float, partial: Partial) -> list[ClipRecord]:
+    """Divides a clip in two: its end, a fraction `valid` of it, is for validation."""
+    begin = clip.length - max(1, round(valid * clip.length))
     if not begin:
         return [clip]
     parts = []

@@ -1,7 +1,6 @@
 """Facts about a dataset that a model depends on, read from shards."""
 
 import math
-import statistics
 
 import numpy as np
 
@@ -22,7 +21,7 @@ def dataset_info(shards: Shards) -> DatasetInfo:
         shards.labels,
         pitched=bool(pitches),
         pitches=(min(pitches), max(pitches)) if pitches else (),
-        clip_seconds=statistics.median(clip.length for clip in shards.clips) / shards.sample_rate,
+        clip_seconds=_middle([clip.length for clip in shards.clips]) / shards.sample_rate,
         channels=shards.channels,
         level_db=_level_db(shards),
         typical=_typical(shards),
@@ -41,6 +40,12 @@ def _level_db(shards: Shards) -> float:
             )
             total, count = total + float(np.square(part, dtype=np.float64).sum()), count + part.size
     return max(QUIETEST_DB, 10 * math.log10(total / count)) if total else QUIETEST_DB
+
+
+def _middle(lengths: list[int]) -> int:
+    """The length that divides the sound in halves: one is in clips of at most this length, the other in longer clips."""
+    ordered = np.sort(lengths)
+    return int(ordered[np.searchsorted(np.cumsum(ordered), sum(lengths) / 2)])
 
 
 def _typical(shards: Shards) -> tuple[tuple[float, float], ...]:

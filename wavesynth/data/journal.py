@@ -30,6 +30,7 @@ class Outcome:
         offset: position in the data file, in samples per channel.
         length: number of samples per channel; 0 if none are stored.
         sound: the parts (begin, end) that are not silent.
+        traits: see `wavesynth.audio.conversion.TRAITS`; empty when refused.
     """
 
     file: str
@@ -46,6 +47,7 @@ class Outcome:
     offset: int = 0
     length: int = 0
     sound: Ranges = ()
+    traits: tuple[str, ...] = ()
 
     def to_line(self) -> bytes:
         """The outcome as a line of the journal."""
@@ -66,6 +68,7 @@ class Outcome:
                 if not isinstance(record[field.name], _FORMS[field.name]):
                     raise ValueError(f"{field.name} of another type")
             record["warnings"] = tuple(map(str, record["warnings"]))
+            record["traits"] = tuple(map(str, record["traits"]))
             record["sound"] = tuple((int(begin), int(end)) for begin, end in record["sound"])
             outcome = cls(**record)
         except TypeError as error:
@@ -79,7 +82,7 @@ _FORMS: dict[str, Any] = {
     **dict.fromkeys(("size", "mtime_ns", "sample_rate", "channels", "shard", "offset", "length"), int),
     **dict.fromkeys(("file", "digest", "sha256"), str),
     **dict.fromkeys(("refused", "duplicate_of"), str | None),
-    **dict.fromkeys(("warnings", "sound"), list),
+    **dict.fromkeys(("warnings", "sound", "traits"), list),
 }
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wavesynth.audio.conversion import TRAITS
 from wavesynth.audio.files import check_sample_rate
 from wavesynth.audio.names import display, user_path
 from wavesynth.audio.pitch import check_available
@@ -17,6 +18,7 @@ from wavesynth.data.clips import make_clips
 from wavesynth.data.corpus import Corpus, scan
 from wavesynth.data.decoding import decode_all
 from wavesynth.data.journal import JOURNAL, Outcome
+from wavesynth.data.majority import choose, read_headers
 from wavesynth.data.partial import INSIDE, Partial, partial_folder
 from wavesynth.data.report import PitchReport, Report, duration
 from wavesynth.data.shards import MANIFEST, REPORT, ClipRecord, Manifest, Shards, is_shard_name
@@ -27,18 +29,18 @@ from wavesynth.storage import DISK_FULL
 
 __all__ = ["Report", "prepare"]
 
-_CHANNELS = 1  # of the shards, for now
 _SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini", "lost+found")
 """Files that file managers and filesystems create."""
 _OWN = (MANIFEST, REPORT, SOURCES, JOURNAL, INSIDE, *_SYSTEM)
-_DEFAULTS = {"track_pitch": False, "labels": True, "pitches": True, "middle_c": "C4"}
+_DEFAULTS = {"channels": 1, "track_pitch": False, "labels": True, "pitches": True, "middle_c": "C4"}
 
 
 def prepare(
     folder: str | os.PathLike[str],
     shards: str | os.PathLike[str],
     *,
-    sample_rate: int = 16_000,
+    sample_rate: int | None = None,
+    mono: bool = False,
     valid: float = 0.1,
     test: float = 0.1,
     labels: bool = True,
@@ -52,13 +54,16 @@ def prepare(
     """Decodes a folder of sounds to shards for training. The folder itself is not changed.
 
     `wavesynth.data.corpus` describes which files are used, and their labels, pitches and splits; `wavesynth.audio.conversion`
-    describes how levels, channels and damaged files are treated. The result depends only on the sounds and the settings. If
-    interrupted, the same call continues. If finished, the same call only checks whether the folder has changed.
+    describes how channels, levels, DC offsets and damaged files are treated. The result depends only on the sounds and the
+    settings. If interrupted, the same call continues. If finished, the same call only checks whether the folder has changed.
 
     Args:
         folder: the folder of sounds, which may be nested.
         shards: the folder to write to, outside of `folder`.
-        sample_rate: Hz, 1,000 to 768,000.
+        sample_rate: Hz, 1,000 to 768,000; None for the rate that most of the files have, at most 48,000 Hz. Of two rates with
+            as many files, the higher one is taken.
+        mono: mix all sounds to one channel. Otherwise the shards are stereo if over half of the files have two or more
+            channels.
         valid: fraction of the clips held out for validation, in [0, 1).
         test: fraction of the clips held out for testing, in [0, 1).
         labels: whether to take labels from folders and metadata.csv.
@@ -80,7 +85,8 @@ def prepare(
     >>> report.taken > 0, report.sample_rate
     (True, 8000)
     """
-    check_sample_rate(sample_rate)
+    if sample_rate is not None:
+        check_sample_rate(sample_rate)
     _check_shares(valid, test)
     if workers is not None and workers < 1:
         raise UserError(f"workers={workers}: give 1 or more, or nothing for one per processor")
@@ -101,8 +107,11 @@ def prepare(
         )
     # Refused files are tried again once PyAV is installed, because it reads more formats.
     formats = importlib.util.find_spec("av") is not None
-    settings = {"sample_rate": int(sample_rate), "valid": float(valid), "test": float(test), "formats": formats}
+    workers = workers or os.cpu_count() or 1
+    chosen, channels = _form(corpus, sample_rate, mono, workers)
+    settings = {"sample_rate": chosen, "channels": channels, "valid": float(valid), "test": float(test)}
     settings |= {
+        "formats": formats,
         "labels": bool(labels),
         "pitches": bool(pitches),
         "middle_c": middle_c,
@@ -116,7 +125,15 @@ def prepare(
         report = _up_to_date(target, settings, corpus)
         _say(progress, f"{display(target)} is up to date")
         return report
-    return _make(corpus, target, settings, workers or os.cpu_count() or 1, progress)
+    return _make(corpus, target, settings, workers, progress)
+
+
+def _form(corpus: Corpus, sample_rate: int | None, mono: bool, workers: int) -> tuple[int, int]:
+    """The sample rate in Hz and the number of channels of the shards. Reads headers only if they decide."""
+    if sample_rate is not None and mono:
+        return int(sample_rate), 1
+    found = choose(read_headers(corpus.root, corpus.files, workers))
+    return found[0] if sample_rate is None else int(sample_rate), 1 if mono else found[1]
 
 
 def _check_shares(valid: float, test: float) -> None:
@@ -151,8 +168,10 @@ def _up_to_date(target: Path, settings: dict[str, Any], corpus: Corpus) -> Repor
         raise UserError(f"{display(target)} holds no complete shards: give --force (force=True) to replace it")
     manifest = Shards.open(target).manifest
     then = _DEFAULTS | manifest.settings
-    if other := [f"{name} {then.get(name)}" for name in settings if then.get(name) != settings[name]]:
-        why = f"was prepared with {display(', '.join(other))}"
+    differ = [name for name in settings if then.get(name) != settings[name]]
+    if differ:
+        what = [f"{name} {then.get(name)} (now {settings[name]})" for name in differ]
+        why = f"was prepared with {display(', '.join(what))}"
     elif manifest.source != fingerprint(corpus, digests(corpus.root, corpus.files, read_seen(target / SOURCES))):
         why = "was prepared from other sounds, or they changed since"
     else:
@@ -170,7 +189,7 @@ def _make(corpus: Corpus, target: Path, settings: dict[str, Any], workers: int, 
     partial = None
     try:
         decoding = {name: settings[name] for name in ("sample_rate", "formats")}
-        with Partial(target, decoding, corpus, _CHANNELS) as partial:
+        with Partial(target, decoding, corpus, settings["channels"]) as partial:
             done = len(partial.outcomes)
             if not partial.locked:
                 _say(
@@ -181,14 +200,14 @@ def _make(corpus: Corpus, target: Path, settings: dict[str, Any], workers: int, 
                 _say(progress, f"starting over after an interrupted run: {partial.discarded}")
             if done:
                 _say(progress, f"continuing an interrupted run: {done:,} of {len(corpus.files):,} files are done")
-            _decode_all(corpus, partial, settings["sample_rate"], workers, progress)
+            _decode_all(corpus, partial, settings, workers, progress)
             clips, pitches, remarks = make_clips(corpus, partial, settings, progress)
-            report = _report(corpus, partial, clips, pitches, remarks, settings["sample_rate"])
+            report = _report(corpus, partial, clips, pitches, remarks, settings)
             _check_refusals(report, corpus, partial, target)
             labels = tuple(sorted({clip.label for clip in clips if clip.label is not None}))
             source = fingerprint(corpus, [outcome.digest for outcome in partial.outcomes])
             manifest = Manifest(
-                settings["sample_rate"], labels, settings, source, partial.files, tuple(clips), _CHANNELS
+                settings["sample_rate"], labels, settings, source, partial.files, tuple(clips), settings["channels"]
             )
             partial.finish(manifest, report)
             _refusals_file(target).unlink(missing_ok=True)
@@ -201,12 +220,13 @@ def _make(corpus: Corpus, target: Path, settings: dict[str, Any], workers: int, 
         raise
 
 
-def _decode_all(corpus: Corpus, partial: Partial, sample_rate: int, workers: int, progress: bool) -> None:
+def _decode_all(corpus: Corpus, partial: Partial, settings: dict[str, Any], workers: int, progress: bool) -> None:
     """Decodes and records the remaining files."""
+    sample_rate, channels = settings["sample_rate"], settings["channels"]
     done = len(partial.outcomes)
     num_samples = sum(outcome.length for outcome in partial.outcomes)
     bar = Progress(len(corpus.files), "file", "prepare", initial=done, shown=progress)
-    rest = decode_all(corpus.root, corpus.files[done:], sample_rate, _CHANNELS, workers, partial.folder)
+    rest = decode_all(corpus.root, corpus.files[done:], sample_rate, channels, workers, partial.folder)
     with bar, closing(rest):
         for decoded in rest:
             source, spool, origin = decoded.source, decoded.spool, decoded.origin
@@ -216,7 +236,7 @@ def _decode_all(corpus: Corpus, partial: Partial, sample_rate: int, workers: int
             else:
                 outcome = replace(
                     outcome, warnings=origin.warnings, sample_rate=origin.sample_rate, channels=origin.channels,
-                    sha256=spool.sha256, sound=spool.activity.ranges(),
+                    sha256=spool.sha256, sound=spool.activity.ranges(), traits=origin.traits,
                 )  # fmt: skip
                 partial.record(outcome, spool.file, spool.num_samples)
             num_samples += partial.outcomes[-1].length
@@ -229,8 +249,9 @@ def _report(
     clips: list[ClipRecord],
     pitches: PitchReport,
     remarks: list[str],
-    sample_rate: int,
+    settings: dict[str, Any],
 ) -> Report:
+    sample_rate = settings["sample_rate"]
     outcomes = partial.outcomes
     taken = [outcome for outcome in outcomes if outcome.length]
     length = sum(clip.length for clip in clips)
@@ -246,9 +267,10 @@ def _report(
         seconds=length / sample_rate,
         silence=(length - sounding) / sample_rate,
         sample_rate=sample_rate,
-        channels=_CHANNELS,
+        channels=settings["channels"],
         rates=dict(sorted(Counter(outcome.sample_rate for outcome in taken).items())),
         widths=dict(sorted(Counter(outcome.channels for outcome in taken).items())),
+        traits={trait: files for trait in TRAITS if (files := tuple(o.file for o in taken if trait in o.traits))},
         pitches=pitches,
         remarks=(*corpus.remarks, *remarks),
     )

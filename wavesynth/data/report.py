@@ -4,17 +4,22 @@ import dataclasses
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from wavesynth import strict_json
+from wavesynth.audio.conversion import INVERTED, OFFSET, SILENT, SURROUND
 from wavesynth.audio.names import display
+from wavesynth.data.majority import rate_for
 from wavesynth.data.splits import SPLITS
 
 _SHOWN = 10
 """Lines of each list on screen; the JSON has all of them."""
 _EXAMPLES = 3
+_FULL_BAND = 44_100
+"""Hz. At this rate nothing that people hear is lost."""
+_WIDTHS = {1: "mono", 2: "stereo", SURROUND: "six-channel"}
 _SOURCES = {"name": "from names", "metadata": "from metadata.csv", "tracked": "tracked"}
 
 
@@ -78,6 +83,7 @@ class Report:
         channels: of the shards.
         rates: number of files by sample rate in Hz.
         widths: number of files by number of channels.
+        traits: the files with each of `wavesynth.audio.conversion.TRAITS`, sorted.
         pitches: the pitches of the clips.
         remarks: remarks on the whole folder.
         status: "made", "continued" (from an interrupted run) or "up to date" (nothing was done); not part of the JSON.
@@ -101,6 +107,7 @@ class Report:
     channels: int
     rates: dict[int, int]
     widths: dict[int, int]
+    traits: dict[str, tuple[str, ...]]
     pitches: PitchReport
     remarks: tuple[str, ...] = ()
     status: str = "made"
@@ -132,6 +139,7 @@ class Report:
             values |= {name: _pairs(record[name]) for name in ("refused", "warned", "duplicates")}
             values |= {name: _counted(record[name]) for name in ("ignored", "labels", "splits")}
             values |= {name: {int(k): v for k, v in _counted(record[name]).items()} for name in ("rates", "widths")}
+            values |= {"traits": {str(k): tuple(map(str, v)) for k, v in record.get("traits", {}).items()}}
             values |= {"pitches": PitchReport(counts, span[0], span[1], examples)}
             return cls(**values, remarks=tuple(map(str, record["remarks"])), status=status)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
@@ -140,13 +148,16 @@ class Report:
     def __str__(self) -> str:
         splits = ", ".join(f"{name} {self.splits.get(name, 0):,}" for name in SPLITS)
         rows = [
-            ("taken", f"{_files(self.taken)}, {duration(self.seconds)} at {self.sample_rate:,} Hz ({self.status})"),
+            ("taken", f"{_files(self.taken)}, {duration(self.seconds)} ({self.status})"),
             ("clips", splits),
             ("labels", _counts(self.labels) if any(self.labels) else ""),
             ("pitches", str(self.pitches)),
             ("silence", f"{self.silence / self.seconds:.0%} of the sound" if self.seconds else ""),
-            ("resampled", _resampled(self.rates, self.sample_rate)),
-            ("channels", _mixed(self.widths, self.channels)),
+            ("rate", _rate(self.rates, self.sample_rate)),
+            *(("", line) for line in _resampled(self.rates, self.sample_rate)),
+            ("channels", _channels(self.widths, self.channels)),
+            *(("", line) for line in _mixed(self.widths, self.channels)),
+            *(("", line) for line in _traits(self.traits, self.channels)),
             ("refused", _files(len(self.refused))),
             ("duplicates", _files(len(self.duplicates))),
             ("ignored", _counts(self.ignored)),
@@ -189,28 +200,64 @@ def _counts(counts: dict[str, int]) -> str:
     return text + (f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else "")
 
 
-def _resampled(rates: dict[int, int], sample_rate: int) -> str:
-    """A line about files with another sample rate; "" if there are none."""
-    lower = ", ".join(f"{_files(count)} of {rate:,} Hz" for rate, count in sorted(rates.items()) if rate < sample_rate)
-    higher = ", ".join(f"{_files(count)} of {rate:,} Hz" for rate, count in sorted(rates.items()) if rate > sample_rate)
-    parts = []
+def _rate(rates: dict[int, int], sample_rate: int) -> str:
+    """A line about the sample rate, and how many files have it."""
+    own, total = rates.get(sample_rate, 0), sum(rates.values())
+    higher = sum(count for rate, count in rates.items() if rate > sample_rate and rate_for(rate) == sample_rate)
+    parts = [f"{sample_rate:,} Hz"]
+    if own:
+        parts.append(f"the rate of {own:,} of {_files(total)}")
+    elif higher:
+        parts.append(f"for {higher:,} of {_files(total)} at a multiple of it")
+    elif total:
+        parts.append(f"the rate of none of {_files(total)}")
+    return ", ".join(parts) + (f"; {total - own:,} converted" if own < total else "")
+
+
+def _resampled(rates: dict[int, int], sample_rate: int) -> Iterator[str]:
+    """Lines about files with higher and with lower sample rates."""
+    higher = {rate: count for rate, count in sorted(rates.items()) if rate > sample_rate}
     if higher:
-        parts.append(f"{higher}: frequencies above {sample_rate // 2:,} Hz are lost; --sample-rate keeps more")
-    if lower:
-        parts.append(f"upsampled {lower}: they have no frequencies above half of that")
-    return "; ".join(parts)
+        hint = "; a higher --sample-rate keeps more" if sample_rate < min(_FULL_BAND, *higher) else ""
+        files = ", ".join(f"{_files(count)} of {rate:,} Hz" for rate, count in higher.items())
+        yield f"{files} converted down: frequencies above {sample_rate // 2:,} Hz are lost{hint}"
+    for rate, count in sorted(rates.items()):
+        if rate < sample_rate:
+            whose = "its" if count == 1 else "their"
+            yield f"{_files(count)} of {rate:,} Hz converted up: {whose} sound ends at {rate // 2:,} Hz"
 
 
-def _mixed(widths: dict[int, int], channels: int) -> str:
-    """A line about files with another number of channels; "" if there are none."""
-    names = {1: "mono", 2: "stereo"}
-    parts = []
+def _channels(widths: dict[int, int], channels: int) -> str:
+    """A line about the number of channels, and how many files have it."""
+    return f"{_WIDTHS.get(channels, channels)}, as {widths.get(channels, 0):,} of {_files(sum(widths.values()))}"
+
+
+def _mixed(widths: dict[int, int], channels: int) -> Iterator[str]:
+    """Lines about files with other numbers of channels."""
+    into = _WIDTHS.get(channels, f"{channels} channels")
     for width, count in sorted(widths.items()):
-        if width != channels:
-            kind = _files(count, f"{names.get(width, f'{width}-channel')} file")
-            verb = "was" if count == 1 else "were"
-            parts.append(f"{kind} {verb} {'copied' if width == 1 else 'mixed'} to {names.get(channels, channels)}")
-    return ", ".join(parts)
+        files = _files(count, f"{_WIDTHS.get(width, f'{width}-channel')} file")
+        if width == 1 < channels:
+            yield f"{files} copied to both channels, at the same level"
+        elif width == SURROUND and channels <= 2:
+            yield f"{files} folded down from 5.1 to {into}: L + 0.707 C + 0.707 Ls, likewise right, without LFE"
+        elif width != channels:
+            yield f"{files} mixed to {into}: the mean of {'both' if width == 2 else 'all'} channels"
+
+
+def _traits(traits: dict[str, tuple[str, ...]], channels: int) -> Iterator[str]:
+    """Lines about silent and inverted channels and DC offsets, with some names."""
+    mono = channels == 1
+    meanings = {
+        SILENT: "with a silent channel" + (", mixed to half their level" if mono else ""),
+        INVERTED: "with inverted channels, "
+        + ("which cancel in mono: the louder channel is used" if mono else "which vanish when they are played in mono"),
+        OFFSET: "with a DC offset above -40 dBFS, which was removed",
+    }
+    for trait, meaning in meanings.items():
+        if files := traits.get(trait, ()):
+            names = ", ".join(map(display, files[:_EXAMPLES])) + (", ..." if len(files) > _EXAMPLES else "")
+            yield f"{_files(len(files))} {meaning} ({names})"
 
 
 def _section(title: str, items: Iterable[tuple[str, str]]) -> list[str]:

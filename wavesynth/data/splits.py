@@ -8,11 +8,13 @@
   ones.
 
 Exceptions: if train would be empty, it gets the clip with the largest hash. If valid would be empty, although `valid` is not 0,
-it gets the clip with the nearest hash; a single clip is divided, and its last tenth is for validation.
+it gets the clip with the nearest hash. A single clip, or a piece that holds over half of the sound, is divided: its end, a
+fraction `valid` of it, is for validation.
 """
 
 from collections.abc import Sequence
 
+from wavesynth.config import ONE_SHOT_SECONDS
 from wavesynth.errors import UserError
 
 SPLITS = ("train", "valid", "test")
@@ -58,8 +60,31 @@ def split_folders(files: Sequence[str]) -> tuple[int, dict[str, str]] | None:
     return None
 
 
+def to_divide(seconds: Sequence[float], allowed: Sequence[tuple[str, ...]]) -> int | None:
+    """The index of the clip that has to be divided between train and valid, or None.
+
+    It is the only clip, or a piece, not a one-shot, that holds over half of the sound.
+
+    Args:
+        seconds: the length of each clip.
+        allowed: the splits that each clip may belong to.
+
+    >>> to_divide([0.1, 7_200, 60], [SPLITS] * 3), to_divide([0.5, 1.0], [SPLITS] * 2)
+    (1, None)
+    """
+    if not seconds:
+        return None
+    index = max(range(len(seconds)), key=lambda i: seconds[i])
+    most = len(seconds) == 1 or (seconds[index] > ONE_SHOT_SECONDS and 2 * seconds[index] > sum(seconds))
+    return index if most and {"train", "valid"} <= set(allowed[index]) else None
+
+
 def assign(
-    hashes: Sequence[str], allowed: Sequence[tuple[str, ...]], valid: float, test: float
+    hashes: Sequence[str],
+    allowed: Sequence[tuple[str, ...]],
+    valid: float,
+    test: float,
+    divided: int | None = None,
 ) -> tuple[list[str], list[str]]:
     """Chooses the split of each clip.
 
@@ -68,6 +93,7 @@ def assign(
         allowed: the splits that each clip may belong to, from `SPLITS`.
         valid: fraction of the clips for validation, in [0, 1).
         test: fraction of the clips for testing, in [0, 1).
+        divided: the index of a clip that is divided between train and valid later. It goes to train.
 
     Returns:
         The split of each clip, and remarks for the report.
@@ -81,13 +107,15 @@ def assign(
     places = [int(digest[:13], 16) / 16**13 for digest in hashes]
     splits = [_by_place(place, choices, valid, test) for choices, place in zip(allowed, places)]
     remarks = []
+    if divided is not None:
+        splits[divided] = "train"
     if "train" not in splits:
         free = [i for i, choices in enumerate(allowed) if "train" in choices]
         if not free:
             raise UserError("no clip may go to train: give some the split train in metadata.csv, or leave it empty")
         splits[max(free, key=lambda i: places[i])] = "train"
         remarks.append("no clip fell into train: the one with the largest hash was put there")
-    if valid and "valid" not in splits and len(hashes) > 1:
+    if valid and "valid" not in splits and divided is None:
         free = [i for i, choices in enumerate(allowed) if "valid" in choices and len(choices) > 1]
         spare = free if splits.count("train") > 1 else [i for i in free if splits[i] != "train"]
         if spare:

@@ -33,6 +33,7 @@ SAMPLE_RATE = 8_000  # half that of the sounds, so that the WaveNet trains on tw
 STEPS = 5  # of the WaveNet's morph
 DRUM_PRESET = "wavegan-tiny"
 DRUM_KIT = ("kick", "snare", "hat")
+DRUM_RATE = 16_000
 DRUM_SECONDS, DRUM_STEPS, DRUM_BATCH = 0.5, 400, 8
 TRAINING_SECONDS = 90  # training time of each model on two cores
 EACH = 2  # sounds per drum
@@ -125,7 +126,7 @@ def _train_drums(out: Path, share: float) -> Synth:
     _say(f"6 of 7  train: the preset {DRUM_PRESET}, on {', '.join(DRUM_KIT)}")
     for label in DRUM_KIT:
         shutil.copytree(SOUNDS / label, out / "drum-sounds" / label)
-    print(prepare(out / "drum-sounds", out / "drum-shards", test=0.0, progress=False))
+    print(prepare(out / "drum-sounds", out / "drum-shards", sample_rate=DRUM_RATE, test=0.0, progress=False))
     config = preset(DRUM_PRESET)
     batch_size = min(config.training.batch_size, DRUM_BATCH)
     training = replace(config.training, batch_size=batch_size, steps=DRUM_STEPS)

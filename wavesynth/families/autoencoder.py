@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wavesynth.audio.pcm import to_float
 from wavesynth.audio.spectral import log_mel
 from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo
@@ -38,6 +37,7 @@ NEIGHBOURS = 200  # training clips compared for the baseline "nearest training s
 class AutoencoderFamily(CodingFamily):
     """An autoencoder whose decoder filters harmonics and noise. Its convolutions are causal or look both ways."""
 
+    channels: ClassVar[int] = 2
     autoregressive: ClassVar[bool] = False
     reconstructs: ClassVar[bool] = True
     name = "autoencoder"
@@ -116,7 +116,7 @@ class AutoencoderFamily(CodingFamily):
 
         @cache
         def learned(clip: int, start: int) -> np.ndarray:
-            sound = to_float(shards.samples(clip)[:, start : start + crop])
+            sound = training.excerpt(clip, start, start + crop)
             return np.asarray(frames(np.pad(sound, ((0, 0), (0, crop - sound.shape[-1])))))
 
         values, weights = [], []

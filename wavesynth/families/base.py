@@ -29,6 +29,7 @@ class Family(Trainable):
 
     training_config: ClassVar[type[TrainingConfig]] = TrainingConfig
     presets: ClassVar[dict[str, Config]] = {}
+    channels: ClassVar[int] = 1
 
     def __init__(self, model: Any, dataset: DatasetInfo) -> None:
         self.model, self.dataset = model, dataset
@@ -68,7 +69,7 @@ class Family(Trainable):
         learned = Batches(
             shards, "train", training.batch_size, self.crop(training), self.context, training.seed,
             limit=training.validation_windows, align=self.align, whole=bool(self.length) and self.dataset.one_shots,
-            host=jax.process_index(), hosts=jax.process_count(),
+            host=jax.process_index(), hosts=jax.process_count(), channels=self.dataset.channels,
         )  # fmt: skip
         return replace(learned, noise=training.noise * learned.level) if training.noise else learned
 

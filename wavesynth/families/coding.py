@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wavesynth.audio.pcm import to_float
 from wavesynth.conditions import Conditions
 from wavesynth.data.batches import Batches
 from wavesynth.families.base import Family
@@ -129,9 +128,10 @@ class CodingFamily(Family):
         sounds = np.zeros((len(chosen), self.dataset.channels, length), np.float32)
         real = np.zeros((len(chosen), self._memory_frames), bool)
         for row, index in enumerate(chosen):
-            pcm = learned.shards.samples(clips[index])
-            start = 0 if self.dataset.one_shots else max(0, (pcm.shape[-1] - length) // 2)
-            excerpt = to_float(pcm[:, start : start + length])
+            clip = clips[index]
+            spare = learned.shards.clips[clip].length - length
+            start = 0 if self.dataset.one_shots else max(0, spare // 2)
+            excerpt = learned.excerpt(clip, start, start + length)
             sounds[row, :, : excerpt.shape[-1]] = excerpt
             real[row, : -(-excerpt.shape[-1] // self.code_hop)] = True
         return _mean_and_spread(self.codes(params, sounds), real)

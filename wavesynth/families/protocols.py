@@ -68,6 +68,7 @@ class Trainable(Protocol):
         model_config: the dataclass of the network's shape.
         training_config: the dataclass of the training settings.
         presets: ready-made configs, by name.
+        channels: the most audio channels that it supports, 1 or 2. For a family with 1, stereo sounds are mixed.
         model: the shape of the network, adapted to the dataset.
         dataset: facts about the training sounds.
     """
@@ -76,6 +77,7 @@ class Trainable(Protocol):
     model_config: ClassVar[type]
     training_config: ClassVar[type[TrainingConfig]]
     presets: ClassVar[dict[str, Config]]
+    channels: ClassVar[int]
     model: Any
     dataset: DatasetInfo
 

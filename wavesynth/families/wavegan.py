@@ -43,6 +43,7 @@ OFFSET_UNIT = 1.0  # step of a style's numbers per unit of the search; their sta
 class WaveGANFamily(Family):
     """A WaveGAN. A timbre is a latent: Gaussian values, label weights, and offsets of the generator's styles."""
 
+    channels: ClassVar[int] = 2
     autoregressive: ClassVar[bool] = False
     reconstructs: ClassVar[bool] = False
     frame_rate = glide_rate = None
