@@ -9,7 +9,7 @@ from wavesynth.audio.spectral import mel_filterbank, mel_settings, stft_magnitud
 from wavesynth.audio.stereo import mid_side
 from wavesynth.errors import UserError
 
-HEARD_DB = 50.0  # below the loudest band; an image of what is quieter does not count
+AUDIBLE_DB = 50.0  # below the loudest band; an image of what is quieter does not count
 
 
 class StereoImage(NamedTuple):
@@ -82,10 +82,10 @@ def image_error(original: NDArray[np.float32], decoded: NDArray[np.float32], sam
     True
     """
     first, second = (stereo_image(sound, sample_rate) for sound in (original, decoded))
-    heard = first.power > first.power.max() * 10 ** (-HEARD_DB / 10)
+    audible = first.power > first.power.max() * 10 ** (-AUDIBLE_DB / 10)
     if first.power.max() < 1e-12:
         raise UserError("original: it is silent, so it has no image; give a sound")
     return ImageError(
-        float(np.median(np.abs(first.level - second.level)[heard])),
-        float(np.median(np.abs(first.correlation - second.correlation)[heard])),
+        float(np.median(np.abs(first.level - second.level)[audible])),
+        float(np.median(np.abs(first.correlation - second.correlation)[audible])),
     )
