@@ -51,7 +51,7 @@ def test_spectra_mean_the_same_at_any_rate(sample_rate: int) -> None:
     assert float(spectral_centroid(tone, sample_rate)) == pytest.approx(1000, abs=BIN_HZ)
     assert float(spectral_centroid(hiss, sample_rate)) == pytest.approx(sample_rate / 4, rel=0.02)
     assert -0.5 < float(spectral_flatness(hiss, sample_rate)) <= 0
-    assert float(spectral_flatness(tone, sample_rate)) < -40
+    assert float(spectral_flatness(tone, sample_rate)) < -35
 
 
 @pytest.mark.parametrize("seconds", [0.03, 0.1, 0.4])

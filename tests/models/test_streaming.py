@@ -25,7 +25,6 @@ SHAPES = {
     "eight windows overlap": replace(AUTOENCODER, overlap=8, gains=1),
     "stereo": replace(AUTOENCODER, audio_channels=2),
     "without levels": replace(AUTOENCODER, leveled=False),
-    "stereo, without levels": replace(AUTOENCODER, audio_channels=2, leveled=False),
 }
 PITCH = jnp.array([69.0, jnp.nan])
 KEYS = jax.random.split(jax.random.key(3), 2)
