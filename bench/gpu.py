@@ -39,7 +39,7 @@ from decode import packed, preset_model, weight_bytes
 from harness import Row, Timing, arguments, interleaved, machine, multiply_adds, print_table, write_json
 from jax.experimental import pallas as pl
 from train_wavenet import wavesynth_step
-from trainees import bound
+from trainees import PIECES, bound
 
 from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo, TrainingConfig
@@ -319,10 +319,10 @@ def command_buffers(quick: bool) -> list[Row]:
 
 def training(quick: bool, multiply_rate: float) -> list[Row]:
     full = preset("wavenet")
-    configs = {"wavenet": full, "nv": Config("wavenet", NV, TrainingConfig(batch_size=16, crop=8_192))}
+    configs = {"wavenet": full, "nv": Config("wavenet", NV, TrainingConfig(batch_size=16, crop_seconds=0.512))}
     rows = []
     for name, config in configs.items():
-        batch, crop = config.training.batch_size, config.training.crop
+        batch, crop = config.training.batch_size, bound(config, PIECES).crop(config.training)
         row = {"implementation": "wavesynth", "model": name, "dtype": config.model.dtype, "batch": batch, "steps": crop}
         for each in measure("train_step", [(row, partial(wavesynth_step, config))], 2 if quick else 7):
             if "seconds" in each:
@@ -348,7 +348,7 @@ def whole_sounds(quick: bool, multiply_rate: float) -> list[Row]:
         config = preset(name)
         training = config.training
         family = bound(config, NOTES)
-        batch = notes(training.batch_size, training.crop or family.length or 0)
+        batch = notes(training.batch_size, family.crop(training))
         params = family.init(jax.random.key(0), jax.tree.map(np.asarray, batch))
         case = {"what": "whole_sounds", "implementation": "wavesynth", "model": name, "dtype": config.model.dtype}
         measured = stepping(family.objective(training), params, batch, multiply_rate, copy_rate, 2 if quick else 7)
@@ -397,9 +397,7 @@ def making(family: Family, params: Any, n: int, repeats: int) -> Row:
     paths = None
     if isinstance(family, CodingFamily):
         paths = (
-            np.random.default_rng(0)
-            .normal(0, 1, (n, round(family.frame_rate), family.code_channels))
-            .astype(np.float32)
+            np.random.default_rng(0).normal(0, 1, (n, round(family.frame_rate), family.code_width)).astype(np.float32)
         )
     conditions, request = Conditions.constant([0] * n, len(NOTES.labels), [60.0] * n), Request(latents=paths)
     timing = interleaved({"make": lambda: list(family.generate(params, conditions, request))}, repeats)["make"]

@@ -20,10 +20,10 @@ Encoding, for models that search for latents (WaveGAN), of --encode held-out sou
 import itertools
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from harness import Row, arguments, machine, print_table, write_json
 from tqdm import tqdm
@@ -124,7 +124,7 @@ def encode_rows(synth: Synth, shards: Shards, count: int) -> list[Row]:
     assert length is not None
     random = synth.latents(0, RANDOM_LATENTS)
     sounds = np.concatenate([synth.sample(8, timbre=random[first : first + 8]) for first in range(0, len(random), 8)])
-    distance = jax.jit(multi_resolution_distance)
+    distance = partial(multi_resolution_distance, sample_rate=synth.sample_rate)
     rows = []
     for clip in tqdm(chosen, unit="sound"):
         target = np.zeros(length, np.float32)

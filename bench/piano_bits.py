@@ -154,9 +154,9 @@ def wavesynth(options: Any, learned: Shards, scored: Shards, add: Callable, add_
     config = preset("wavenet-small")
     training, model = config.training, dataclasses.replace(config.model, quantization=options.quantization)
     if options.three_layers:
-        training, model = TrainingConfig(batch_size=2, crop=512), shrunk(model)
+        training, model = TrainingConfig(batch_size=2, crop_seconds=0.032), shrunk(model)
     family = bound(dataclasses.replace(config, model=model), dataset_info(learned))
-    windows = (training.crop, family.context, training.seed)
+    windows = (family.crop(training), family.context, training.seed)
     batches = Batches(learned, "train", training.batch_size, *windows, align=family.align)
     noise = training.noise if options.noise is None else options.noise
     batches = dataclasses.replace(batches, noise=noise * batches.level)
@@ -180,7 +180,7 @@ def wavesynth(options: Any, learned: Shards, scored: Shards, add: Callable, add_
         Run(options.save).write_config(family, training)
 
     def reached(minutes: float, steps: int) -> None:
-        speed = (steps - 1) * training.batch_size * training.crop / (60 * minutes)
+        speed = (steps - 1) * training.batch_size * batches.crop / (60 * minutes)
         name = f"wavenet-{'small, 3 layers' if options.three_layers else 'small'}, {options.quantization}"
         add("wavesynth", name, trainee.bits, minutes=minutes, steps=steps, samples_per_second=speed)
         if options.save:

@@ -38,7 +38,7 @@ from wavesynth import Synth
 from wavesynth.audio import files
 from wavesynth.audio import pitch as pitches
 from wavesynth.audio.pcm import to_float
-from wavesynth.audio.spectral import DEFAULT_MEL, MelSettings, log_mel, num_frames
+from wavesynth.audio.spectral import log_mel, mel_settings, num_frames
 from wavesynth.data.shards import Shards
 
 LONGEST = 2.0  # seconds
@@ -50,7 +50,7 @@ FLOORS = (-60.0, -80.0, -100.0)  # dB
 def spectrogram(sound: np.ndarray, length: int, rate: int) -> np.ndarray:
     """The log-mel spectrogram with the lowest floor. Padding all sounds to one length needs one XLA program."""
     padded = np.pad(sound[:length], (0, length - len(sound[:length])))
-    return np.asarray(log_mel(padded, rate, MelSettings(floor_db=min(FLOORS))))
+    return np.asarray(log_mel(padded, rate, mel_settings(rate, floor_db=min(FLOORS))))
 
 
 def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth | None) -> list[Row]:
@@ -75,7 +75,7 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
         sound = to_float(shards.samples(clip)[0, :longest])
         timbre = synth.encode(sound, pitch=record.pitch)
         decoded = synth.decode(timbre)
-        frames = num_frames(len(sound), DEFAULT_MEL.hop)
+        frames = num_frames(len(sound), mel_settings(rate).hop)
         wanted, *rest = (spectrogram(one, longest, rate)[:frames] for one in (sound, decoded))
         for name, others in (("reconstruction", rest), ("nearest training sound", library.get(record.label, []))):
             for floor in FLOORS if others else ():

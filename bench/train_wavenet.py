@@ -38,14 +38,14 @@ from wavesynth.training.memory import keep_freed_memory
 LIMIT = 2_048  # rows and columns of the matrix product that is the limit
 
 
-def tones(training: TrainingConfig, context: int) -> Batch:
+def tones(rows: int, crop: int, context: int) -> Batch:
     """A batch of something tonal and noisy."""
-    rows, length = training.batch_size, context + training.crop
+    length = context + crop
     random, time = np.random.default_rng(0), np.arange(length) / PIECES.sample_rate
     tone = np.sin(2 * np.pi * random.uniform(100, 400, (rows, 1)) * time)
     return {
         "samples": (0.3 * tone + random.normal(0, 0.02, (rows, length))).astype(np.float32)[:, None],
-        "real": np.ones((rows, training.crop), bool),
+        "real": np.ones((rows, crop), bool),
         "conditions": Conditions.constant([-1] * rows, 0, [None] * rows),
         "start": np.zeros(rows, np.int32),
     }
@@ -53,7 +53,7 @@ def tones(training: TrainingConfig, context: int) -> Batch:
 
 def wavesynth_step(config: Config) -> Callable[[], float]:
     family = bound(config, PIECES)
-    batch = tones(config.training, family.context)
+    batch = tones(config.training.batch_size, family.crop(config.training), family.context)
     trainee = Wavesynth(family, config.training, family.init(jax.random.key(0), batch))
     inputs = trainee.inputs(batch)
     return lambda: trainee.step(inputs)
@@ -61,7 +61,8 @@ def wavesynth_step(config: Config) -> Callable[[], float]:
 
 def pytorch_step(config: Config) -> Callable[[], float]:
     trainee = PyTorch(config.model)
-    inputs = trainee.inputs(tones(config.training, trainee.context))
+    crop = bound(config, PIECES).crop(config.training)
+    inputs = trainee.inputs(tones(config.training.batch_size, crop, trainee.context))
     return lambda: trainee.step(inputs)
 
 
@@ -71,13 +72,13 @@ def main() -> None:
     keep_freed_memory()  # as the command line does; it holds for both implementations
     options = parser.parse_args()
     rows: list[Row] = [machine()]
-    crop, repeats = (512, options.repeats or 2) if options.quick else (8_192, options.repeats or 15)
+    seconds, repeats = (0.032, options.repeats or 2) if options.quick else (0.512, options.repeats or 15)
 
-    nv = Config("wavenet", NV, TrainingConfig(batch_size=2, crop=crop))
+    nv = Config("wavenet", NV, TrainingConfig(batch_size=2, crop_seconds=seconds))
     small = preset("wavenet-small")
     if options.three_layers:
         nv, small = (
-            Config(config.family, shrunk(config.model), TrainingConfig(batch_size=2, crop=crop))
+            Config(config.family, shrunk(config.model), TrainingConfig(batch_size=2, crop_seconds=seconds))
             for config in (nv, small)
         )
     measured = {"wavesynth, nv": nv, "wavesynth, wavenet-small": small}
@@ -91,10 +92,11 @@ def main() -> None:
     for name, config in measured.items():
         implementation, model = name.split(", ")
         training, timing = config.training, timings[name]
-        targets = training.batch_size * training.crop
+        crop = bound(config, PIECES).crop(training)
+        targets = training.batch_size * crop
         rows.append({
             "what": "train_step", "implementation": implementation, "model": model + ", 3 layers" * options.three_layers,
-            "dtype": config.model.dtype, "batch": training.batch_size, "crop": training.crop, "seconds": timing.median,
+            "dtype": config.model.dtype, "batch": training.batch_size, "crop": crop, "seconds": timing.median,
             "seconds_low": timing.low, "seconds_high": timing.high, "samples_per_second": targets / timing.median,
             "share_of_limit": 3 * multiply_adds(config.model) * targets / peak / timing.median, "repeats": repeats,
             "quick": options.quick,

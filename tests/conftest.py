@@ -28,7 +28,8 @@ def prefer_installed_package() -> None:
     the tests run on the source tree.
     """
     elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
-    if importlib.machinery.PathFinder.find_spec("wavesynth", elsewhere) is not None:
+    found = importlib.machinery.PathFinder.find_spec("wavesynth", elsewhere)
+    if found is not None and found.origin is not None:  # not an empty folder that an uninstalled one left
         sys.path[:] = elsewhere
         os.environ["PYTHONSAFEPATH"] = "1"
 
@@ -98,7 +99,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_config():
-    """A WaveNet that trains in a second: 5 layers, 8 channels, 20 steps of 4 windows of 512 samples."""
+    """A WaveNet that trains in a second: 5 layers, 8 channels, 20 steps of 4 windows of 32 ms."""
     from wavesynth.config import Config, TrainingConfig
     from wavesynth.models.wavenet import WaveNetConfig
 
@@ -107,7 +108,7 @@ def tiny_config():
         vector_channels=4, hop_length=64,
     )  # fmt: skip
     training = TrainingConfig(
-        steps=20, batch_size=4, crop=512, warmup=2, validate_every=5, validation_windows=8, save_every=5,
+        steps=20, batch_size=4, crop_seconds=0.032, warmup=2, validate_every=5, validation_windows=8, save_every=5,
         preview_every=1_000, preview_seconds=0.05,
     )  # fmt: skip
     return Config("wavenet", model, training)

@@ -87,7 +87,7 @@ def test_help_says_units(start):
     text = {name: re.sub(r"[│\s]+", " ", child.stdout) for name, child in children.items()}
     assert "--sample-rate INT Hz" in text["prepare"]
     assert re.search(r"--pitch \S+ MIDI number; 60 is middle C", text["sample"])
-    assert re.search(r"--training.crop INT samples per example", text["train"])
+    assert re.search(r"--training.crop-seconds FLOAT length of an example", text["train"])
     assert re.search(r"--training.save-every INT steps between", text["train"])
     assert "--quiet Do not show progress." in text["train"]
 
@@ -229,7 +229,13 @@ def test_evaluate(trained: Path, tmp_path: Path, start, fails):
 
 
 def test_a_classifier_is_trained_and_judges(trained: Path, tmp_path: Path, start):
-    flags = ["--model.channels=4", "--model.layers=2", "--training.crop=2048", "--training.batch-size=4", "--steps=2"]
+    flags = [
+        "--model.channels=4",
+        "--model.layers=2",
+        "--training.crop-seconds=0.128",
+        "--training.batch-size=4",
+        "--steps=2",
+    ]
     child = start("train", trained / "shards", tmp_path / "judge", "--preset", "classifier", *flags)
     assert child.status == 0, child.stderr
     assert "cross-entropy of the labels of held-out sounds, bits: uniform 3.17, frequencies 3." in child.stdout
@@ -266,11 +272,11 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
     whole = wavesynth.preset("wavenet-tiny")
     model = dataclasses.replace(whole.model, stacks=1, layers_per_stack=4, channels=4, skip_channels=8, head_channels=8)
-    training = dataclasses.replace(whole.training, steps=180, batch_size=2, crop=256, preview_seconds=0.05)
+    training = dataclasses.replace(whole.training, steps=180, batch_size=2, crop_seconds=0.016, preview_seconds=0.05)
     tiny = {"wavenet-tiny": dataclasses.replace(whole, model=model, training=training)}
     gan = wavesynth.preset("wavegan-tiny")
     model = dataclasses.replace(
-        gan.model, strides=(16,), channels=4, latent=8, style_channels=8, discriminator_channels=0, spectral_windows=(64,),
+        gan.model, strides=(16,), channels=4, latent=8, style_channels=8, discriminator_channels=0, spectral_windows=(0.004,),
         spectral_channels=8,
     )  # fmt: skip
     tiny["wavegan-tiny"] = dataclasses.replace(
@@ -336,7 +342,8 @@ def test_mistakes_in_what_is_named(trained: Path, tmp_path: Path, fails):
     assert "preset is 'huge': choose one of" in fails("train", trained / "shards", tmp_path / "run", "--preset", "huge")
     assert "preset is 'huge'" in fails("train", "--preset=huge", trained / "shards", tmp_path / "run")
     assert "steps is 0: it must be at least 1" in fails("train", trained / "shards", tmp_path / "run", "--steps", 0)
-    assert "crop is 3" in fails("train", trained / "shards", tmp_path / "run", "--training.crop", 3)
+    short = fails("train", trained / "shards", tmp_path / "run", "--training.crop-seconds", 0.0002)
+    assert "crop_seconds is 0.0002: it must be at least 0.008, the length of a frame" in short
     for command in (["info"], ["sample"], ["score"]):
         line = fails(*command, tmp_path, *([tmp_path / "out"] if command != ["info"] else []))
         assert "holds no config.json: give a run folder" in line

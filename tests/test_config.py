@@ -127,8 +127,8 @@ def test_any_json_is_a_config_or_a_user_error(changes: dict):
 def test_a_config_is_checked_when_made(optimizer):
     with pytest.raises(UserError, match=r"optimizer is .*: choose one of 'adamw', 'muon'"):
         TrainingConfig(optimizer=optimizer)
-    with pytest.raises(UserError, match="crop is -1"):
-        dataclasses.replace(TrainingConfig(), crop=-1)
+    with pytest.raises(UserError, match="crop_seconds is -1: it must be at least 0"):
+        dataclasses.replace(TrainingConfig(), crop_seconds=-1)
 
 
 def test_configs_cannot_be_changed():

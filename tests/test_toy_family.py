@@ -43,7 +43,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def run(installed: None, tmp_path_factory: pytest.TempPathFactory, tiny_shards: Path) -> Path:
     config = wavesynth.preset("colour")
-    training = replace(config.training, batch_size=8, crop=1_024, ema=0.9, validation_windows=16, preview_seconds=0.1)
+    training = replace(
+        config.training, batch_size=8, crop_seconds=0.064, ema=0.9, validation_windows=16, preview_seconds=0.1
+    )
     folder = tmp_path_factory.mktemp("toy") / "run"
     wavesynth.train(tiny_shards, folder, replace(config, training=training), progress=False)
     return folder

@@ -257,8 +257,8 @@ def test_a_run_that_exists_is_kept_unless_forced(tiny_config, tiny_run: Path, ti
     # Force deletes nothing before all that takes its place is known to be good.
     with pytest.raises(UserError, match="no such folder"):
         wavesynth.train(tmp_path / "nothing", run, tiny_config, force=True, progress=False)
-    narrow = dataclasses.replace(tiny_config, training=dataclasses.replace(tiny_config.training, crop=32))
-    with pytest.raises(UserError, match="crop is 32"):
+    narrow = dataclasses.replace(tiny_config, training=dataclasses.replace(tiny_config.training, crop_seconds=0.002))
+    with pytest.raises(UserError, match=r"crop_seconds is 0.002: it must be at least 0.004, the length of a frame"):
         wavesynth.train(tiny_shards, run, narrow, force=True, progress=False)
     assert untouched()
 

@@ -186,7 +186,11 @@ class Run:
         model = from_dict(kind.model_config, content.get("model"), f"{path}: model")
         training = from_dict(kind.training_config, content.get("training"), f"{path}: training")
         dataset = from_dict(DatasetInfo, content.get("dataset"), f"{path}: dataset")
-        if kind.adapt(model, dataset) != model:
+        try:
+            adapted = kind.adapt(model, dataset)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        if adapted != model:
             raise UserError(
                 f"{path}: model does not match dataset (labels and pitches): the file was changed; restore it"
             )

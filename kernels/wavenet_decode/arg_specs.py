@@ -52,9 +52,10 @@ NV = WaveNetConfig(
 
 MODELS = {
     "nv": NV,
-    "small": WaveNetConfig(layers_per_stack=9, vector_channels=0),
+    "small": WaveNetConfig(layers_per_stack=9, vector_channels=0, hop_length=128),
     "full": WaveNetConfig(
-        stacks=3, layers_per_stack=10, channels=128, skip_channels=256, head_channels=256, vector_channels=0, dtype="bfloat16"
+        stacks=3, longest_dilation=0.03, layers_per_stack=10, channels=128, skip_channels=256, head_channels=256,
+        vector_channels=0, hop_length=128, dtype="bfloat16",
     ),
 }  # fmt: skip
 """Shapes by name. small and full are the presets wavenet-small and wavenet, for pieces without labels."""

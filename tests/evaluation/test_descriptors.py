@@ -38,10 +38,20 @@ def test_the_centroid_of_sines() -> None:
 
 def test_noise_is_flat_and_a_tone_is_not() -> None:
     impulse = np.roll(np.eye(1, SAMPLE_RATE)[0], 8_192)
-    flat, tone, click = np.asarray(spectral_flatness(np.stack([noise(), sine(1000.0), impulse])))
+    flat, tone, click = np.asarray(spectral_flatness(np.stack([noise(), sine(1000.0), impulse]), SAMPLE_RATE))
     assert -0.5 < flat <= 0
     assert tone < -40
     assert click == pytest.approx(0, abs=10 * rounding("float32", terms=1024))
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 44_100, 96_000])
+def test_spectra_mean_the_same_at_any_rate(sample_rate: int) -> None:
+    time = np.arange(sample_rate) / sample_rate
+    tone, hiss = np.sin(2 * np.pi * 1000 * time), np.random.default_rng(1).normal(0, 0.1, sample_rate)
+    assert float(spectral_centroid(tone, sample_rate)) == pytest.approx(1000, abs=BIN_HZ)
+    assert float(spectral_centroid(hiss, sample_rate)) == pytest.approx(sample_rate / 4, rel=0.02)
+    assert -0.5 < float(spectral_flatness(hiss, sample_rate)) <= 0
+    assert float(spectral_flatness(tone, sample_rate)) < -35
 
 
 @pytest.mark.parametrize("seconds", [0.03, 0.1, 0.4])
@@ -61,7 +71,7 @@ def test_the_shortest_attack_at_any_rate(sample_rate: int) -> None:
 def test_only_the_level_depends_on_the_gain_and_channels_are_independent() -> None:
     stereo = np.stack([sine(440.0), noise()])
     for measure in (
-        spectral_flatness,
+        lambda x: spectral_flatness(x, SAMPLE_RATE),
         lambda x: spectral_centroid(x, SAMPLE_RATE),
         lambda x: attack_time(x, SAMPLE_RATE),
     ):
@@ -74,7 +84,7 @@ def test_only_the_level_depends_on_the_gain_and_channels_are_independent() -> No
 
 def test_silence_has_no_timbre_and_a_finite_gradient() -> None:
     sounds = np.stack([sine(440.0), np.zeros(SAMPLE_RATE)])
-    for measure in (lambda x: spectral_centroid(x, SAMPLE_RATE), spectral_flatness):
+    for measure in (lambda x: spectral_centroid(x, SAMPLE_RATE), lambda x: spectral_flatness(x, SAMPLE_RATE)):
         values, gradient = jax.jit(jax.value_and_grad(lambda x, f=measure: (y := f(x), jnp.nansum(y))[1]))(sounds)
         assert np.isfinite(values)
         assert np.isfinite(gradient).all()
@@ -99,14 +109,14 @@ def test_the_gradient_of_the_centroid_is_its_slope() -> None:
     ids=["one sample", "a short constant", "shorter than a window"],
 )
 def test_short_and_constant_sounds_have_finite_descriptors(sound: np.ndarray) -> None:
-    values = [spectral_centroid(sound, SAMPLE_RATE), spectral_flatness(sound), level(sound)]
+    values = [spectral_centroid(sound, SAMPLE_RATE), spectral_flatness(sound, SAMPLE_RATE), level(sound)]
     values += [attack_time(sound, SAMPLE_RATE), onset_time(sound, SAMPLE_RATE)]
     assert np.isfinite(values).all()
 
 
 def test_nan_gives_nan() -> None:
     broken = np.full(700, np.nan)
-    values = [spectral_centroid(broken, SAMPLE_RATE), spectral_flatness(broken), level(broken)]
+    values = [spectral_centroid(broken, SAMPLE_RATE), spectral_flatness(broken, SAMPLE_RATE), level(broken)]
     values += [attack_time(broken, SAMPLE_RATE), onset_time(broken, SAMPLE_RATE)]
     assert np.isnan(values).all()
 

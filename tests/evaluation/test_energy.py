@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.tolerances import rounding
-from wavesynth.audio.spectral import log_mel
-from wavesynth.evaluation.energy import MEL, energy_distance, spectra
+from wavesynth.audio.spectral import log_mel, mel_settings
+from wavesynth.evaluation.energy import coarse_mel, energy_distance, spectra
 
 EPS = float(jnp.finfo(jnp.float32).eps)
 RATE = 16_000
@@ -79,10 +79,24 @@ def test_it_grows_with_the_difference_of_mean_and_spread():
         assert values == sorted(values)
 
 
+@pytest.mark.parametrize("sample_rate", [8_000, 16_000, 44_100, 96_000])
+def test_spectra_are_half_as_fine_as_others(sample_rate: int):
+    fine, coarse = mel_settings(sample_rate), coarse_mel(sample_rate)
+    assert (coarse.window, coarse.num_bands) == (fine.window // 2, fine.num_bands // 2)
+    assert np.isfinite(spectra(np.ones((1, 2, 3_000), np.float32), sample_rate)).all()
+
+
+def test_the_channels_of_stereo_sounds_count_alike():
+    sounds = 0.1 * np.random.default_rng(0).standard_normal((2, 1, 2_000), np.float32)
+    mono, stereo = (np.asarray(spectra(each, RATE)) for each in (sounds, np.repeat(sounds, 2, axis=1)))
+    apart = [np.linalg.norm(points[0] - points[1]) for points in (mono, stereo)]
+    assert apart[1] == pytest.approx(apart[0], rel=rounding("float32", terms=512))
+
+
 def test_points_lie_as_far_apart_as_spectra_in_decibels():
     sounds = 0.1 * np.random.default_rng(0).standard_normal((2, 2_000), np.float32)
     points = np.asarray(spectra(sounds, RATE))
-    levels = np.asarray(log_mel(sounds, RATE, MEL))
+    levels = np.asarray(log_mel(sounds, RATE, coarse_mel(RATE)))
     expected = np.sqrt(np.mean(np.square(levels[0] - levels[1])))
     assert np.linalg.norm(points[0] - points[1]) == pytest.approx(expected, rel=rounding("float32", terms=512))
     louder = np.asarray(spectra(sounds * np.float32(2), RATE))

@@ -26,11 +26,11 @@ from wavesynth.training.reconstruction import ReconstructionTraining
 TERMS = 512  # of the longest chain of sums in the network below, about
 RATE, HOP = 16_000, 256
 MODEL = AutoencoderConfig(
-    code_channels=4, hop=64, window=256, stride=4, gain_hop=16, encoder_channels=16, encoder_dilations=(), channels=24,
-    dilations=(2,), spectral_windows=(64,), spectral_channels=8,
+    code_channels=4, hop_seconds=0.004, overlap=4, stride=4, gains=4, encoder_channels=16, encoder_dilations=(), channels=24,
+    dilations=(2,), spectral_windows=(0.004,), spectral_channels=8,
 )  # fmt: skip
 TRAINING = ReconstructionTraining(
-    steps=30, batch_size=4, crop=4_096, warmup=2, learning_rate=1e-2, ema=0.8, adversarial_from=0.8, validate_every=5,
+    steps=30, batch_size=4, crop_seconds=0.256, warmup=2, learning_rate=1e-2, ema=0.8, adversarial_from=0.8, validate_every=5,
     validation_windows=8, save_every=10, preview_every=100, preview_seconds=0.05,
 )  # fmt: skip
 
@@ -54,9 +54,11 @@ def family_of(synth: Synth) -> AutoencoderFamily:
 
 @pytest.fixture(scope="module")
 def paths(synth: Synth) -> np.ndarray:
-    """The codes of ten sounds, more than are decoded at once, and longer than two blocks."""
-    codes = 0.5 * np.random.default_rng(0).standard_normal((10, 2 * BLOCK + 3, MODEL.code_channels), np.float32)
-    return codes.cumsum(axis=1).astype(np.float32) / 4
+    """The codes of ten sounds, more than are decoded at once, and longer than two blocks; levels of -35 to -26 dB."""
+    codes = 0.5 * np.random.default_rng(0).standard_normal((10, 2 * BLOCK + 3, MODEL.code_width), np.float32)
+    codes = codes.cumsum(axis=1).astype(np.float32) / 4
+    codes[..., -1] = 1.6 + 0.1 * np.tanh(codes[..., -1])
+    return codes
 
 
 def conditions_of(synth: Synth, n: int = 1, label: int = -1, pitch: float | None = None) -> Conditions:
@@ -91,7 +93,7 @@ def test_thirty_steps_reduce_the_distance_and_discriminators_join(run: Path):
 def test_the_coder_and_a_memory_are_published(run: Path, synth: Synth):
     assert synth.params.keys() == {"coder", "memory"}
     labels, frames = len(synth.labels), round(2 * RATE / HOP)
-    assert synth.params["memory"]["mean"].shape == (labels, frames, MODEL.code_channels)
+    assert synth.params["memory"]["mean"].shape == (labels, frames, MODEL.code_width)
     np.testing.assert_array_equal(wavesynth.load(run).sample(n=2, seconds=0.1), synth.sample(n=2, seconds=0.1))
 
 
@@ -107,14 +109,17 @@ def test_baselines(synth: Synth, tiny_shards: Path):
 
 def test_windows_begin_where_codes_do(synth: Synth, tiny_shards: Path):
     shards = Shards.open(tiny_shards)
-    learned = synth.family.windows(shards, dataclasses.replace(TRAINING, crop=1_024))
+    learned = synth.family.windows(shards, dataclasses.replace(TRAINING, crop_seconds=0.064))
     starts = np.concatenate([learned.batch(step)["start"] for step in range(4)])
     assert starts.any()
     assert not np.any(starts % HOP)
-    with pytest.raises(
-        UserError, match="crop is 1000: it must be a multiple of the 256 samples of a frame of the code"
-    ):
-        synth.family.windows(shards, dataclasses.replace(TRAINING, crop=1_000))
+    for seconds, crop in ((0.0625, 1_024), (0.016, 256), (0.025, 512), (1.0, 15_872)):
+        assert synth.family.crop(dataclasses.replace(TRAINING, crop_seconds=seconds)) == crop
+    for seconds in (0.0, 0.0159):
+        with pytest.raises(
+            UserError, match=rf"crop_seconds is {seconds:g}: it must be at least 0\.016, the length of a frame"
+        ):
+            synth.family.windows(shards, dataclasses.replace(TRAINING, crop_seconds=seconds))
 
 
 def test_silence_alone_is_refused(synth: Synth):
@@ -130,7 +135,7 @@ def test_presets_are_whole(name: str):
         family = bind(config.family, AutoencoderFamily.adapt(config.model, dataset), dataset)
         shapes = family.shapes()
         assert ("probe" in shapes) == pitched
-        assert config.training.crop % family.align == 0
+        assert family.crop(config.training) % family.align == 0
         assert family.frame_rate == 31.25
 
 
@@ -140,8 +145,8 @@ def test_presets_are_whole(name: str):
 def test_a_sound_of_any_length_is_encoded(synth: Synth):
     family, sound = family_of(synth), 0.3 * np.random.default_rng(0).standard_normal(5_000).astype(np.float32)
     whole = encode(synth, sound)
-    assert whole.shape == (-(-5_000 // HOP), MODEL.code_channels)
-    assert encode(synth, sound[:7]).shape == (1, MODEL.code_channels)
+    assert whole.shape == (-(-5_000 // HOP), MODEL.code_width)
+    assert encode(synth, sound[:7]).shape == (1, MODEL.code_width)
     # A code does not depend on later samples, nor on other sounds.
     ahead = family.model.lookahead
     np.testing.assert_array_equal(encode(synth, sound[: 8 * HOP + ahead])[:8], whole[:8])
@@ -297,7 +302,7 @@ def test_a_model_that_looks_ahead_decodes_whole_sounds(synth: Synth, paths: np.n
     family = AutoencoderFamily(model, dataset)
     sound = 0.3 * np.random.default_rng(0).standard_normal(9 * HOP).astype(np.float32)
     ahead = Synth(family, {"coder": synth.params["coder"]})  # of the same shapes
-    assert encode(ahead, sound).shape == (9, MODEL.code_channels)
+    assert encode(ahead, sound).shape == (9, MODEL.code_width)
     (made,) = generate(ahead, latents=paths[:1])
     assert made.shape == (1, paths.shape[1] * HOP)
     assert np.isfinite(made).all()
@@ -311,18 +316,21 @@ def test_few_lengths_are_compiled():
     assert [autoencoder._power_of_two(frames) for frames in (1, 2, 3, 8, 9)] == [1, 2, 4, 8, 16]
 
 
+@pytest.mark.parametrize("audio", [1, 2])
 @pytest.mark.parametrize("frames", [1, 5])
-def test_any_crop_trains_through_both_phases(frames: int):
+def test_any_crop_trains_through_both_phases(frames: int, audio: int):
     model = AutoencoderConfig(
         encoder_channels=8, channels=8, dilations=(1,), encoder_dilations=(1,), discriminator_channels=4, periods=(2, 3),
-        spectral_windows=(256,), spectral_channels=4, period_channels=4,
+        spectral_windows=(0.015,), spectral_channels=4, period_channels=4,
     )  # fmt: skip
-    dataset = DatasetInfo(16_000)
+    dataset = DatasetInfo(16_000, channels=audio)
     family = AutoencoderFamily(AutoencoderFamily.adapt(model, dataset), dataset)
-    training = ReconstructionTraining(crop=frames * family.code_hop, batch_size=2)
+    training = ReconstructionTraining(crop_seconds=frames * family.code_hop / 16_000, batch_size=2)
+    crop = family.crop(training)
+    assert crop == frames * family.code_hop
     batch = {
-        "samples": jax.ShapeDtypeStruct((2, 1, training.crop), jnp.float32),
-        "real": jax.ShapeDtypeStruct((2, training.crop), bool),
+        "samples": jax.ShapeDtypeStruct((2, audio, crop), jnp.float32),
+        "real": jax.ShapeDtypeStruct((2, crop), bool),
         "start": jax.ShapeDtypeStruct((2,), jnp.int32),
         "conditions": Conditions.constant([-1, -1], 0, [None, None]),
     }
@@ -332,3 +340,42 @@ def test_any_crop_trains_through_both_phases(frames: int):
         stepped, metrics = jax.eval_shape(partial(objective.step, phase=phase), state, batch)
         assert jax.tree.map(jnp.shape, stepped) == jax.tree.map(jnp.shape, state)
         assert ("accuracy" in metrics) == phase
+
+
+# Stereo.
+
+
+@pytest.fixture(scope="module")
+def wide() -> Synth:
+    """An untrained stereo autoencoder."""
+    dataset = DatasetInfo(RATE, pitched=True, clip_seconds=1.0, channels=2)
+    family = AutoencoderFamily(AutoencoderFamily.adapt(MODEL, dataset), dataset)
+    assert family.model.audio_channels == 2
+    sounds = 0.1 * np.random.default_rng(0).standard_normal((2, 2, 4_096)).astype(np.float32)
+    return Synth(family, family.init(jax.random.key(0), {"samples": sounds}))
+
+
+def test_stereo_sounds_stream_as_they_are_encoded_and_decoded(wide: Synth):
+    samples = (BLOCK + 2) * HOP + 100
+    sound = (0.03 * np.random.default_rng(1).standard_normal((2, samples))).astype(np.float32)
+    path = wide.family.encode(wide.params, sound, conditions_of(wide), 0, False)
+    assert path.shape == (BLOCK + 3, MODEL.code_width)
+    request = Request(seed=3, latents=path[None])
+    blocks = list(wide.family.generate(wide.params, conditions_of(wide, pitch=57.0), request))
+    whole = np.concatenate(blocks, axis=2)[0, :, :samples]
+    assert whole.shape == (2, samples)
+    assert not np.array_equal(*whole)
+    again = list(wide.family.generate(wide.params, conditions_of(wide, pitch=57.0), request))
+    jax.tree.map(np.testing.assert_array_equal, again, blocks)
+    ends = np.minimum(np.cumsum([1, 0, 2, HOP - 1, 3 * HOP, *[97] * 100]), samples)
+    live = list(wide.resynthesize(np.split(sound, ends, axis=1), pitch=57.0, seed=3))
+    assert_close(np.concatenate(live, axis=1), whole, terms=TERMS, scale=1.0)
+
+
+def test_a_stereo_sound_does_not_depend_on_the_others(wide: Synth):
+    sounds = 0.1 * np.random.default_rng(0).standard_normal((9, 2, 5 * HOP)).astype(np.float32)
+    codes = wide.family.codes(wide.params, sounds)
+    changed = sounds.copy()
+    changed[3, 1] *= -1
+    after = wide.family.codes(wide.params, changed)
+    assert [np.array_equal(*pair) for pair in zip(codes, after, strict=True)] == [row != 3 for row in range(9)]

@@ -22,7 +22,7 @@ PRESET = preset("classifier")
 CONFIG = dataclasses.replace(
     PRESET,
     training=dataclasses.replace(
-        PRESET.training, steps=200, batch_size=16, crop=8_192, learning_rate=5e-3, validate_every=50
+        PRESET.training, steps=200, batch_size=16, crop_seconds=0.512, learning_rate=5e-3, validate_every=50
     ),
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.monitoring as monitoring
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -31,7 +32,7 @@ CONFIG = Config(
     "wavegan",
     WaveGANConfig(
         seconds=0.128, strides=(16,), channels=4, discriminator_channels=0, latent=8, style_channels=8, noise_channels=1,
-        spectral_windows=(64,), spectral_channels=8,
+        spectral_windows=(0.004,), spectral_channels=8,
     ),
     AdversarialTraining(
         steps=12, batch_size=4, validate_every=6, save_every=4, preview_every=100, learning_rate=1e-3, augment=1.0,
@@ -248,8 +249,9 @@ def test_a_grid_has_its_corners(synth: Synth):
 
 def test_an_encoded_sound_is_nearer_than_any_random_one(synth: Synth, click: np.ndarray, brief: None, tmp_path: Path):
     found = synth.encode(click)
-    randomly = multi_resolution_distance(synth.sample(16), click[None])
-    assert float(multi_resolution_distance(synth.decode(found)[None], click[None])[0]) < float(randomly.min())
+    randomly = multi_resolution_distance(synth.sample(16), click[None], RATE)
+    apart = multi_resolution_distance(synth.decode(found)[None], click[None], RATE)
+    assert float(apart[0]) < float(randomly.min())
     size = CONFIG.model.latent
     values, weights, offsets = np.split(found.latent, [size, size + len(synth.labels)])
     assert np.linalg.norm(values) == pytest.approx(math.sqrt(size), rel=8 * EPS)
@@ -471,3 +473,44 @@ def test_beginnings_that_are_silent_cannot_be_learned_and_replace_no_run(tmp_pat
     with pytest.raises(UserError, match="the training sounds are silent"):
         train(tmp_path / "sounds", tmp_path / "run", CONFIG, force=True)
     wavesynth.load(tmp_path / "run")  # which is there as before
+
+
+# Stereo.
+
+
+def test_stereo_sounds_are_made_encoded_and_decoded(brief: None, click: np.ndarray):
+    dataset = DatasetInfo(RATE, clip_seconds=0.1, channels=2)
+    family = bind("wavegan", wavegan.WaveGANFamily.adapt(CONFIG.model, dataset), dataset)
+    assert family.model.audio_channels == 2
+    synth = Synth(family, family.published(family.init(jax.random.key(0), {"samples": np.stack([click, click])[None]})))
+    made = synth.sample(3, seed=2)
+    assert made.shape == (3, 2, LENGTH)
+    assert all(not np.array_equal(left, right) for left, right in made)
+    np.testing.assert_array_equal(synth.sample(3, seed=2), made)
+    np.testing.assert_array_equal(synth.sample(1, seed=2), made[:1])
+    (drawn,) = synth.latents(seed=2)
+    np.testing.assert_array_equal(synth.decode(drawn, seed=2), made[0])
+    target = np.stack([click, np.roll(click, 40) / 2])
+    found = synth.encode(target)
+    decoded = synth.decode(found)
+    assert decoded.shape == (2, LENGTH)
+    near = float(multi_resolution_distance(decoded, target, RATE).mean())
+    assert near < float(multi_resolution_distance(synth.sample(16), target, RATE).mean(axis=1).min())
+    np.testing.assert_array_equal(synth.decode(synth.encode(target)), decoded)
+
+
+def test_a_step_in_stereo_changes_no_shapes():
+    dataset = DatasetInfo(RATE, ("a", "b"), pitched=True, clip_seconds=0.1, channels=2)
+    config = dataclasses.replace(CONFIG.model, discriminator_channels=4, periods=(3,))
+    family = bind("wavegan", wavegan.WaveGANFamily.adapt(config, dataset), dataset)
+    batch = {
+        "samples": np.zeros((4, 2, LENGTH), np.float32),
+        "real": np.ones((4, LENGTH), bool),
+        "conditions": Conditions.constant([0, 1, -1, 0], 2, [60, None, 50, 51]),
+    }
+    objective = family.objective(dataclasses.replace(CONFIG.training, augment=0.8))
+    state = jax.eval_shape(objective.init, family.shapes())
+    after, _ = jax.eval_shape(objective.step, state, batch)
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+    metrics, _ = jax.eval_shape(objective.evaluate, family.shapes(), batch)
+    assert metrics["distance"].shape == ()

@@ -34,7 +34,7 @@ MODEL = WaveNetAutoencoderConfig(
     code_channels=4, code_hop=HOP, encoder_stride=16, encoder_channels=16, encoder_layers=2,
 )  # fmt: skip
 TRAINING = TrainingConfig(
-    steps=700, batch_size=4, crop=700, warmup=10, learning_rate=4e-3, validate_every=700, validation_windows=16,
+    steps=700, batch_size=4, crop_seconds=0.048, warmup=10, learning_rate=4e-3, validate_every=700, validation_windows=16,
     preview_seconds=0.05,
 )  # fmt: skip
 DATASETS = {

@@ -52,7 +52,9 @@ def near(allowed: Any) -> st.SearchStrategy:
 DATASET = DatasetInfo(16_000, ("a", "b"), True, 1.0, (60.0, 61.0))
 SMALL = {
     "wavenet": dict(stacks=1, layers_per_stack=2, channels=4, skip_channels=4, head_channels=4, taps=4, mixtures=2),
-    "autoencoder": dict(hop=16, window=32, gain_hop=8, encoder_channels=4, encoder_dilations=(1,), channels=4, dilations=(1,)),
+    "autoencoder": dict(
+        hop_seconds=0.001, overlap=2, gains=2, encoder_channels=4, encoder_dilations=(1,), channels=4, dilations=(1,),
+    ),
 }  # fmt: skip
 
 

@@ -10,16 +10,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.tolerances import assert_close
 from wavesynth.errors import UserError
-from wavesynth.models.autoencoder import Autoencoder, AutoencoderConfig, Decoder
+from wavesynth.models.autoencoder import (
+    COMMON_NOISE,
+    LEVEL_UNIT,
+    MOST_LEVEL,
+    QUIETEST,
+    Autoencoder,
+    AutoencoderConfig,
+    Decoder,
+    amplitude,
+)
 from wavesynth.models.frames import noise, overlapped, pulses, ramps, windowed
 from wavesynth.models.functional import initialize, pure
 
 EPS = float(np.finfo(np.float32).eps)
 RATE = 16_000
 TINY = AutoencoderConfig(
-    code_channels=3, hop=16, window=64, stride=2, gain_hop=8, encoder_channels=8, encoder_dilations=(1, 2), channels=12,
-    dilations=(1, 4), spectral_windows=(64,), pitches=128, sample_rate=RATE,
+    code_channels=3, hop_seconds=0.001, overlap=4, stride=2, gains=2, encoder_channels=8, encoder_dilations=(1, 2),
+    channels=12, dilations=(1, 4), spectral_windows=(0.004,), pitches=128, sample_rate=RATE,
 )  # fmt: skip
 FRAMES = 13
 SHAPES = {
@@ -27,8 +37,11 @@ SHAPES = {
     "looks ahead": replace(TINY, causal=False),
     "no pitches": replace(TINY, pitches=0),
     "bfloat16": replace(TINY, dtype="bfloat16"),
-    "one frame a code, half overlapping": replace(TINY, stride=1, window=32),
-    "eight windows overlap": replace(TINY, window=128, gain_hop=16),
+    "one frame a code, half overlapping": replace(TINY, stride=1, overlap=2),
+    "eight windows overlap": replace(TINY, overlap=8, gains=1),
+    "without levels": replace(TINY, leveled=False),
+    "stereo": replace(TINY, audio_channels=2),
+    "stereo, without levels or pitches": replace(TINY, audio_channels=2, leveled=False, pitches=0),
 }
 KEYS = jax.random.split(jax.random.key(3), 2)
 PITCH = jnp.array([69.0, jnp.nan])
@@ -49,11 +62,16 @@ def make(config: AutoencoderConfig) -> tuple[Any, Callable]:
 
 
 def sounds_of(config: AutoencoderConfig, frames: int = FRAMES) -> np.ndarray:
-    return 0.1 * np.random.default_rng(0).standard_normal((2, frames * config.code_hop), np.float32)
+    shape = (2, config.audio_channels, frames * config.code_hop)
+    return 0.1 * np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
 def codes_of(config: AutoencoderConfig, frames: int = FRAMES) -> np.ndarray:
-    return np.random.default_rng(1).standard_normal((2, frames, config.code_channels), np.float32)
+    """Features and, if there are levels, levels of -42 to -33 dB of full scale."""
+    codes = np.random.default_rng(1).standard_normal((2, frames, config.code_width), np.float32)
+    if config.leveled:
+        codes[..., -1] = 1.45 + 0.1 * np.tanh(codes[..., -1])
+    return codes
 
 
 @cache
@@ -137,40 +155,70 @@ def test_shapes_of_the_shortest_sounds(config: AutoencoderConfig):
     frames = 1
     encode, decode = programs(config)
     mean, log_variance = encode(sounds_of(config, frames))
-    assert mean.shape == log_variance.shape == (2, frames, config.code_channels)
+    assert mean.shape == (2, frames, config.code_channels + config.leveled)
+    assert log_variance.shape == (2, frames, config.code_channels)
     made = decode(mean)
-    assert made.shape == (2, frames * config.code_hop)
+    assert made.shape == (2, config.audio_channels, frames * config.code_hop)
     assert {mean.dtype, log_variance.dtype, made.dtype} == {jnp.dtype("float32")}
     assert np.isfinite(made).all()
     assert made.std() > 0
 
 
-def test_silence_is_heard_and_has_slopes():
-    params, bind = make(TINY)
+@pytest.mark.parametrize(
+    "config", [TINY, SHAPES["without levels"], SHAPES["stereo"]], ids=["mono", "unleveled", "stereo"]
+)
+def test_silence_is_heard_and_has_slopes(config: AutoencoderConfig):
+    params, bind = make(config)
 
     @jax.jit
     @jax.value_and_grad
     def loss(params: Any, sounds: jax.Array, keys: jax.Array) -> jax.Array:
         mean, log_variance = bind(params).encoder(sounds)
-        return jnp.square(bind(params).decoder(mean + log_variance, PITCH, keys)).sum()
+        features = mean[..., : log_variance.shape[-1]] + log_variance
+        codes = jnp.concatenate([features, mean[..., log_variance.shape[-1] :]], axis=-1)
+        return jnp.square(bind(params).decoder(codes, PITCH, keys)).sum()
 
-    value, input_gradients = loss(params, jnp.zeros((2, FRAMES * TINY.code_hop)), KEYS)
+    value, input_gradients = loss(params, jnp.zeros((2, config.audio_channels, FRAMES * config.code_hop)), KEYS)
     assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(input_gradients))
-    assert np.any(input_gradients["encoder"]["out"])
+    assert bool(value) != config.leveled  # at the level of silence, all is silent
+    assert np.any(input_gradients["encoder"]["out"]) != config.leveled
+
+
+@pytest.mark.parametrize("config", [TINY, SHAPES["stereo"]], ids=["mono", "stereo"])
+def test_a_sound_in_silence_has_slopes(config: AutoencoderConfig):
+    """Codes of silence before and after a sound, and of a silent channel, do no harm to the gradients of the others."""
+    params, bind = make(config)
+    sounds = np.zeros((2, config.audio_channels, FRAMES * config.code_hop), np.float32)
+    sounds[:, 0, 4 * config.code_hop : 7 * config.code_hop] = 0.1
+
+    @jax.jit
+    @jax.grad
+    def slopes(given: Any) -> jax.Array:
+        mean, log_variance = bind(given[0]).encoder(given[1])
+        return jnp.square(bind(given[0]).decoder(mean, PITCH, KEYS)).sum() + jnp.square(log_variance).sum()
+
+    found = slopes((params, sounds))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    assert np.any(found[0]["encoder"]["out"])
+    assert np.any(found[0]["decoder"]["out"])
+    assert np.any(found[1])
 
 
 WRONG = [
-    (dict(window=100), "window is 100: it must be a multiple of the hop 16, 2 to 64 times as long"),
-    (dict(window=16), "window is 16: it must be a multiple of the hop"),
-    (dict(window=2_048), "window is 2048: it must be a multiple of the hop"),
-    (dict(window=63), "window is 63: it must be a multiple of 2"),
-    (dict(gain_hop=5), "gain_hop is 5: it must divide the hop 16"),
+    (dict(overlap=3), "overlap is 3: choose one of 2, 4, 8, 16"),
+    (dict(overlap=1), "overlap is 1: choose one of"),
+    (dict(overlap=32), "overlap is 32: choose one of"),
+    (dict(overlap=4.0), "overlap is 4.0: choose one of"),
+    (dict(gains=5), "gains is 5: choose one of 1, 2, 4, 8, 16"),
+    (dict(hop_seconds=0.0), "hop_seconds is 0.0: it must be at least 0.0005 and at most 0.1"),
+    (dict(leveled=1), "leveled is 1: it must be true or false"),
+    (dict(audio_channels=3), "audio_channels is 3: it must be at least 1 and at most 2"),
     (dict(dilations=(1, 0)), r"dilations\[1\] is 0: it must be at least 1"),
     (dict(stride=0), "stride is 0: it must be at least 1"),
     (dict(dilations=(1_024,) * 64, channels=8_192), "channels is 8,192: with these dilations, a stream would cache"),
     (
-        dict(hop=4_096, window=8_192, stride=32, gain_hop=1),
+        dict(hop_seconds=0.1, sample_rate=44_100, stride=32),
         "stride is 32: with the hop 4096, a code would last 131,072",
     ),
 ]
@@ -182,6 +230,15 @@ def test_what_cannot_be(change: dict, message: str):
         replace(TINY, **change)
 
 
+@pytest.mark.parametrize("sample_rate", [8_000, 22_050, 44_100, 96_000])
+def test_a_hop_lasts_as_long_at_every_rate(sample_rate: int):
+    config = AutoencoderConfig(sample_rate=sample_rate)
+    assert 2**-0.5 <= config.hop / sample_rate / config.hop_seconds <= 2**0.5
+    assert (config.window, config.gain_hop * config.gains) == (config.overlap * config.hop, config.hop)
+    assert (config.code_hop, config.bins) == (config.stride * config.hop, config.window // 2 + 1)
+    assert AutoencoderConfig(hop_seconds=0.0005, gains=16, sample_rate=8_000).gain_hop == 1  # the shortest
+
+
 # Time.
 
 
@@ -189,31 +246,32 @@ def test_what_looks_ahead_knows_the_future():
     encode, decode = programs(SHAPES["looks ahead"])
     codes, sounds = codes_of(TINY), sounds_of(TINY)
     later, other = codes.copy(), sounds.copy()
-    later[:, 6:] += 1
-    other[:, 8 * TINY.code_hop :] *= -3
-    assert (np.asarray(decode(later)) != decode(codes))[:, 5 * TINY.code_hop : 6 * TINY.code_hop].any()
+    later[:, 6:, : TINY.code_channels] += 1
+    other[..., 8 * TINY.code_hop :] *= -3
+    assert (np.asarray(decode(later)) != decode(codes))[..., 5 * TINY.code_hop : 6 * TINY.code_hop].any()
     assert (np.asarray(encode(other)[0]) != encode(sounds)[0])[:, 5].any()
 
 
 # Pitch and chance.
 
 
-def test_an_untrained_decoder_is_in_tune():
-    config = AutoencoderConfig(channels=16, dilations=(1,), pitches=128, sample_rate=RATE)
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+def test_an_untrained_decoder_is_in_tune(rate: int):
+    config = AutoencoderConfig(channels=16, dilations=(1,), pitches=128, sample_rate=rate)
     build = lambda rngs: Autoencoder(config, rngs=rngs)  # noqa: E731
     params, bind = initialize(build, jax.random.key(0)), pure(build)
     pitches, size = np.array([45.0, 69.0, 80.5], np.float32), 2**17
-    still = jnp.zeros((3, 16, config.code_channels))
+    still = jnp.zeros((3, 16, config.code_width)).at[..., -1].set(1.8)
     keys = jax.random.split(KEYS[0], 3)
     decode = jax.jit(lambda params, *given: bind(params).decoder(*given))
-    made = np.asarray(decode(params, still, jnp.asarray(pitches), keys))
+    made = np.asarray(decode(params, still, jnp.asarray(pitches), keys))[:, 0]
     for sound, pitch in zip(made, pitches, strict=True):
         spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), size))
         wanted = 440 * 2 ** ((pitch - 69) / 12)
-        loudest = np.argmax(spectrum) * RATE / size
+        loudest = np.argmax(spectrum) * rate / size
         assert loudest / wanted == pytest.approx(round(loudest / wanted), rel=0.002)
-        near = slice(int(0.7 * wanted / RATE * size), int(1.4 * wanted / RATE * size))
-        assert (near.start + np.argmax(spectrum[near])) * RATE / size == pytest.approx(wanted, rel=0.002)
+        near = slice(int(0.7 * wanted / rate * size), int(1.4 * wanted / rate * size))
+        assert (near.start + np.argmax(spectrum[near])) * rate / size == pytest.approx(wanted, rel=0.002)
         assert spectrum[near].max() > spectrum.max() / 4
 
 
@@ -236,3 +294,160 @@ def test_a_pitch_that_was_never_learned_changes_the_excitation_alone():
     fresh = initialize(lambda rngs: Decoder(TINY, rngs=rngs), jax.random.key(0))["pitch"]
     assert fresh.shape == table.shape == (128, TINY.channels)
     assert not np.any(fresh)
+
+
+# Levels.
+
+UNTRAINED = AutoencoderConfig(
+    encoder_channels=16, encoder_dilations=(1, 2), channels=16, dilations=(1, 2), pitches=128, sample_rate=RATE
+)
+
+
+@cache
+def untrained(config: AutoencoderConfig) -> tuple[Callable, Callable]:
+    """Sounds to codes and codes to sounds, by a network as it is before training."""
+
+    def build(rngs):
+        return Autoencoder(config, rngs=rngs)
+
+    params, bind = initialize(build, jax.random.key(0)), pure(build)
+    encode = jax.jit(lambda sounds: bind(params).encoder(sounds)[0])
+    return encode, jax.jit(lambda codes, pitch, keys: bind(params).decoder(codes, pitch, keys))
+
+
+def given_sounds(config: AutoencoderConfig, codes: int = 24) -> dict[str, np.ndarray]:
+    """Sounds [C, T] of many kinds and levels."""
+    time = np.arange(codes * config.code_hop) / config.sample_rate
+    tone, hiss = np.sin(2 * np.pi * 440 * time), np.random.default_rng(0).standard_normal((2, len(time)))
+    fading = tone * np.exp(-time / 0.1)
+    sounds = {
+        "tone": 0.3 * tone,
+        "noise": 0.1 * hiss[0],
+        "square wave of full scale": np.sign(np.sin(2 * np.pi * 220 * time) + 1e-9),
+        "tone at -60 dB": 1e-3 * 2**0.5 * tone,
+        "noise at -60 dB": 1e-3 * hiss[0],
+        "fading tone": 0.5 * fading,
+    }
+    stereo = {name: np.stack([sound, sound]) for name, sound in sounds.items()}
+    stereo |= {"two noises": 0.1 * hiss, "left alone": np.stack([0.3 * tone, 0 * tone])}
+    found = stereo if config.audio_channels == 2 else {name: sound[None] for name, sound in sounds.items()}
+    return {name: sound.astype(np.float32) for name, sound in found.items()}
+
+
+def level_db(sound: np.ndarray) -> float:
+    return 10 * np.log10(np.square(sound, dtype=np.float64).mean())
+
+
+@pytest.mark.parametrize("pitch", [57.0, np.nan])
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+@pytest.mark.parametrize("audio", [1, 2])
+def test_an_untrained_network_gives_back_every_sound_at_its_own_level(audio: int, rate: int, pitch: float):
+    config = replace(UNTRAINED, audio_channels=audio, sample_rate=rate)
+    encode, decode = untrained(config)
+    sounds = given_sounds(config)
+    rows = np.stack(list(sounds.values()))
+    made = np.asarray(decode(encode(rows), jnp.full(len(rows), pitch), jax.random.split(KEYS[0], len(rows))))
+    each = 8 * config.code_hop
+    for name, sound, found in zip(sounds, rows, made, strict=True):
+        for first in range(0, rows.shape[-1], each):
+            wanted, had = (level_db(part[:, first : first + each]) for part in (sound, found))
+            assert abs(had - wanted) < 6, f"{name}: {had:.1f} dB, not {wanted:.1f} dB, from sample {first} on"
+            heard = level_db(np.clip(found[:, first : first + each], -1, 1))  # as in a WAV file
+            assert abs(heard - wanted) < 6, f"{name}: {heard:.1f} dB after clipping, not {wanted:.1f} dB"
+
+
+@pytest.mark.parametrize("audio", [1, 2])
+def test_silence_comes_back_as_exact_zeros(audio: int):
+    config = replace(UNTRAINED, audio_channels=audio)
+    encode, decode = untrained(config)
+    sounds = np.zeros((2, audio, 16 * config.code_hop), np.float32)
+    codes = np.asarray(encode(sounds))
+    assert not codes[..., -1].any()
+    assert not np.asarray(decode(codes, PITCH, KEYS)).any()
+    end = 6 * config.code_hop
+    sounds[:, :, :end] = 0.3 * np.sin(np.arange(end) / 7)
+    codes = np.asarray(encode(sounds))
+    made = np.asarray(decode(codes, PITCH, KEYS))
+    assert (codes[:, :6, -1] > 1.9).all()  # -20 dB and more
+    assert not codes[:, 6:, -1].any()
+    assert made[..., :end].std() > 0.1
+    assert made[..., end : end + config.lookahead].any()  # the last windows
+    assert not made[..., end + config.lookahead :].any()
+
+
+@pytest.mark.parametrize("audio", [1, 2])
+def test_features_do_not_depend_on_the_gain_and_the_level_is_its_logarithm(audio: int):
+    config = replace(UNTRAINED, audio_channels=audio)
+    encode, decode = untrained(config)
+    sounds = 0.3 * np.random.default_rng(2).standard_normal((2, audio, 12 * config.code_hop)).astype(np.float32)
+    loud, quiet = (np.asarray(encode(gain * sounds)) for gain in np.float32([1, 0.1]))
+    terms = 4 * config.bins + 12 * config.encoder_channels  # of a spectrum and the layers after it
+    # Silence, 70 dB below the quiet sounds, counts in their levels too: in float32 it is below rounding.
+    assert_close(quiet[..., :-1], loud[..., :-1], terms=terms, scale=8)
+    drop = (loud[..., -1] - quiet[..., -1]) * LEVEL_UNIT * 20 / np.log(10)
+    np.testing.assert_allclose(drop, 20, atol=1e-3)
+    made = [
+        np.asarray(decode(codes, PITCH, KEYS))
+        for codes in (loud, np.concatenate([loud[..., :-1], quiet[..., -1:]], -1))
+    ]
+    assert_close(10 * made[1], made[0], terms=terms, condition=10)
+
+
+def test_a_level_stands_for_its_root_mean_square():
+    encode, _ = untrained(UNTRAINED)
+    sounds = np.ones((4, 1, 8 * UNTRAINED.code_hop), np.float32) * np.float32([1, 0.1, 1e-3, 0])[:, None, None]
+    levels = np.asarray(encode(sounds))[:, 1:-1, -1]
+    np.testing.assert_allclose(
+        amplitude(jnp.asarray(levels)),
+        sounds[:, :, :6].max(axis=1) + QUIETEST * (sounds[:, :, :6].max(axis=1) == 0),
+        rtol=1e-3,
+    )
+    np.testing.assert_array_equal(amplitude(jnp.array([-3.0, 99.0])), amplitude(jnp.array([0.0, MOST_LEVEL])))
+
+
+def test_without_levels_the_code_is_features_alone():
+    config = replace(UNTRAINED, leveled=False)
+    encode, _ = untrained(config)
+    sounds = 0.3 * np.random.default_rng(2).standard_normal((1, 1, 12 * config.code_hop)).astype(np.float32)
+    loud, quiet = (np.asarray(encode(gain * sounds)) for gain in np.float32([1, 0.1]))
+    assert loud.shape[-1] == config.code_channels == config.code_width
+    assert np.abs(loud - quiet).max() > 0.1
+
+
+# Stereo.
+
+
+@pytest.mark.parametrize("leveled", [True, False])
+def test_rows_of_stereo_sounds_do_not_mix_and_are_repeatable(leveled: bool):
+    config = replace(TINY, audio_channels=2, leveled=leveled)
+    encode, decode = programs(config)
+    sounds, codes = sounds_of(config), codes_of(config)
+    others, changed = sounds.copy(), codes.copy()
+    others[1, 0] *= -3
+    changed[1, :, 0] += 1
+    for function, given, other in ((lambda x: encode(x)[0], sounds, others), (decode, codes, changed)):
+        before = np.asarray(function(given))
+        np.testing.assert_array_equal(function(given), before)
+        after = np.asarray(function(other))
+        np.testing.assert_array_equal(after[0], before[0])
+        assert not np.array_equal(after[1], before[1])
+
+
+def test_channels_that_are_swapped_or_inverted_have_other_codes():
+    encode, decode = programs(SHAPES["stereo"])
+    sounds = sounds_of(SHAPES["stereo"])
+    before = np.asarray(encode(sounds)[0])
+    for other in (sounds[:, ::-1], sounds * np.float32([[1], [-1]]), np.repeat(sounds[:, :1], 2, axis=1)):
+        assert not np.array_equal(encode(other)[0], before)
+    assert not np.array_equal(*np.moveaxis(np.asarray(decode(before)), 1, 0))
+
+
+def test_the_noise_of_both_channels_is_partly_common():
+    """As an untrained network mixes it: the correlation of left and right is that of its parameters."""
+    config = replace(UNTRAINED, audio_channels=2, pitches=0)
+    _, decode = untrained(config)
+    codes = np.zeros((1, 64, config.code_width), np.float32)
+    codes[..., -1] = 1.8
+    ((left, right),) = np.asarray(decode(codes, PITCH[:1], KEYS[:1]))
+    assert np.corrcoef(left, right)[0, 1] == pytest.approx(np.tanh(COMMON_NOISE), abs=0.05)
+    assert level_db(left) == pytest.approx(level_db(right), abs=1)

@@ -81,33 +81,42 @@ def test_wavenet_autoencoder():
     assert shape(lambda given: Encoder(config, rngs=nnx.Rngs(0))(given), samples) == (2, 3, config.code_channels)
 
 
-def test_autoencoder():
+@pytest.mark.parametrize("leveled", [True, False])
+@pytest.mark.parametrize("audio", [1, 2])
+def test_autoencoder(audio: int, leveled: bool):
     config = AutoencoderConfig(
-        hop=16, window=32, gain_hop=8, encoder_channels=4, encoder_dilations=(1, 2), channels=6, dilations=(1,), pitches=128,
-        sample_rate=8_000,
+        hop_seconds=0.002, overlap=2, gains=2, encoder_channels=4, encoder_dilations=(1, 2), channels=6, dilations=(1,),
+        pitches=128, sample_rate=8_000, audio_channels=audio, leveled=leveled,
     )  # fmt: skip
-    assert shape(lambda given: Autoencoder(config, rngs=nnx.Rngs(0)).encoder(given), sounds(192)) == ((2, 3, 16),) * 2
-    codes = jnp.zeros((2, 3, 16))
-    assert shape(lambda *given: Autoencoder(config, rngs=nnx.Rngs(0)).decoder(*given), codes, PITCH, KEYS) == (2, 192)
-    assert shape(lambda given: Probe(config, rngs=nnx.Rngs(0))(given), codes) == (2, 3, 128)
+    made = shape(lambda given: Autoencoder(config, rngs=nnx.Rngs(0)).encoder(given), jnp.zeros((2, audio, 192)))
+    assert made == ((2, 3, 16 + leveled), (2, 3, 16))
+    codes = jnp.zeros((2, 3, 16 + leveled))
+    decoded = shape(lambda *given: Autoencoder(config, rngs=nnx.Rngs(0)).decoder(*given), codes, PITCH, KEYS)
+    assert decoded == (2, audio, 192)
+    assert shape(lambda given: Probe(config, rngs=nnx.Rngs(0))(given), codes[..., :16]) == (2, 3, 128)
 
 
-def test_wavegan_and_its_discriminators():
+@pytest.mark.parametrize("audio", [1, 2])
+def test_wavegan_and_its_discriminators(audio: int):
     config = WaveGANConfig(
-        length=64, strides=(4, 4), channels=4, latent=3, style_channels=5, pitches=128, sample_rate=8_000
-    )
+        length=64, strides=(4, 4), channels=4, latent=3, style_channels=5, pitches=128, sample_rate=8_000,
+        audio_channels=audio,
+    )  # fmt: skip
 
     def made(latent: jax.Array, condition: jax.Array, pitch: jax.Array, keys: jax.Array) -> jax.Array:
         generator = Generator(config, rngs=nnx.Rngs(0))
         return generator(generator.style(latent, condition), pitch, keys)
 
-    assert shape(made, jnp.zeros((2, 3)), jnp.zeros((2, 128)), PITCH, KEYS) == (2, 64)
-    judges = DiscriminatorsConfig(4, phase_shuffle=1, periods=(2, 3), spectral_windows=(16,), spectral_channels=4)
+    assert shape(made, jnp.zeros((2, 3)), jnp.zeros((2, 128)), PITCH, KEYS) == (2, audio, 64)
+    judges = DiscriminatorsConfig(
+        4, phase_shuffle=1, periods=(2, 3), spectral_windows=(0.002,), spectral_channels=4, audio_channels=audio,
+        sample_rate=8_000,
+    )  # fmt: skip
 
     def logits(given: jax.Array, condition: jax.Array) -> jax.Array:
         return Discriminators(judges, 64, 128, rngs=nnx.Rngs(0))(views(judges, given), condition, KEY)
 
-    assert shape(logits, sounds(64), jnp.zeros((2, 128))) == (2, 4)
+    assert shape(logits, jnp.zeros((2, audio, 64)), jnp.zeros((2, 128))) == (2, 4)
 
 
 def test_classifier():

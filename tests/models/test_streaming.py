@@ -16,13 +16,15 @@ from wavesynth.models.wavenet_autoencoder import Encoder as WaveNetEncoder
 from wavesynth.models.wavenet_autoencoder import WaveNetAutoencoderConfig
 
 AUTOENCODER = AutoencoderConfig(
-    code_channels=3, hop=8, window=32, stride=2, gain_hop=4, encoder_channels=8, encoder_dilations=(1, 2), channels=12,
-    dilations=(1, 3), spectral_windows=(64,), pitches=128, sample_rate=16_000,
+    code_channels=3, hop_seconds=0.0005, overlap=4, stride=2, gains=2, encoder_channels=8, encoder_dilations=(1, 2),
+    channels=12, dilations=(1, 3), spectral_windows=(0.004,), pitches=128, sample_rate=16_000,
 )  # fmt: skip
 SHAPES = {
     "four windows overlap": AUTOENCODER,
-    "two windows overlap, a frame per code": replace(AUTOENCODER, stride=1, window=16),
-    "eight windows overlap": replace(AUTOENCODER, window=64, gain_hop=8),
+    "two windows overlap, a frame per code": replace(AUTOENCODER, stride=1, overlap=2),
+    "eight windows overlap": replace(AUTOENCODER, overlap=8, gains=1),
+    "stereo": replace(AUTOENCODER, audio_channels=2),
+    "without levels": replace(AUTOENCODER, leveled=False),
 }
 PITCH = jnp.array([69.0, jnp.nan])
 KEYS = jax.random.split(jax.random.key(3), 2)
@@ -54,30 +56,43 @@ def test_encoder(config: AutoencoderConfig) -> None:
     encoder = drawn(lambda rngs: Autoencoder(config, rngs=rngs)).encoder
 
     def step(samples, cache):
-        mean, log_variance, cache = encoder.step(samples, cache)
+        mean, log_variance, cache = encoder.step(samples.transpose(0, 2, 1), cache)
         return jnp.concatenate([mean, log_variance], axis=-1), cache
 
+    frames = 2 * sum(config.encoder_dilations)
+    if config.leveled:  # a spectrum is relative to the level of all frames of its code
+        frames = -(-frames // config.stride) * config.stride
     streaming = Streaming(
-        lambda sounds: jnp.concatenate(encoder(sounds), axis=-1), encoder.init_cache, step, hop=config.code_hop,
+        lambda sounds: jnp.concatenate(encoder(sounds.transpose(0, 2, 1)), axis=-1),
+        lambda ahead: encoder.init_cache(ahead.transpose(0, 2, 1)), step, hop=config.code_hop,
         lookahead=config.lookahead, future=config.lookahead,
-        past=2 * sum(config.encoder_dilations) * config.hop + 2 * sum(CODE_DILATIONS) * config.code_hop - 1,  # Hann's 0
+        past=frames * config.hop + 2 * sum(CODE_DILATIONS) * config.code_hop - 1,  # Hann's 0
     )  # fmt: skip
-    verify_streaming(streaming, noise(2, 12 * config.code_hop, scale=0.1))
+    verify_streaming(streaming, noise(2, 12 * config.code_hop, config.audio_channels, scale=0.1))
 
 
 @pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)
 def test_decoder(config: AutoencoderConfig) -> None:
     decoder = drawn(lambda rngs: Autoencoder(config, rngs=rngs)).decoder
     # Frames at the decoder's rate that a hop of sound sees before its own code: of the convolutions, the windows, the gain.
-    frames = 2 * sum(config.dilations) + config.window // config.hop - 1
-    codes = 2 * sum(CODE_DILATIONS) + -(-frames // config.stride)
+    windows, frames = config.overlap - 1, 2 * sum(config.dilations)
+    if config.leveled:  # all windows of a code are scaled together
+        windows = -(-windows // config.stride) * config.stride
+    codes = 2 * sum(CODE_DILATIONS) + -(-(windows + frames) // config.stride)
+
+    def step(codes, cache):
+        sounds, cache = decoder.step(codes, PITCH, KEYS, cache)
+        return sounds.transpose(0, 2, 1), cache
+
     streaming = Streaming(
-        lambda codes: decoder(codes, PITCH, KEYS), lambda _: decoder.init_cache(2),
-        lambda codes, cache: decoder.step(codes, PITCH, KEYS, cache),
+        lambda codes: decoder(codes, PITCH, KEYS).transpose(0, 2, 1), lambda _: decoder.init_cache(2), step,
         out_hop=config.code_hop, held=config.held, past=codes,
     )  # fmt: skip
     assert streaming.latency == config.held
-    verify_streaming(streaming, noise(2, 20, config.code_channels))
+    given = noise(2, 20, config.code_width)
+    if config.leveled:
+        given[..., -1] = 1 + 0.1 * given[..., -1]  # loud enough to be told from silence
+    verify_streaming(streaming, given)
 
 
 @pytest.mark.parametrize("kernel_width", [2, 3])

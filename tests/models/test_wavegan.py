@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wavesynth.audio.rates import power_of_two
 from wavesynth.config import DatasetInfo
 from wavesynth.errors import UserError
 from wavesynth.families import preset
@@ -17,12 +18,12 @@ from wavesynth.families.wavegan import WaveGANFamily
 from wavesynth.models.discriminators import Discriminators, views
 from wavesynth.models.excitation import HARMONICS, excitation, harmonics, white
 from wavesynth.models.functional import initialize, pure
-from wavesynth.models.wavegan import Generator, WaveGANConfig
+from wavesynth.models.wavegan import Generator, WaveGANConfig, stage_strides
 
 EPS = float(jnp.finfo(jnp.float32).eps)
 TINY = WaveGANConfig(
     length=1_024, strides=(8, 8), channels=4, discriminator_channels=4, latent=8, style_channels=8, periods=(2, 3),
-    period_channels=4, spectral_windows=(64,), spectral_channels=8, phase_shuffle=1, labels=2, pitches=128,
+    period_channels=4, spectral_windows=(0.004,), spectral_channels=8, phase_shuffle=1, labels=2, pitches=128,
     sample_rate=16_000,
 )  # fmt: skip
 BARE = replace(TINY, style_channels=0, noise_channels=0, labels=0, pitches=0, smooth=False, output_filter=5)
@@ -30,8 +31,11 @@ SHAPES = {
     "tiny": TINY,
     "bare": BARE,
     "odd length, odd strides": replace(TINY, length=210, strides=(2, 5, 3)),
-    "one stage, one frame": replace(TINY, length=64, strides=(64,), spectral_windows=(16,)),
+    "one stage, one frame": replace(TINY, length=64, strides=(64,), spectral_windows=(0.001,)),
     "bfloat16": replace(TINY, dtype="bfloat16"),
+    "a stage that does not lengthen": replace(TINY, strides=(8, 8, 1)),
+    "stereo": replace(TINY, audio_channels=2),
+    "bare, stereo": replace(BARE, audio_channels=2),
 }
 
 
@@ -95,7 +99,7 @@ def tiny() -> Callable:
 @pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)
 def test_shapes_for_any_length(config: WaveGANConfig):
     made = jax.eval_shape(play(config), structure(generator_of(config)), *options(config))
-    assert (made.shape, made.dtype) == ((3, config.length), jnp.float32)
+    assert (made.shape, made.dtype) == ((3, config.audio_channels, config.length), jnp.float32)
 
     def metrics(params, sounds, key):
         return pure(discriminators_of(config))(params)(views(config, sounds), options(config)[1], key)
@@ -124,11 +128,14 @@ def test_a_length_that_the_strides_do_not_divide():
         (dict(latent=0), "latent is 0: it must be at least 1"),
         (dict(strides=(1_024, 1_024, 17)), r"strides is .*: their product must be at most 16,777,216"),
         (dict(length=2**24, channels=8), "length is 16,777,216: with these channels, a sound would take 134,217,728"),
-        (dict(strides=()), r"strides is \(\): it must have 1 to 24 members"),
-        (dict(strides=(4, 1)), r"strides\[1\] is 1: it must be at least 2"),
+        (dict(strides=(2,) * 25), r"strides is .*: it must have 0 to 24 members"),
+        (dict(strides=(4, 0)), r"strides\[1\] is 0: it must be at least 1"),
+        (dict(frame_seconds=0.0), "frame_seconds is 0.0: it must be at least 0.001"),
+        (dict(stages=0), "stages is 0: it must be at least 1"),
+        (dict(audio_channels=0), "audio_channels is 0: it must be at least 1"),
         (dict(discriminator_channels=0, periods=(), spectral_windows=()), "give at least one discriminator"),
-        (dict(spectral_windows=(66,)), r"spectral_windows\[0\] is 66: it must be a multiple of 4"),
-        (dict(spectral_windows=(8,)), r"spectral_windows\[0\] is 8: it must be at least 16"),
+        (dict(spectral_windows=(66,)), r"spectral_windows\[0\] is 66: it must be at least 0.001 and at most 1"),
+        (dict(spectral_windows=(0.0005,)), r"spectral_windows\[0\] is 0.0005: it must be at least 0.001"),
         (dict(dtype="float16"), "dtype is 'float16': choose one of 'float32', 'bfloat16'"),
         (dict(length=-64), "length is -64: it must be at least 0"),
         (dict(level=0.0), "level is 0.0: it must be above 0"),
@@ -145,6 +152,17 @@ def test_a_length_that_the_strides_do_not_divide():
 def test_what_cannot_be(change: dict, message: str):
     with pytest.raises(UserError, match=message):
         replace(TINY, **change)
+
+
+@pytest.mark.parametrize("stages", [1, 3, 5, 11, 14])
+@pytest.mark.parametrize("sample_rate", [8_000, 16_000, 44_100, 96_000])
+def test_stages_share_the_length_of_a_frame(stages: int, sample_rate: int):
+    strides = stage_strides(0.06, stages, sample_rate)
+    hop = math.prod(strides)
+    assert len(strides) == stages
+    assert hop == power_of_two(0.06, sample_rate)
+    assert list(strides) == sorted(strides, reverse=True)
+    assert strides[0] <= 2 * strides[-1]
 
 
 def test_widths_of_discriminators_that_are_not_there_do_not_matter():
@@ -171,7 +189,7 @@ def test_the_published_generator(paper: WaveGANConfig):
     assert [found["stages"][str(i)]["kernel"] for i in range(5)] == kernels
     dense = 100 * 16_384 + 16_384
     assert count(generator_of(paper)) == dense + sum(25 * i * o + o for _, i, o in kernels)
-    assert jax.eval_shape(play(paper), structure(generator_of(paper)), *options(paper)).shape == (3, 16_384)
+    assert jax.eval_shape(play(paper), structure(generator_of(paper)), *options(paper)).shape == (3, 1, 16_384)
 
 
 def test_the_published_discriminator(paper: WaveGANConfig):
@@ -209,6 +227,39 @@ def test_a_pitch_a_condition_and_a_latent_are_heard(tiny: Callable):
     ):
         after = tiny(*changed)
         assert [np.array_equal(a, b) for a, b in zip(after, before)] == [True, False, True]
+
+
+def test_a_stereo_sound_has_two_channels_of_its_own_and_is_repeatable():
+    config = replace(TINY, audio_channels=2)
+    params, sounds = drawn(generator_of(config)), jax.jit(play(config))
+    latent, condition, pitch, keys = options(config)
+    made = np.asarray(sounds(params, latent, condition, pitch, keys))
+    assert made.shape == (3, 2, config.length)
+    assert np.isfinite(made).all()
+    assert (np.abs(made) <= 1).all()
+    assert all(not np.array_equal(left, right) for left, right in made)
+    np.testing.assert_array_equal(sounds(params, latent, condition, pitch, keys), made)
+    others = np.asarray(sounds(params, latent, condition, pitch, keys.at[1].set(jax.random.key(99))))
+    assert [np.array_equal(a, b) for a, b in zip(others, made)] == [True, False, True]
+
+
+def test_a_stereo_sound_without_a_side_is_the_mono_sound_on_both_channels():
+    """The last stage makes the middle and the side: without the side's weights, left and right are alike."""
+    config = replace(BARE, audio_channels=2, output_filter=0)
+    mono = replace(config, audio_channels=1)
+    params = drawn(generator_of(mono))
+    last = max(params["stages"])
+    flat = dict(params["stages"][last])
+    for name in ("kernel", "bias"):
+        flat[name] = np.concatenate([flat[name], np.zeros_like(flat[name])], axis=-1)
+    wide = params | {"stages": params["stages"] | {last: flat}}
+    both = np.asarray(jax.jit(play(config))(wide, *options(config)))
+    np.testing.assert_array_equal(both[:, 0], both[:, 1])
+    one = np.asarray(jax.jit(play(mono))(params, *options(mono)))[:, 0]
+    # tanh(level m / sqrt(2)) on both channels.
+    np.testing.assert_allclose(
+        np.arctanh(both[:, 0].astype(np.float64)) * 2**0.5, np.arctanh(one.astype(np.float64)), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_without_noise_the_key_is_not_heard():

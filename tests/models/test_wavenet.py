@@ -144,7 +144,7 @@ def test_examples_do_not_mix(monkeypatch, backend):
         (dict(kernel_width=4), "kernel_width is 4: it must be at least 2 and at most 3"),
         (dict(mixtures=80), "mixtures is 80: it must be at least 1 and at most 64"),
         (dict(stacks=10**6), "stacks is 1000000: it must be at least 1 and at most 64"),
-        (dict(layers_per_stack=10**5), "layers_per_stack is 100000: it must be at least 1 and at most 16"),
+        (dict(layers_per_stack=10**5), "layers_per_stack is 100000: it must be at least 0 and at most 16"),
         (dict(stacks=33, layers_per_stack=8), "stacks is 33: that gives 264 layers in total, more than 256"),
         (
             dict(stacks=16, layers_per_stack=16, kernel_width=3),

@@ -322,7 +322,7 @@ def test_without_changes_the_probability_stays_at_0():
         (dict(discriminator_rate=0.0), "discriminator_rate is 0.0: it must be above 0 and at most 1,000"),
         (dict(augment=0.5), "augment is 0.5: it must be above 0.5"),
         (dict(augment=1.1), "augment is 1.1"),
-        (dict(crop=512), "crop is 512: it must be 0; this family trains on whole sounds"),
+        (dict(crop_seconds=0.5), "crop_seconds is 0.5: it must be 0; this family trains on whole sounds"),
         (dict(beta1=1.0), "beta1 is 1.0: it must be at least 0 and below 1"),
     ],
 )

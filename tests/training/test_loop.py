@@ -24,10 +24,17 @@ from wavesynth.errors import UserError
 from wavesynth.training import checkpoints, journal, loop
 from wavesynth.training.likelihood import Likelihood
 
-TAPS = 8
+TAPS, CROP = 8, 256
 EPS = float(np.finfo(np.float32).eps)
 TRAINING = TrainingConfig(
-    steps=12, batch_size=4, crop=256, warmup=1, validate_every=4, save_every=3, preview_every=5, learning_rate=1e-2
+    steps=12,
+    batch_size=4,
+    crop_seconds=0.016,
+    warmup=1,
+    validate_every=4,
+    save_every=3,
+    preview_every=5,
+    learning_rate=1e-2,
 )
 
 
@@ -49,8 +56,8 @@ class Recorder:
         self.run, self.training = run, training
         opened = Shards.open(shards)
         self.objective = objective(log_prob, training)
-        self.learned = batches(opened, "train", training.batch_size, training.crop, TAPS, training.seed)
-        self.held_out = Batches(opened, "valid", training.batch_size, training.crop, TAPS, training.seed, limit=10)
+        self.learned = batches(opened, "train", training.batch_size, CROP, TAPS, training.seed)
+        self.held_out = Batches(opened, "valid", training.batch_size, CROP, TAPS, training.seed, limit=10)
         self.published: list[tuple[int, float, Any]] = []
         self.previewed: list[int] = []
 
@@ -263,7 +270,7 @@ shards = Shards.open(sys.argv[1])
 dataset = DatasetInfo(shards.sample_rate, shards.labels, True, 1.0)
 model = WaveNetConfig(stacks=1, layers_per_stack=2, channels=4, skip_channels=4, head_channels=4, taps=8, mixtures=2)
 family = WaveNetFamily(WaveNetFamily.adapt(model, dataset), dataset)
-training = TrainingConfig(steps=10, batch_size=8, crop=256, warmup=1, validate_every=5)
+training = TrainingConfig(steps=10, batch_size=8, crop_seconds=0.016, warmup=1, validate_every=5)
 learned = Batches(shards, "train", 8, 256, family.context, 0, align=family.align)
 held_out = Batches(shards, "valid", 8, 256, family.context, 0, align=family.align, limit=16)
 objective = family.objective(training)

@@ -21,14 +21,16 @@ from wavesynth.training.reconstruction import (
     distance,
     kl_divergence,
     real_frames,
+    relative_mel,
 )
 from wavesynth.training.state import learning_rate
 
 EPS = float(np.finfo(np.float32).eps)
-RATE, ROWS, LENGTH, FRAMES = 16_000, 4, 2_048, 4
+RATE, ROWS, LENGTH, FRAMES, LEVEL_DB = 16_000, 4, 2_048, 4, -14.0
+MEL = relative_mel(RATE, LEVEL_DB)
 TRAINING = ReconstructionTraining(
-    steps=10, batch_size=ROWS, crop=LENGTH, warmup=0, schedule="constant", learning_rate=1e-2, kl_target=0.5, kl_weight=0.5,
-    pitch_adversary=2.0, adversarial_from=0.3,
+    steps=10, batch_size=ROWS, crop_seconds=LENGTH / RATE, warmup=0, schedule="constant", learning_rate=1e-2, kl_target=0.5,
+    kl_weight=0.5, pitch_adversary=2.0, adversarial_from=0.3,
 )  # fmt: skip
 
 
@@ -60,7 +62,7 @@ def probe_logits(params: Any, codes: jax.Array) -> jax.Array:
 
 
 def objective(training: ReconstructionTraining = TRAINING) -> Reconstruction:
-    return Reconstruction(encode, decode, views, discriminate, probe_logits, RATE, training)
+    return Reconstruction(encode, decode, views, discriminate, probe_logits, RATE, LEVEL_DB, training)
 
 
 @cache
@@ -163,18 +165,90 @@ def test_a_coder_that_has_hidden_all_learns_no_more():
 def test_the_figure_is_the_log_mel_distance_of_real_frames():
     batch = batch_of()
     made = 0.5 * batch["samples"]
-    whole, weight = distance(jnp.asarray(made), batch, RATE)
-    np.testing.assert_allclose(whole, log_mel_distance(made, batch["samples"], RATE).mean(), rtol=64 * EPS)
+    whole, weight = distance(jnp.asarray(made), batch, RATE, MEL)
+    np.testing.assert_allclose(whole, log_mel_distance(made, batch["samples"], RATE, MEL).mean(), rtol=64 * EPS)
     assert weight == ROWS * (LENGTH // 256 + 1)
     np.testing.assert_allclose(whole, 20 * np.log10(2), rtol=1e-3)  # all bands are above the floor
     batch["real"][:2] = False
     batch["real"][2:, 1_000:] = False
     made[:2] = 0.0  # what is not counted; a frame's window reaches 512 samples beyond its middle
     made[2:, :, 1_800:] = 0.0
-    part, weight = distance(jnp.asarray(made), batch, RATE)
+    part, weight = distance(jnp.asarray(made), batch, RATE, MEL)
     assert weight == 2 * 4
     np.testing.assert_allclose(part, 20 * np.log10(2), rtol=1e-3)
-    assert real_frames(batch["real"])[2].tolist() == [True] * 4 + [False] * 5
+    assert real_frames(batch["real"], MEL)[2].tolist() == [True] * 4 + [False] * 5
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.01])
+def test_spectra_are_compared_down_to_80_db_below_the_sounds(gain: float):
+    """So that training on quiet recordings is training on loud ones."""
+    level_db = LEVEL_DB + 20 * np.log10(gain)
+    assert relative_mel(RATE, level_db).floor_db == pytest.approx(level_db - 80)
+    own = replace(objective(), level_db=level_db)
+    random = np.random.default_rng(0)
+    sounds, made = (gain * 0.1 * random.standard_normal((2, ROWS, 1, LENGTH))).astype(np.float32)
+    hiss = (gain * 10 ** (-100 / 20) * random.standard_normal((ROWS, 1, LENGTH))).astype(np.float32)
+    silence = np.zeros_like(hiss)
+    assert float(own._spectral(hiss, silence)) < 3  # of which little reaches the floor
+    losses = [float(one._spectral(times * made, times * sounds)) for one, times in ((own, 1), (objective(), 1 / gain))]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    batch = {"samples": sounds, "real": np.ones((ROWS, LENGTH), bool)}
+    metric = float(distance(jnp.asarray(made), batch, RATE, own.mel)[0])
+    batch["samples"] = sounds / np.float32(gain)
+    assert metric == pytest.approx(float(distance(jnp.asarray(made / gain), batch, RATE, MEL)[0]), rel=1e-3)
+
+
+def test_the_level_of_a_code_has_no_noise_and_no_divergence():
+    params, batch, seen = parameters(), batch_of(), []
+    level = np.random.default_rng(3).uniform(0, 2, (ROWS, FRAMES, 1)).astype(np.float32)
+
+    def encode_leveled(coder: Any, sounds: jax.Array) -> tuple[jax.Array, jax.Array]:
+        mean, log_variance = encode(coder, sounds)
+        return jnp.concatenate([mean, level], axis=-1), log_variance
+
+    def decode_leveled(coder: Any, codes: jax.Array, *rest: Any) -> jax.Array:
+        seen.append(np.asarray(codes))
+        return decode(coder, codes[..., :2], *rest)
+
+    plain = replace(objective(), probe_logits=None)
+    leveled = replace(plain, encode=encode_leveled, decode=decode_leveled)
+    key = jax.random.key(0)
+    _, (metrics, _, mean) = leveled._coder_loss(params["coder"], params, batch, key, 0)
+    _, (expected, *_) = plain._coder_loss(params["coder"], params, batch, key, 0)
+    assert metrics == expected
+    (codes,) = seen
+    np.testing.assert_array_equal(codes[..., 2:], level)
+    np.testing.assert_array_equal(mean[..., 2:], level)
+    assert (codes[..., :2] != mean[..., :2]).all()
+
+
+# Stereo.
+
+
+@pytest.fixture(scope="module")
+def stereo() -> np.ndarray:
+    """Sounds [ROWS, 2, LENGTH] whose channels differ."""
+    return 0.1 * np.random.default_rng(5).standard_normal((ROWS, 2, LENGTH), np.float32)
+
+
+def test_a_channel_that_is_swapped_or_inverted_changes_the_loss(stereo: np.ndarray):
+    own = objective()
+    assert float(own._spectral(stereo, stereo)) == 0
+    # The spectra of left and right are those of the original in each of these: the last two, one by one.
+    for made in (stereo[:, ::-1], stereo * np.float32([[1], [-1]]), stereo * np.float32([[-1], [1]])):
+        assert float(own._spectral(made, stereo)) > 1
+
+
+def test_a_mono_sound_on_both_channels_is_compared_with_itself_as_0(stereo: np.ndarray):
+    own = objective()
+    both = np.repeat(stereo[:, :1], 2, axis=1)
+    loss, slopes = jax.value_and_grad(lambda made: own._spectral(made, both))(jnp.asarray(both))
+    assert float(loss) == 0
+    assert np.isfinite(slopes).all()
+    assert float(own._spectral(both, stereo)) > 1
+    apart = float(own._spectral(both * np.float32(0.5), both))
+    alone = float(own._spectral(both[:, :1] * np.float32(0.5), both[:, :1]))
+    assert apart == pytest.approx(3 / 4 * alone, rel=0.01)  # of four views the side is silent
 
 
 # Steps.

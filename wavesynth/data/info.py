@@ -32,7 +32,7 @@ def _level_db(shards: Shards) -> float:
     """The root mean square of the middles of what sounds in up to `TYPICAL` training clips, decibels."""
     clips = shards.split("train")
     total, count, most = 0.0, 0, round(LEVEL_SECONDS * shards.sample_rate)
-    for clip in np.unique(np.linspace(0, len(clips) - 1, TYPICAL).astype(int)):
+    for clip in np.unique(np.linspace(0, len(clips) - 1, TYPICAL).astype(int)) if len(clips) else ():
         for begin, end in shards.clips[clips[clip]].sounding:
             middle = (begin + end) // 2
             part = to_float(

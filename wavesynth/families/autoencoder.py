@@ -187,10 +187,8 @@ class AutoencoderFamily(CodingFamily):
         coder, hop, ahead = params["coder"], self.code_hop, self.model.lookahead
         pitch = jnp.asarray(conditions.constant_pitch)
         keys = jax.random.fold_in(jax.random.key(seed), 0)[None]
-        waiting, owed = (
-            np.zeros((1, self.dataset.channels, 0), np.float32),
-            0,
-        )  # samples not encoded yet; number of samples not decoded yet
+        waiting = np.zeros((1, self.dataset.channels, 0), np.float32)  # samples that are not encoded yet
+        owed = 0  # number of samples that are not decoded yet
         encoder = decoder = None
         for block in chain(blocks, [None]):
             owed += 0 if block is None else block.shape[-1]

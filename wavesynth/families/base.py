@@ -50,9 +50,18 @@ class Family(Trainable):
         return None
 
     def crop(self, training: TrainingConfig) -> int:
-        """Samples of a training example that count in the loss, in whole frames."""
+        """Samples of a training example that count in the loss, in whole frames.
+
+        Raises:
+            UserError: `crop_seconds` is shorter than a frame.
+        """
         if self.length:
             return self.length
+        shortest = self.align / self.dataset.sample_rate
+        if training.crop_seconds < shortest:
+            raise UserError(
+                f"crop_seconds is {training.crop_seconds:g}: it must be at least {shortest:g}, the length of a frame"
+            )
         return multiple(training.crop_seconds, self.dataset.sample_rate, of=self.align)
 
     @property

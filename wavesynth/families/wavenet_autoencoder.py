@@ -68,7 +68,7 @@ class WaveNetAutoencoderFamily(CodingFamily, WaveNetFamily):
             vector_channels=0,
             frame_channels=adapted.frame_channels + model.code_channels,
             code_hop=code_hop,
-            encoder_stride=model.encoder_stride or code_hop // STRIDES,
+            encoder_stride=model.encoder_stride or max(1, code_hop // STRIDES),
         )
 
     @property

@@ -1,0 +1,214 @@
+"""Every preset at every usual sample rate: it lasts as long, and it trains."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import wavesynth
+from wavesynth.config import DatasetInfo, from_dict, to_json
+from wavesynth.data.manifest import ClipRecord, Manifest
+from wavesynth.data.shards import ShardWriter
+from wavesynth.families import Family, bind, family_type, preset, presets
+from wavesynth.families.wavenet import LOWEST_HZ
+from wavesynth.models.classifier import WINDOW_SECONDS
+from wavesynth.training import journal
+
+RATES = (8_000, 16_000, 24_000, 44_100, 48_000, 96_000)
+NEAR = 2**0.5 + 1e-9  # the nearest power of two is at most half an octave away
+STEREO = ("autoencoder", "wavegan")
+CASES = [(name, audio) for name, config in presets().items() for audio in (1, 2)[: 1 + (config.family in STEREO)]]
+
+
+def dataset_of(rate: int, audio: int = 1, pitched: bool = True) -> DatasetInfo:
+    return DatasetInfo(rate, ("a", "b"), pitched=pitched, clip_seconds=1.0, channels=audio)
+
+
+def family_of(name: str, rate: int, audio: int = 1, pitched: bool = True) -> Family:
+    config, dataset = preset(name), dataset_of(rate, audio, pitched)
+    return bind(config.family, family_type(config.family).adapt(config.model, dataset), dataset)
+
+
+def powers_of_two(family: Family) -> dict[str, tuple[int, float]]:
+    """Samples and seconds of what is the power of two nearest to its duration, or a multiple of one."""
+    model = family.model
+    found: dict[str, tuple[int, float]] = {}
+    if family.name in ("wavenet", "wavenet-autoencoder"):
+        found |= {
+            "hop": (model.hop_length, model.hop_seconds),
+            "longest dilation": (max(model.dilations), model.longest_dilation),
+        }
+    if family.name == "wavenet-autoencoder":
+        found |= {
+            "code": (model.code_hop, model.code_seconds),
+            "stride": (model.encoder_stride, model.code_seconds / 16),
+        }
+    if family.name == "autoencoder":
+        found |= {
+            "hop": (model.hop, model.hop_seconds),
+            "window": (model.window, model.overlap * model.hop_seconds),
+            "gain": (model.gain_hop, model.hop_seconds / model.gains),
+            "code": (model.code_hop, model.stride * model.hop_seconds),
+        }
+    if family.name == "wavegan":
+        found["frame"] = model.hop, model.frame_seconds
+    if family.name in STEREO:
+        windows = zip(model.spectral_window_samples, model.spectral_windows, strict=True)
+        found |= {f"spectral window {index}": window for index, window in enumerate(windows)}
+    if family.name == "classifier":
+        found |= {"window": (model.mel.window, WINDOW_SECONDS), "hop": (model.mel.hop, WINDOW_SECONDS / 2)}
+    assert found
+    return found
+
+
+def reaches(family: Family) -> dict[str, tuple[float, float]]:
+    """Samples and seconds of what a network sees."""
+    model, found = family.model, {}
+    if family.name in ("wavenet", "wavenet-autoencoder"):
+        seconds = 2 * model.stacks * (model.kernel_width - 1) * model.longest_dilation
+        found["receptive field"] = model.receptive_field, seconds + family.dataset.pitched / LOWEST_HZ
+    if family.name == "wavenet-autoencoder":
+        found["encoder"] = model.encoder_reach, (1 + sum(model.encoder_dilations)) * model.code_seconds / 16
+    if family.name == "autoencoder":
+        found["lookahead"] = model.lookahead, (model.overlap - 1) * model.hop_seconds
+        latency = (model.stride + model.overlap - 1) * model.hop_seconds
+        found["latency"] = family.latency * family.dataset.sample_rate, latency
+    return found
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize(("name", "audio"), CASES)
+def test_a_preset_lasts_as_long_at_every_rate(name: str, audio: int, rate: int):
+    for pitched in (True, False):
+        family, sixteen = (family_of(name, each, audio, pitched) for each in (rate, 16_000))
+        for what, (samples, seconds) in powers_of_two(family).items():
+            assert samples & (samples - 1) == 0, f"{what}: {samples} is no power of two"
+            assert 1 / NEAR <= samples / rate / seconds <= NEAR, f"{what}: {samples} samples for {seconds} s"
+        for what, (samples, seconds) in reaches(family).items():
+            assert 1 / 1.5 <= samples / rate / seconds <= 1.5, f"{what}: {samples:.0f} samples for {seconds:.4f} s"
+            there = reaches(sixteen)[what][0] / 16_000
+            assert 1 / 1.5 <= there / seconds <= 1.5, f"{what}: {there:.4f} s at 16 kHz for {seconds:.4f} s"
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize(("name", "audio"), CASES)
+def test_a_crop_lasts_as_long_at_every_rate(name: str, audio: int, rate: int):
+    family, training = family_of(name, rate, audio), preset(name).training
+    crop = family.crop(training)
+    assert crop % family.align == 0
+    if family.name == "wavegan":
+        seconds = family.model.seconds
+        assert crop == family.length == family.model.length
+        assert seconds <= crop / rate < seconds + family.model.hop / rate
+        assert crop % family.model.hop == 0
+    else:
+        assert abs(crop / rate - training.crop_seconds) <= family.align / rate / 2 + 1e-9
+        assert 1 / NEAR <= crop / rate / training.crop_seconds <= NEAR
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize(("name", "audio"), CASES)
+def test_adapting_twice_is_adapting_once(name: str, audio: int, rate: int):
+    family = family_of(name, rate, audio)
+    kind, model, dataset = type(family), family.model, family.dataset
+    assert kind.adapt(model, dataset) == model
+    assert from_dict(type(model), json.loads(to_json(model)), "config.json") == model
+    if family.name in STEREO:
+        assert (model.audio_channels, model.sample_rate) == (audio, rate)
+        mono = family_of(name, rate).model
+        assert dataclasses.replace(model, audio_channels=1) == mono
+
+
+def test_at_16_khz_the_sizes_are_those_of_the_literature():
+    wavenet, coded = family_of("wavenet-small", 16_000).model, family_of("wavenet-autoencoder-small", 16_000).model
+    for model in (wavenet, coded):
+        assert (model.layers_per_stack, model.hop_length) == (9, 128)
+    assert (coded.code_hop, coded.encoder_stride) == (512, 32)
+    assert family_of("wavenet", 16_000).model.layers_per_stack == 10
+    gan = family_of("wavegan-paper", 16_000).model
+    assert (gan.strides, gan.length) == ((4, 4, 4, 4, 4), 16_384)
+    model = family_of("autoencoder", 16_000).model
+    assert (model.hop, model.window, model.gain_hop, model.code_hop) == (128, 512, 32, 512)
+    assert model.spectral_window_samples == (256, 512, 1_024, 2_048)
+
+
+# Training.
+
+SMALLEST: dict[str, dict[str, Any]] = {
+    "wavenet-tiny": dict(stacks=1, channels=4, skip_channels=4, head_channels=4, taps=8, period_taps=2, mixtures=1),
+    "wavegan-tiny": dict(
+        seconds=0.1, channels=2, widest=8, latent=4, style_channels=4, discriminator_channels=2, spectral_channels=4,
+    ),
+    "autoencoder-tiny": dict(
+        encoder_channels=4, encoder_dilations=(1,), channels=4, dilations=(1,), spectral_channels=4, code_channels=2,
+    ),
+}  # fmt: skip
+SMALLEST["wavenet-autoencoder-tiny"] = SMALLEST["wavenet-tiny"] | dict(encoder_channels=4, encoder_layers=2)
+BRIEF: dict[str, Any] = dict(
+    steps=2, batch_size=2, warmup=0, validate_every=2, save_every=2, validation_windows=2, preview_seconds=0.02
+)
+
+
+def write_shards(folder: Path, rate: int, audio: int) -> Path:
+    """Shards of four notes of 0.12 seconds."""
+    folder.mkdir()
+    writer, records, random = ShardWriter(folder, channels=audio), [], np.random.default_rng(0)
+    length = round(0.12 * rate)
+    time = np.arange(length) / rate
+    for index, split in enumerate(["train", "train", "train", "valid"]):
+        pitch = 57.0 + index
+        tone = np.sin(2 * np.pi * 440 * 2 ** ((pitch - 69) / 12) * time) * np.exp(-time / 0.05)
+        sound = 0.3 * tone + 0.02 * random.standard_normal((audio, length))
+        content = np.round(sound.T.clip(-1, 1) * 32_767).astype("<i2").tobytes()
+        shard, offset = writer.append(io.BytesIO(content), length)
+        digest = hashlib.sha256(content).hexdigest()
+        label = "ab"[index % 2]
+        records.append(ClipRecord(f"{index}.wav", label, pitch, split, shard, offset, length, digest, ((0, length),)))
+    manifest = Manifest(rate, ("a", "b"), {}, "source", writer.files, tuple(records), audio)
+    (folder / "manifest.json").write_bytes(manifest.to_bytes())
+    return folder
+
+
+def test_the_smallest_are_all_of_the_tiny_presets():
+    assert SMALLEST.keys() == {name for name in presets() if name.endswith("-tiny")}
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_every_tiny_preset_trains_and_plays(rate: int, tmp_path: Path, compile_cache: None):
+    """The smallest network of each kind, in stereo where the family can."""
+    shards = {audio: write_shards(tmp_path / f"{audio}", rate, audio) for audio in (1, 2)}
+    for name, sizes in SMALLEST.items():
+        config = preset(name)
+        audio = 1 + (config.family in STEREO)
+        training = BRIEF | ({} if config.family == "wavegan" else dict(crop_seconds=0.1))
+        if config.family == "autoencoder":
+            training |= dict(adversarial_from=0.5)  # a step of each phase
+        config = dataclasses.replace(
+            config,
+            model=dataclasses.replace(config.model, **sizes),
+            training=dataclasses.replace(config.training, **training),
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            synth = wavesynth.train(shards[audio], tmp_path / name, config, progress=False)
+        last = journal.read(tmp_path / name / "journal.jsonl")[-1]
+        assert last["step"] == 2
+        assert all(math.isfinite(value) for value in last.values() if isinstance(value, float)), last
+        assert (synth.sample_rate, synth.channels) == (rate, audio)
+        sound = synth.sample(seconds=0.03, label="a", pitch=60)
+        assert sound.shape == (1, *(audio,) * (audio - 1), round(0.03 * rate))
+        assert np.isfinite(sound).all()
+        assert (tmp_path / name / "previews" / "0000002" / "000.wav").exists()
+        if config.family == "autoencoder":
+            given = 0.1 * np.random.default_rng(1).standard_normal((audio, round(0.05 * rate))).astype(np.float32)
+            decoded = synth.decode(synth.encode(given, pitch=60), pitch=60)
+            assert decoded.shape[0] == audio
+            live = list(synth.resynthesize([given], pitch=60))
+            assert np.isfinite(np.concatenate(live, axis=-1)).all()
