@@ -30,7 +30,7 @@ LAYERS = (
     {"rendering", "writing"},
     {"synth"},
     {"song"},
-    {"runs", "previews", "exports"},
+    {"runs", "previews", "exports", "rehearsal"},
     {"api", "judging"},
     {"__init__"},
     {"demo"},

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import shutil
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -17,19 +16,20 @@ from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import MANIFEST, Shards
 from wavesynth.errors import UserError
 from wavesynth.families import Family, abilities, bind, family_type, preset
+from wavesynth.families.choice import suited_preset
 from wavesynth.previews import write_preview
+from wavesynth.rehearsal import plan, rehearse
 from wavesynth.runs import Run
 from wavesynth.sampling.devices import check_precision, check_process
 from wavesynth.storage import DISK_FULL
 from wavesynth.synth import Synth
 from wavesynth.training import checkpoints, journal, loop
+from wavesynth.training.budget import Budget
 from wavesynth.training.objective import Objective
 from wavesynth.training.state import Params, TrainState
 
 PathName = str | PathLike[str]
-DEFAULT_PRESET = "wavenet-small"
 CALIBRATION_WINDOWS = 64
-TRIAL_SECONDS = 0.02  # length of the sounds in the trial preview
 
 
 def train(
@@ -38,6 +38,7 @@ def train(
     config: Config | None = None,
     *,
     steps: int | None = None,
+    minutes: float | None = None,
     resume: bool = False,
     force: bool = False,
     progress: bool = True,
@@ -53,11 +54,16 @@ def train(
     Args:
         source: shards from `prepare`, or a folder of sounds, which is first prepared into RUN/shards at 16 kHz.
         run: the folder to write to.
-        config: the model and its training settings; None for `preset("wavenet-small")` or, with `resume`, the run's own.
+        config: the model and its training settings; None for the preset that suits the sounds (the reason is printed) or, with
+            `resume`, the run's own.
         steps: number of steps; overrides the config.
-        resume: continue the run exactly where it stopped. Training settings may change, the network may not. More steps
-            extend a finished run: the learning rate rises again, to at most a quarter of its peak, and weights are published
-            only if validation improves.
+        minutes: time for the whole call, instead of steps. Training measures its speed and then sets the number of steps, the
+            warm-up, the moving average and the intervals of validations, previews and saved states. They override the config
+            and are written to config.json. With `resume`, a finished run is extended by this time, and an unfinished run keeps
+            its plan and trains for as long as that takes.
+        resume: continue the run exactly where it stopped. Training settings may change, the network may not. More steps or
+            minutes extend a finished run: the learning rate rises again, to at most a quarter of its peak, and weights are
+            published only if validation improves.
         force: replace an existing run. The new run trains in RUN/.new and replaces the old one once it has published its
             first weights.
         progress: print a summary, and show progress on stderr.
@@ -74,22 +80,25 @@ def train(
     """
     check_process()
     check_precision()
+    budget = None if minutes is None else Budget(minutes)
+    if steps is not None and budget:
+        raise UserError(f"steps is {steps} and minutes is {minutes:g}: give one of them")
+    if budget and jax.process_count() > 1:
+        raise UserError(f"minutes is {minutes:g}, with {jax.process_count()} hosts, which differ in speed: give steps")
     if resume and force:
         raise UserError("resume and force are both given: continue the run (resume) or replace it (force)")
     place = Run(run)
     if resume:
         config = place.resumed(config)
     else:
-        config = config or preset(DEFAULT_PRESET)
         place.check_new(force)
-    loop.check_devices(config.training.batch_size)
-    if steps is not None:
-        config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
+    if config:
+        config = _with_steps(config, steps)
     with place.locked():
         if force and place.config.exists():
             place = place.replacement()
         try:
-            _train(user_path(source), place, config, resume, force, progress)
+            _train(user_path(source), place, config, steps, budget, resume, force, progress)
         except UserError as error:
             if place.replaces and place.config.exists():
                 raise UserError(f"{error} ({place.home} is untouched, and {place} is the new run)") from None
@@ -177,12 +186,21 @@ def describe(run: PathName) -> str:
     return "\n".join(lines)
 
 
-def _train(source: Path, run: Run, config: Config, resume: bool, force: bool, progress: bool) -> None:
+def _train(
+    source: Path, run: Run, config: Config | None, steps: int | None, budget: Budget | None, resume: bool, force: bool,
+    progress: bool,
+) -> None:  # fmt: skip
     """Trains in the folder of a locked run."""
-    training, shards = config.training, _open(source, run, resume, force, progress)
+    shards = _open(source, run, resume, force, progress)
     if resume:
         run.check_source(shards)
     dataset = dataset_info(shards)
+    if config is None:
+        name, reason = suited_preset(dataset, shards.seconds, budget and budget.minutes)
+        config = _with_steps(preset(name), steps)
+        if progress:
+            print(reason, flush=True)
+    training = config.training
     family = bind(config.family, family_type(config.family).adapt(config.model, dataset), dataset)
     learned = family.windows(shards, training)
     held_out = family.held_out(learned)
@@ -195,8 +213,11 @@ def _train(source: Path, run: Run, config: Config, resume: bool, force: bool, pr
     try:
         objective = family.objective(training)
         state, history = _begin(objective, family, learned, training, states, fresh)
-        if history.extended_from:
-            objective = dataclasses.replace(objective, extended_from=history.extended_from)  # type: ignore[type-var]
+        begun = int(state.step) not in (0, training.steps)
+        planning = None if begun else budget  # the plan of an unfinished run stays
+        length = f"{planning.minutes:g} minutes" if planning else f"{training.steps} steps"
+        if budget and not planning:
+            length += " as planned before"
         records = journal.Journal(run.journal, int(state.step), run.board)
         try:
             work = loop.Loop(
@@ -208,9 +229,11 @@ def _train(source: Path, run: Run, config: Config, resume: bool, force: bool, pr
                 history=history, publish_when_stopped=not (run.replaces or run.weights.exists()), progress=progress,
             )  # fmt: skip
             if progress:
-                print(_introduction(family, objective, learned, held_out, training), flush=True)
-            if int(state.step) < training.steps:
-                state = _rehearse(work, state, run, family)
+                print(_introduction(family, objective, learned, held_out, f"{length} on {loop.devices()}"), flush=True)
+            if planning:
+                state = plan(work, state, run, family, planning)
+            elif int(state.step) < training.steps:
+                state = rehearse(work, state, run, family)
             work.run(state)
         except loop.Stopped as stopped:
             stopped.remedy = _remedy(run)
@@ -219,6 +242,14 @@ def _train(source: Path, run: Run, config: Config, resume: bool, force: bool, pr
             records.close()
     finally:
         states.close()
+
+
+def _with_steps(config: Config, steps: int | None) -> Config:
+    """The config with another number of steps, if one is given. Raises UserError unless its batches suit the devices."""
+    loop.check_devices(config.training.batch_size)
+    if steps is None:
+        return config
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
 
 
 def _begin(
@@ -235,21 +266,6 @@ def _begin(
     if history.steps <= int(state.step) < training.steps:
         history = dataclasses.replace(history, extended_from=int(state.step))
     return state, history
-
-
-def _rehearse(work: loop.Loop, state: TrainState, run: Run, family: Family) -> TrainState:
-    """Tries everything that would otherwise fail late, and returns the unchanged state."""
-    phases = len(work.phases(int(state.step)))
-    if work.progress and phases > 1:
-        print(f"trying one step of each of the {phases} phases first, to fail early if one does not fit", flush=True)
-    state = work.rehearse(state)
-    brief = dataclasses.replace(work.training, preview_seconds=TRIAL_SECONDS)
-    try:
-        synth = Synth(family, jax.device_get(state.ema))
-        write_preview(synth, work.held_out, run.trial, brief, pictured=False)
-    finally:
-        shutil.rmtree(run.trial, ignore_errors=True)
-    return state
 
 
 def _publish(
@@ -281,9 +297,7 @@ def _on_first_device(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
 
 
-def _introduction(
-    family: Family, objective: Objective, learned: Batches, held_out: Batches, training: TrainingConfig
-) -> str:
+def _introduction(family: Family, objective: Objective, learned: Batches, held_out: Batches, length: str) -> str:
     metrics = ", ".join(f"{name} {value:.2f}" for name, value in family.baselines(learned, held_out).items())
     if loop.scored(held_out) == loop.HELD_OUT:
         count, sounds = f"{len(held_out.clips)} held out", "held-out sounds"
@@ -291,7 +305,7 @@ def _introduction(
         count, sounds = "none held out, so validation scores training sounds", "training sounds"
     return (
         f"{family.name}: {learned.shards.seconds / 60:.1f} minutes of sound, {len(learned.clips)} clips to learn and "
-        f"{count}, {training.steps} steps on {loop.devices()}.\n{objective.meaning.format(sounds=sounds)}: {metrics}; "
+        f"{count}, {length}.\n{objective.meaning.format(sounds=sounds)}: {metrics}; "
         f"{objective.aim}."
     )
 

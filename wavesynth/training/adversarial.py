@@ -15,6 +15,7 @@ from wavesynth.fields import Real, Whole
 from wavesynth.training.augment import augment
 from wavesynth.training.objective import Batch, Metrics
 from wavesynth.training.state import (
+    Pace,
     Params,
     TrainState,
     create_parts,
@@ -77,7 +78,7 @@ class Adversarial:
         discriminate: (discriminators' parameters, views, batch, key) to logits [B, discriminators]; higher means real.
         distance: (generator's parameters, batch) to the validation metric, and its weight in the mean over batches.
         training: how to train.
-        extended_from: see `wavesynth.training.state.learning_rate`.
+        pace: see `wavesynth.training.state.Pace`; None for that of `training`.
     """
 
     generate: Callable[[Params, jax.Array, Batch], jax.Array]
@@ -85,7 +86,7 @@ class Adversarial:
     discriminate: Callable[[Params, list[jax.Array], Batch, jax.Array], jax.Array]
     distance: Callable[[Params, Batch], tuple[jax.Array, jax.Array]]
     training: AdversarialTraining
-    extended_from: int = 0
+    pace: Pace | None = None
     metric: ClassVar[str] = "distance"
     meaning: ClassVar[str] = "energy distance between mel spectra of generated sounds and of {sounds}, dB"
     aim: ClassVar[str] = "a good model comes near the last"
@@ -96,8 +97,12 @@ class Adversarial:
     def _optimizers(self) -> dict[str, optax.GradientTransformation]:
         return dict.fromkeys(("generator", "discriminators"), make_optimizer(self.training))
 
+    @cached_property
+    def _pace(self) -> Pace:
+        return self.pace or Pace.of(self.training)
+
     def _rate(self, state: TrainState) -> jax.Array:
-        return learning_rate(self.training, self.extended_from)(state.step)
+        return learning_rate(self.training, self._pace)(state.step)
 
     def init(self, params: Params) -> TrainState:
         state = create_parts(params, self._optimizers, averaged="generator")
@@ -139,7 +144,7 @@ class Adversarial:
             state.params["generator"], state.params["discriminators"], batch, key, state.optimizer["augment"]
         )
         stepped = update_part(state, "generator", gradients, self._optimizers, self._rate(state))
-        stepped = end_step(stepped, self.training.ema)
+        stepped = end_step(stepped, self._pace.ema)
         return stepped, {"generator": loss, "generator_norm": optax.tree.norm(gradients), "level": level}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:

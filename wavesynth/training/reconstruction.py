@@ -18,6 +18,7 @@ from wavesynth.fields import Real
 from wavesynth.models.layers import one_hot
 from wavesynth.training.objective import Batch, Metrics
 from wavesynth.training.state import (
+    Pace,
     Params,
     TrainState,
     create_parts,
@@ -82,7 +83,7 @@ class Reconstruction:
         probe_logits: (probe's parameters, codes) to logits of pitches [B, F, P]; None for sounds without pitches.
         sample_rate: Hz.
         training: how to train.
-        extended_from: see `wavesynth.training.state.learning_rate`.
+        pace: see `wavesynth.training.state.Pace`; None for that of `training`.
     """
 
     encode: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
@@ -92,7 +93,7 @@ class Reconstruction:
     probe_logits: Callable[[Params, jax.Array], jax.Array] | None
     sample_rate: int
     training: ReconstructionTraining
-    extended_from: int = 0
+    pace: Pace | None = None
     metric: ClassVar[str] = "distance"
     meaning: ClassVar[str] = "log-mel distance between {sounds} and their reconstructions, dB"
     aim: ClassVar[str] = "a good model lies below the last"
@@ -102,6 +103,10 @@ class Reconstruction:
     @cached_property
     def _optimizers(self) -> dict[str, optax.GradientTransformation]:
         return dict.fromkeys(("coder", "discriminators", "probe"), make_optimizer(self.training))
+
+    @cached_property
+    def _pace(self) -> Pace:
+        return self.pace or Pace.of(self.training)
 
     def init(self, params: Params) -> TrainState:
         return create_parts(params, self._optimizers, averaged="coder")
@@ -131,11 +136,11 @@ class Reconstruction:
             )(state.params["discriminators"], batch["samples"], made, key)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
         healthy = jnp.isfinite(sum(metrics.values())) & (metrics["loss"] < DIVERGED)
-        stepped, rate = state, learning_rate(self.training, self.extended_from)(state.step)
+        stepped, rate = state, learning_rate(self.training, self._pace)(state.step)
         for name, own in gradients.items():
             times = self.training.discriminator_rate if name == "discriminators" else 1.0
             stepped = update_part(stepped, name, own, self._optimizers, times * rate)
-        kept = keep_healthy(end_step(stepped, self.training.ema), state, healthy)
+        kept = keep_healthy(end_step(stepped, self._pace.ema), state, healthy)
         return kept, metrics | {"healthy": healthy}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
