@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 
 from wavesynth.audio.names import user_path
+from wavesynth.bases import Base, recorded
 from wavesynth.config import Config, TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.data.info import dataset_info
@@ -39,6 +40,7 @@ def train(
     *,
     steps: int | None = None,
     minutes: float | None = None,
+    base: PathName | None = None,
     resume: bool = False,
     force: bool = False,
     progress: bool = True,
@@ -55,12 +57,15 @@ def train(
         source: shards from `prepare`, or a folder of sounds, which is first prepared into RUN/shards at 16 kHz.
         run: the folder to write to.
         config: the model and its training settings; None for the preset that suits the sounds (the reason is printed) or, with
-            `resume`, the run's own.
+            `resume`, the run's own, or with `base`, the base's own at a quarter of its learning rate.
         steps: number of steps; overrides the config.
         minutes: time for the whole call, instead of steps. Training measures its speed and then sets the number of steps, the
             warm-up, the moving average and the intervals of validations, previews and saved states. They override the config
             and are written to config.json. With `resume`, a finished run is extended by this time, and an unfinished run keeps
             its plan and trains for as long as that takes.
+        base: a run or bundled model to begin from: its weights are the initial ones, and its network is used instead of the
+            config's. The optimizer and the discriminators start afresh. The labels of the new sounds replace those of the base;
+            a label that both have keeps its embedding. Sample rate and channels must be the same.
         resume: continue the run exactly where it stopped. Training settings may change, the network may not. More steps or
             minutes extend a finished run: the learning rate rises again, to at most a quarter of its peak, and weights are
             published only if validation improves.
@@ -85,6 +90,8 @@ def train(
         raise UserError(f"steps is {steps} and minutes is {minutes:g}: give one of them")
     if budget and jax.process_count() > 1:
         raise UserError(f"minutes is {minutes:g}, with {jax.process_count()} hosts, which differ in speed: give steps")
+    if resume and base is not None:
+        raise UserError(f"resume and base ({str(base)!r}) are both given: a resumed run keeps its base; leave base out")
     if resume and force:
         raise UserError("resume and force are both given: continue the run (resume) or replace it (force)")
     place = Run(run)
@@ -92,13 +99,16 @@ def train(
         config = place.resumed(config)
     else:
         place.check_new(force)
+    begun_from = None if base is None else Base(base)
+    if begun_from:
+        config = begun_from.shaped(config) if config else begun_from.config()
     if config:
         config = _with_steps(config, steps)
     with place.locked():
         if force and place.config.exists():
             place = place.replacement()
         try:
-            _train(user_path(source), place, config, steps, budget, resume, force, progress)
+            _train(user_path(source), place, config, begun_from, steps, budget, resume, force, progress)
         except UserError as error:
             if place.replaces and place.config.exists():
                 raise UserError(f"{error} ({place.home} is untouched, and {place} is the new run)") from None
@@ -175,6 +185,8 @@ def describe(run: PathName) -> str:
         f"model        {family.model}",
         f"training     {training}",
     ]
+    if base := place.read_base():
+        lines.append(f"begun from   {base['name']}")
     if records := journal.read(place.journal):
         last = {name: value for record in records for name, value in record.items()}
         metrics = ", ".join(
@@ -187,14 +199,16 @@ def describe(run: PathName) -> str:
 
 
 def _train(
-    source: Path, run: Run, config: Config | None, steps: int | None, budget: Budget | None, resume: bool, force: bool,
-    progress: bool,
+    source: Path, run: Run, config: Config | None, base: Base | None, steps: int | None, budget: Budget | None,
+    resume: bool, force: bool, progress: bool,
 ) -> None:  # fmt: skip
     """Trains in the folder of a locked run."""
     shards = _open(source, run, resume, force, progress)
     if resume:
         run.check_source(shards)
-    dataset = dataset_info(shards)
+    dataset = run.read()[0].dataset if resume else dataset_info(shards)
+    if base:
+        dataset = base.dataset(dataset)
     if config is None:
         name, reason = suited_preset(dataset, shards.seconds, budget and budget.minutes)
         config = _with_steps(preset(name), steps)
@@ -204,15 +218,17 @@ def _train(
     family = bind(config.family, family_type(config.family).adapt(config.model, dataset), dataset)
     learned = family.windows(shards, training)
     held_out = family.held_out(learned)
-    fresh = None if resume else _fresh_params(family, learned, training.seed)  # may reject the sounds
+    fresh = None if resume else _fresh_params(family, learned, training.seed, base, progress)  # may reject the sounds
     run.folder.mkdir(parents=True, exist_ok=True)
     if not resume:
-        run.write_source(shards)
-    run.write_config(family, training)
+        run.write_source(shards, base and base.place)
+    run.write_config(family, training, base and base.record)
     states = checkpoints.States(run.states, training.keep)
     try:
         objective = family.objective(training)
-        state, history = _begin(objective, family, learned, training, states, fresh)
+        if states.latest is None and fresh is None:  # stopped before the first state was saved
+            fresh = _fresh_params(family, learned, training.seed, recorded(run), progress)
+        state, history = _begin(objective, family, training, states, fresh)
         begun = int(state.step) not in (0, training.steps)
         planning = None if begun else budget  # the plan of an unfinished run stays
         length = f"{planning.minutes:g} minutes" if planning else f"{training.steps} steps"
@@ -253,13 +269,11 @@ def _with_steps(config: Config, steps: int | None) -> Config:
 
 
 def _begin(
-    objective: Objective, family: Family, learned: Batches, training: TrainingConfig, states: checkpoints.States,
-    fresh: Params | None,
+    objective: Objective, family: Family, training: TrainingConfig, states: checkpoints.States, fresh: Params | None
 ) -> tuple[TrainState, loop.History]:  # fmt: skip
     """The state to start from, and the run's history."""
     if states.latest is None:
-        params = _fresh_params(family, learned, training.seed) if fresh is None else fresh
-        return objective.init(params), loop.History()
+        return objective.init(fresh), loop.History()
     template = jax.eval_shape(objective.init, family.shapes())
     state, meta = states.restore(jax.tree.map(_on_first_device, template))
     history = loop.History(**meta)
@@ -288,9 +302,15 @@ def _remedy(run: Run) -> str:
     return "continue with --resume (resume=True)"
 
 
-def _fresh_params(family: Family, learned: Batches, seed: int) -> Params:
+def _fresh_params(family: Family, learned: Batches, seed: int, base: Base | None, progress: bool) -> Params:
+    """Initial values, or those of the base where they fit."""
     calibration = dataclasses.replace(learned, batch_size=CALIBRATION_WINDOWS, host=0, hosts=1)
-    return family.init(jax.random.key(seed), calibration.batch(0))
+    params = family.init(jax.random.key(seed), calibration.batch(0))
+    if base:
+        params, sentence = base.fitted(params, family)
+        if progress:
+            print(sentence, flush=True)
+    return params
 
 
 def _on_first_device(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

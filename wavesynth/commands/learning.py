@@ -49,17 +49,20 @@ def train(arguments: list[str]) -> None:
 
 
 def _config(arguments: list[str]) -> Any:
-    """The config whose settings are flags of `train`: that of the preset or of the run to resume; None without either."""
+    """The config whose settings are flags of `train`: of the preset, the base or the run to resume; None without them."""
     import wavesynth
     from wavesynth.api import config_of
+    from wavesynth.bases import Base
     from wavesynth.runs import CONFIG
 
-    chosen = peek("--preset", arguments)
+    chosen, base = peek("--preset", arguments), peek("--base", arguments)
     config = wavesynth.preset(chosen) if chosen else None
     begun = [argument for argument in arguments if (user_path(argument) / CONFIG).exists()]
     if "--resume" in arguments and begun:
         own = config_of(begun[-1])
         return dataclasses.replace(config or own, training=own.training)
+    if base:
+        return Base(base).config(config)
     setting = next((argument for argument in arguments if argument.startswith(("--model.", "--training."))), None)
     if setting and not config:
         name = setting.partition("=")[0]

@@ -33,7 +33,8 @@ from wavesynth.families.wavenet_autoencoder import WaveNetAutoencoderFamily
 GROUP = "wavesynth.families"
 PARTS = (
     "name", "model_config", "training_config", "presets", "adapt", "context", "align", "windows",
-    "held_out", "init", "shapes", "published", "memory", "memory_shapes", "objective", "baselines", "unsupported",
+    "held_out", "init", "shapes", "published", "label_parts", "memory",
+    "memory_shapes", "objective", "baselines", "unsupported",
 )  # fmt: skip
 FAMILIES: dict[str, type[Family]] = {
     family.name: family
