@@ -121,7 +121,7 @@ def tiny_flags(tiny_config) -> list[str]:
     fields = [
         (part, f.name, getattr(value, f.name)) for part, value in values.items() for f in dataclasses.fields(value)
     ]
-    return [f"--{part}.{name.replace('_', '-')}={value}" for part, name, value in fields]
+    return ["--preset=wavenet-tiny", *(f"--{part}.{name.replace('_', '-')}={value}" for part, name, value in fields)]
 
 
 @pytest.fixture(scope="session")

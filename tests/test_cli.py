@@ -82,7 +82,8 @@ def test_every_command_explains_itself(name: str, start):
 
 
 def test_help_says_units(start):
-    children = {name: start(name, "--help") for name in ("train", "sample", "prepare")}
+    commands = {"train": ["train", "--preset", "wavenet-small"], "sample": ["sample"], "prepare": ["prepare"]}
+    children = {name: start(*command, "--help") for name, command in commands.items()}
     assert {child.status for child in children.values()} == {0}
     text = {name: re.sub(r"[│\s]+", " ", child.stdout) for name, child in children.items()}
     assert "--sample-rate INT Hz" in text["prepare"]
@@ -103,7 +104,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, sounds: Path, start, tiny_
     assert child.status == 0, child.stderr
     assert "72" in child.stdout
     assert "kick" in child.stdout
-    child = start("train", folder / "shards", folder / "run", "--preset", "wavenet-tiny", *tiny_flags)
+    child = start("train", folder / "shards", folder / "run", *tiny_flags)
     assert child.status == 0, child.stderr
     assert "20 steps" in child.stdout
     assert re.search(r"bits per sample of held-out sounds: uniform 16.00, unigram \d", child.stdout)
@@ -342,8 +343,15 @@ def test_mistakes_in_what_is_named(trained: Path, tmp_path: Path, fails):
     assert "preset is 'huge': choose one of" in fails("train", trained / "shards", tmp_path / "run", "--preset", "huge")
     assert "preset is 'huge'" in fails("train", "--preset=huge", trained / "shards", tmp_path / "run")
     assert "steps is 0: it must be at least 1" in fails("train", trained / "shards", tmp_path / "run", "--steps", 0)
-    short = fails("train", trained / "shards", tmp_path / "run", "--training.crop-seconds", 0.0002)
+    source, new = trained / "shards", tmp_path / "run"
+    short = fails("train", source, new, "--preset", "wavenet-tiny", "--training.crop-seconds", 0.0002)
     assert "crop_seconds is 0.0002: it must be at least 0.008, the length of a frame" in short
+    missing = fails("train", source, new, "--training.crop-seconds=3")
+    assert (
+        "--training.crop-seconds is a setting of a preset, and no preset is given: choose one with --preset" in missing
+    )
+    assert "minutes is 0: it must be above 0" in fails("train", source, new, "--minutes", 0)
+    assert "give one of them" in fails("train", source, new, "--minutes", 3, "--steps", 3)
     for command in (["info"], ["sample"], ["score"]):
         line = fails(*command, tmp_path, *([tmp_path / "out"] if command != ["info"] else []))
         assert "holds no config.json: give a run folder" in line

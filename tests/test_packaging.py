@@ -30,7 +30,7 @@ LAYERS = (
     {"rendering", "writing"},
     {"synth"},
     {"song"},
-    {"runs", "previews", "exports"},
+    {"runs", "previews", "exports", "rehearsal", "bases"},
     {"api", "judging"},
     {"__init__"},
     {"demo"},

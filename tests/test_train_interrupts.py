@@ -360,7 +360,7 @@ def test_the_command_line_resumes_by_the_runs_own_config(
     assert child.status == 0, child.stderr
     assert api.config_of(run).model == own.model
     assert api.config_of(run).training == dataclasses.replace(own.training, learning_rate=1e-4, steps=21)
-    child = start("train", tiny_shards, run, *tiny_flags, "--preset", "wavenet-tiny", "--resume", "--steps", "21")
+    child = start("train", tiny_shards, run, *tiny_flags, "--resume", "--steps", "21")
     assert child.status == 0, child.stderr
     assert "does not match the one" in one_line(
         start("train", tiny_shards, run, "--preset", "wavenet-tiny", "--resume")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import shutil
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import jax
 
 from wavesynth.audio.names import display, user_path
+from wavesynth.bases import Base, recorded
 from wavesynth.config import Config, TrainingConfig
 from wavesynth.data.batches import Batches
 from wavesynth.data.info import dataset_info
@@ -17,20 +17,21 @@ from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import MANIFEST, Shards
 from wavesynth.errors import UserError
 from wavesynth.families import Family, Generative, Trainable, abilities, bind, family_type, preset
+from wavesynth.families.choice import suited_preset
 from wavesynth.previews import write_preview
+from wavesynth.rehearsal import plan, rehearse
 from wavesynth.runs import Run
 from wavesynth.sampling.devices import check_precision, check_process
 from wavesynth.storage import DISK_FULL
 from wavesynth.synth import Synth
 from wavesynth.training import checkpoints, journal, loop
+from wavesynth.training.budget import Budget
 from wavesynth.training.objective import Objective
 from wavesynth.training.state import Params, TrainState
 
 PathName = str | PathLike[str]
-DEFAULT_PRESET = "wavenet-small"
 AFFORDABLE_RATE = 24_000  # Hz; above, training says what a model costs that generates sample by sample
 CALIBRATION_WINDOWS = 64
-TRIAL_SECONDS = 0.02  # length of the sounds in the trial preview
 
 
 def train(
@@ -41,6 +42,8 @@ def train(
     sample_rate: int | None = None,
     mono: bool = False,
     steps: int | None = None,
+    minutes: float | None = None,
+    base: PathName | None = None,
     resume: bool = False,
     force: bool = False,
     progress: bool = True,
@@ -56,13 +59,23 @@ def train(
     Args:
         source: shards from `prepare`, or a folder of sounds, which is first prepared into RUN/shards.
         run: the folder to write to.
-        config: the model and its training settings; None for `preset("wavenet-small")` or, with `resume`, the run's own.
-        sample_rate: Hz, of a folder of sounds; None for the rate that most of the files have, at most 48,000 Hz.
+        config: the model and its training settings; None for the preset that suits the sounds (the reason is printed) or, with
+            `resume`, the run's own, or with `base`, the base's own at a quarter of its learning rate.
+        sample_rate: Hz, of a folder of sounds; None for that of the base, or the rate that most of the files have, at most
+            48,000 Hz.
         mono: mix the sounds of a folder to one channel. Families that are mono always mix them.
         steps: number of steps; overrides the config.
-        resume: continue the run exactly where it stopped. Training settings may change, the network may not. More steps
-            extend a finished run: the learning rate rises again, to at most a quarter of its peak, and weights are published
-            only if validation improves.
+        minutes: time for the whole call, instead of steps. Training measures its speed and then sets the number of steps, the
+            warm-up, the moving average and the intervals of validations, previews and saved states. They override the config
+            and are written to config.json. With `resume`, a finished run is extended by this time, and an unfinished run keeps
+            its plan and trains for as long as that takes.
+        base: a run or bundled model to begin from: its weights are the initial ones, and its network is used instead of the
+            config's. The optimizer and the discriminators start afresh. The labels of the new sounds replace those of the base;
+            a label that both have keeps its embedding. Sounds are mixed or spread to its channels; their sample rate must be
+            its own, which a folder is converted to.
+        resume: continue the run exactly where it stopped. Training settings may change, the network may not. More steps or
+            minutes extend a finished run: the learning rate rises again, to at most a quarter of its peak, and weights are
+            published only if validation improves.
         force: replace an existing run. The new run trains in RUN/.new and replaces the old one once it has published its
             first weights.
         progress: print a summary, and show progress on stderr.
@@ -79,22 +92,34 @@ def train(
     """
     check_process()
     check_precision()
+    budget = None if minutes is None else Budget(minutes)
+    if steps is not None and budget:
+        raise UserError(f"steps is {steps} and minutes is {minutes:g}: give one of them")
+    if budget and jax.process_count() > 1:
+        raise UserError(f"minutes is {minutes:g}, with {jax.process_count()} hosts, which differ in speed: give steps")
+    if resume and base is not None:
+        raise UserError(f"resume and base ({str(base)!r}) are both given: a resumed run keeps its base; leave base out")
     if resume and force:
         raise UserError("resume and force are both given: continue the run (resume) or replace it (force)")
     place = Run(run)
     if resume:
         config = place.resumed(config)
     else:
-        config = config or preset(DEFAULT_PRESET)
         place.check_new(force)
-    loop.check_devices(config.training.batch_size)
-    if steps is not None:
-        config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
+    begun_from = None if base is None else Base(base)
+    if begun_from:
+        config = begun_from.shaped(config) if config else begun_from.config()
+    if config:
+        config = _with_steps(config, steps)
+    path = user_path(source)
+    if begun_from and sample_rate is None and not (path / MANIFEST).exists():
+        sample_rate = begun_from.family.dataset.sample_rate
     with place.locked():
         if force and place.config.exists():
             place = place.replacement()
         try:
-            _train(_Source(user_path(source), sample_rate, mono), place, config, resume, force, progress)
+            given = _Source(path, sample_rate, mono)
+            _train(given, place, config, begun_from, steps, budget, resume, force, progress)
         except UserError as error:
             if place.replaces and place.config.exists():
                 raise UserError(f"{error} ({place.home} is untouched, and {place} is the new run)") from None
@@ -171,6 +196,8 @@ def describe(run: PathName) -> str:
         f"model        {family.model}",
         f"training     {training}",
     ]
+    if base := place.read_base():
+        lines.append(f"begun from   {base['name']}")
     if records := journal.read(place.journal):
         last = {name: value for record in records for name, value in record.items()}
         metrics = ", ".join(
@@ -191,14 +218,25 @@ class _Source:
     mono: bool
 
 
-def _train(source: _Source, run: Run, config: Config, resume: bool, force: bool, progress: bool) -> None:
+def _train(
+    source: _Source, run: Run, config: Config | None, base: Base | None, steps: int | None, budget: Budget | None,
+    resume: bool, force: bool, progress: bool,
+) -> None:  # fmt: skip
     """Trains in the folder of a locked run."""
-    kind, training = family_type(config.family), config.training
+    kind = family_type(config.family) if config else None
     shards = _open(source, run, kind, resume, force, progress)
     if resume:
         run.check_source(shards)
-    dataset = dataset_info(shards)
-    if dataset.channels > kind.channels:
+    dataset = run.read()[0].dataset if resume else dataset_info(shards)
+    if base:
+        dataset = base.dataset(dataset)
+    if config is None:
+        name, reason = suited_preset(dataset, shards.seconds, budget and budget.minutes)
+        config = _with_steps(preset(name), steps)
+        if progress:
+            print(reason, flush=True)
+    kind, training = family_type(config.family), config.training
+    if shards.channels > kind.channels:
         if progress:
             print(
                 f"{kind.name} is mono: the stereo shards are mixed. Sounds with inverted channels vanish; prepare with --mono "
@@ -209,17 +247,22 @@ def _train(source: _Source, run: Run, config: Config, resume: bool, force: bool,
     family = bind(config.family, kind.adapt(config.model, dataset), dataset)
     learned = family.windows(shards, training)
     held_out = family.held_out(learned)
-    fresh = None if resume else _fresh_params(family, learned, training.seed)  # may reject the sounds
+    fresh = None if resume else _fresh_params(family, learned, training.seed, base, progress)  # may reject the sounds
     run.folder.mkdir(parents=True, exist_ok=True)
     if not resume:
-        run.write_source(shards)
-    run.write_config(family, training)
+        run.write_source(shards, base and base.place)
+    run.write_config(family, training, base and base.record)
     states = checkpoints.States(run.states, training.keep)
     try:
         objective = family.objective(training)
-        state, history = _begin(objective, family, learned, training, states, fresh)
-        if history.extended_from:
-            objective = dataclasses.replace(objective, extended_from=history.extended_from)  # type: ignore[type-var]
+        if states.latest is None and fresh is None:  # stopped before the first state was saved
+            fresh = _fresh_params(family, learned, training.seed, recorded(run), progress)
+        state, history = _begin(objective, family, training, states, fresh)
+        begun = int(state.step) not in (0, training.steps)
+        planning = None if begun else budget  # the plan of an unfinished run stays
+        length = f"{planning.minutes:g} minutes" if planning else f"{training.steps} steps"
+        if budget and not planning:
+            length += " as planned before"
         records = journal.Journal(run.journal, int(state.step), run.board)
         try:
             work = loop.Loop(
@@ -231,9 +274,11 @@ def _train(source: _Source, run: Run, config: Config, resume: bool, force: bool,
                 history=history, publish_when_stopped=not (run.replaces or run.weights.exists()), progress=progress,
             )  # fmt: skip
             if progress:
-                print(_introduction(family, objective, learned, held_out, training), flush=True)
-            if int(state.step) < training.steps:
-                state = _rehearse(work, state, run, family)
+                print(_introduction(family, objective, learned, held_out, f"{length} on {loop.devices()}"), flush=True)
+            if planning:
+                state = plan(work, state, run, family, planning)
+            elif int(state.step) < training.steps:
+                state = rehearse(work, state, run, family)
             work.run(state)
         except loop.Stopped as stopped:
             stopped.remedy = _remedy(run)
@@ -244,35 +289,26 @@ def _train(source: _Source, run: Run, config: Config, resume: bool, force: bool,
         states.close()
 
 
+def _with_steps(config: Config, steps: int | None) -> Config:
+    """The config with another number of steps, if one is given. Raises UserError unless its batches suit the devices."""
+    loop.check_devices(config.training.batch_size)
+    if steps is None:
+        return config
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
+
+
 def _begin(
-    objective: Objective, family: Family, learned: Batches, training: TrainingConfig, states: checkpoints.States,
-    fresh: Params | None,
+    objective: Objective, family: Family, training: TrainingConfig, states: checkpoints.States, fresh: Params | None
 ) -> tuple[TrainState, loop.History]:  # fmt: skip
     """The state to start from, and the run's history."""
     if states.latest is None:
-        params = _fresh_params(family, learned, training.seed) if fresh is None else fresh
-        return objective.init(params), loop.History()
+        return objective.init(fresh), loop.History()
     template = jax.eval_shape(objective.init, family.shapes())
     state, meta = states.restore(jax.tree.map(_on_first_device, template))
     history = loop.History(**meta)
     if history.steps <= int(state.step) < training.steps:
         history = dataclasses.replace(history, extended_from=int(state.step))
     return state, history
-
-
-def _rehearse(work: loop.Loop, state: TrainState, run: Run, family: Family) -> TrainState:
-    """Tries everything that would otherwise fail late, and returns the unchanged state."""
-    phases = len(work.phases(int(state.step)))
-    if work.progress and phases > 1:
-        print(f"trying one step of each of the {phases} phases first, to fail early if one does not fit", flush=True)
-    state = work.rehearse(state)
-    brief = dataclasses.replace(work.training, preview_seconds=TRIAL_SECONDS)
-    try:
-        synth = Synth(family, jax.device_get(state.ema))
-        write_preview(synth, work.held_out, run.trial, brief, pictured=False)
-    finally:
-        shutil.rmtree(run.trial, ignore_errors=True)
-    return state
 
 
 def _publish(
@@ -295,18 +331,22 @@ def _remedy(run: Run) -> str:
     return "continue with --resume (resume=True)"
 
 
-def _fresh_params(family: Family, learned: Batches, seed: int) -> Params:
+def _fresh_params(family: Family, learned: Batches, seed: int, base: Base | None, progress: bool) -> Params:
+    """Initial values, or those of the base where they fit."""
     calibration = dataclasses.replace(learned, batch_size=CALIBRATION_WINDOWS, host=0, hosts=1)
-    return family.init(jax.random.key(seed), calibration.batch(0))
+    params = family.init(jax.random.key(seed), calibration.batch(0))
+    if base:
+        params, sentence = base.fitted(params, family)
+        if progress:
+            print(sentence, flush=True)
+    return params
 
 
 def _on_first_device(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
 
 
-def _introduction(
-    family: Family, objective: Objective, learned: Batches, held_out: Batches, training: TrainingConfig
-) -> str:
+def _introduction(family: Family, objective: Objective, learned: Batches, held_out: Batches, length: str) -> str:
     metrics = ", ".join(f"{name} {value:.2f}" for name, value in family.baselines(learned, held_out).items())
     if loop.scored(held_out) == loop.HELD_OUT:
         count, sounds = f"{len(held_out.clips)} held out", "held-out sounds"
@@ -314,7 +354,7 @@ def _introduction(
         count, sounds = "none held out, so validation scores training sounds", "training sounds"
     return (
         f"{family.name}: {learned.shards.seconds / 60:.1f} minutes of sound, {len(learned.clips)} clips to learn and "
-        f"{count}, {training.steps} steps on {loop.devices()}.\n{objective.meaning.format(sounds=sounds)}: {metrics}; "
+        f"{count}, {length}.\n{objective.meaning.format(sounds=sounds)}: {metrics}; "
         f"{objective.aim}.{_cost(family)}"
     )
 
@@ -331,9 +371,10 @@ def _cost(family: Family) -> str:
     )
 
 
-def _open(source: _Source, run: Run, kind: type[Trainable], resume: bool, force: bool, progress: bool) -> Shards:
+def _open(source: _Source, run: Run, kind: type[Trainable] | None, resume: bool, force: bool, progress: bool) -> Shards:
     """Opens the shards at `source`, or prepares them for a family in the run's folder. Verifies every byte."""
-    path, sample_rate, mono = source.path, source.sample_rate, source.mono or kind.channels == 1
+    mixes = kind is not None and kind.channels == 1
+    path, sample_rate, mono = source.path, source.sample_rate, source.mono or mixes
     if (path / MANIFEST).exists():
         shards = _mapped(Shards.open(path, verify=True))
         if sample_rate is not None or source.mono:
@@ -368,7 +409,7 @@ def _open(source: _Source, run: Run, kind: type[Trainable], resume: bool, force:
             raise
         if progress:
             print(report, flush=True)
-            if kind.channels == 1 and not source.mono and max(report.widths) > 1:
+            if kind and mixes and not source.mono and max(report.widths) > 1:
                 print(f"{kind.name} is mono: stereo files were mixed.", flush=True)
         break
     return _mapped(Shards.open(place, verify=True))

@@ -11,7 +11,7 @@ import random
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from wavesynth.errors import UserError
 from wavesynth.fields import Checked, Count, Real, Text, Whole, allowed_values, shown
@@ -20,6 +20,7 @@ Optimizer = Literal["adamw", "muon"]
 Schedule = Literal["cosine", "constant"]
 VERSION = "0.1.0"  # of wavesynth; pyproject.toml reads it here
 FORMAT = 2  # of config.json; increased when older versions would misread newer files
+FROM_BASE = 0.25  # of the learning rate, if training begins from another model
 ONE_SHOT_SECONDS = 10.0  # longer clips count as pieces, in which the time since the beginning is irrelevant
 
 # Types shared by several configs.
@@ -162,6 +163,10 @@ class TrainingConfig(Checked):
     preview_every: Steps = 1_000
     preview_seconds: Annotated[float, Real(above=0, most=600)] = 1.0
     seed: Annotated[int, Whole(0, 2**32 - 1)] = 0
+
+    def from_base(self) -> Self:
+        """These settings for training that begins from another model: with a quarter of the learning rate."""
+        return dataclasses.replace(self, learning_rate=FROM_BASE * self.learning_rate)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 ```
 RUN/
   config.json          family, network and training settings, and facts about the dataset
-  source.json          the shards that the run trains on
+  source.json          the shards that the run trains on, and the model that it began from
   states/STEP/         the latest training states, for `resume`
   model.safetensors    the moving average of the weights at the best validation so far, for `load`
   journal.jsonl        metrics
@@ -196,6 +196,13 @@ class Run:
             )
         return kind(model, dataset), training
 
+    def read_base(self) -> dict[str, str] | None:
+        """Name and hash of the model that training began from, in config.json; None if there was none."""
+        base = strict_json.read(self.config, "restore it, or train again").get("base")
+        if base is not None and not (isinstance(base, dict) and {type(value) for value in base.values()} == {str}):
+            raise UserError(f"{self.config} cannot be read (base is not a name and a hash): restore it, or train again")
+        return base
+
     def read_weights(self, expected: Params) -> Params:
         """The published weights; see `wavesynth.training.checkpoints.read_weights`."""
         return checkpoints.read_weights(self.weights.parent, expected)
@@ -240,19 +247,28 @@ class Run:
 
     # Writing.
 
-    def write_config(self, family: Family, training: TrainingConfig) -> None:
-        """Writes config.json, from which `read` restores the family."""
+    def write_config(self, family: Family, training: TrainingConfig, base: dict[str, str] | None = None) -> None:
+        """Writes config.json, from which `read` restores the family.
+
+        base: name and hash of the model that training begins from; None to keep what the file says.
+        """
         head: dict[str, Any] = {"format": FORMAT, "wavesynth": VERSION, "family": family.name}
+        if base := base or (self.read_base() if self.config.exists() else None):
+            head["base"] = base
         parts = {"model": family.model, "training": training, "dataset": family.dataset}
         text = to_json(head | parts)
         write_file(self.config, text.encode())
 
-    def write_source(self, shards: Shards) -> None:
-        """Records the shards that the run trains on. Shards in its own folder are recorded by their final path."""
+    def write_source(self, shards: Shards, base: str | None = None) -> None:
+        """Records the shards that the run trains on, and what opens the model that it begins from.
+
+        Shards in its own folder are recorded by their final path.
+        """
         path = Path(shards.path).absolute()
         if path == self.shards.absolute():
             path = (self.home / self.shards.name).absolute()
-        write_file(self.source, json.dumps({"shards": str(path), "fingerprint": shards.fingerprint}).encode())
+        record = {"shards": str(path), "fingerprint": shards.fingerprint} | ({"base": base} if base else {})
+        write_file(self.source, json.dumps(record).encode())
 
     def publish(self, params: Params, meta: dict[str, Any]) -> None:
         """Writes the weights and their metadata."""

@@ -14,7 +14,7 @@ import pytest
 from wavesynth.conditions import Conditions
 from wavesynth.errors import UserError
 from wavesynth.training.adversarial import AUGMENT_EXAMPLES, MOST_AUGMENTED, Adversarial, AdversarialTraining
-from wavesynth.training.state import TrainState
+from wavesynth.training.state import Pace, TrainState
 
 EPS = float(jnp.finfo(jnp.float32).eps)
 ROWS, LENGTH = 6, 8
@@ -358,3 +358,19 @@ def test_a_generator_finds_the_mean_of_a_gaussian(loss):
     state, healthy = jax.jit(lambda state: jax.lax.scan(step, state, samples))(state)
     assert bool(healthy.all())
     assert float(state.ema["generator"]["mean"]) == pytest.approx(2, abs=0.3)
+
+
+def test_a_generator_that_begins_later_is_kept_until_then():
+    training = replace(TRAINING, generator_from=0.5)
+    step, state, batch = step_of(training), objective(training).init(parameters()), batch_of()
+    for index, learns in ((0, False), (49, False), (50, True)):
+        stepped, _ = step(replace(state, step=jnp.int32(index)), batch)
+        kept = np.array_equal(stepped.params["generator"]["sound"], state.params["generator"]["sound"])
+        assert kept != learns
+        assert not np.array_equal(
+            stepped.params["discriminators"]["one"]["w"], state.params["discriminators"]["one"]["w"]
+        )
+    # An extended run is past that, even if it becomes so long that its first half is not over.
+    longer = replace(objective(training), pace=Pace(1_000, 0, 0.9, extended_from=100))
+    stepped, _ = jax.jit(longer.step)(replace(state, step=jnp.int32(100)), batch)
+    assert not np.array_equal(stepped.params["generator"]["sound"], state.params["generator"]["sound"])

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 import wavesynth
+from tests.tolerances import assert_close
 from wavesynth import api
 from wavesynth.config import TrainingConfig
 from wavesynth.data.batches import Batches
@@ -23,6 +24,7 @@ from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.training import checkpoints, journal, loop
 from wavesynth.training.likelihood import Likelihood
+from wavesynth.training.state import Pace
 
 TAPS, CROP = 8, 256
 EPS = float(np.finfo(np.float32).eps)
@@ -61,7 +63,7 @@ class Recorder:
         self.published: list[tuple[int, float, Any]] = []
         self.previewed: list[int] = []
 
-    def train(self, rehearse: bool = False) -> Any:
+    def train(self, rehearse: bool = False, measure: bool = False) -> Any:
         self.run.mkdir(exist_ok=True)
         params = {"w": jnp.zeros(TAPS), "scale": jnp.zeros(())}
         states = checkpoints.States(self.run / "states", keep=2)
@@ -79,6 +81,8 @@ class Recorder:
                 preview=lambda _, step: self.previewed.append(step), history=history, progress=False,
             )  # fmt: skip
             self.began = history
+            if measure:
+                state, self.speed, _ = work.measure(state, 0.0)
             state = work.run(work.rehearse(state) if rehearse else state)
             self.history = work.history
             return state
@@ -317,6 +321,35 @@ def test_devices_that_cannot_share_a_batch_are_an_error(monkeypatch: pytest.Monk
         loop.check_devices(4)
     with pytest.raises(UserError, match=r"batch_size is 2, .*: choose 3$"):
         loop.check_devices(2)
+
+
+def test_another_plan_is_the_same_program(tiny_shards: Path):
+    batches = Batches(Shards.open(tiny_shards), "train", TRAINING.batch_size, TRAINING.crop, TAPS, 0)
+    longer = dataclasses.replace(TRAINING, steps=400, warmup=30, ema=0.5)
+    step, own = loop.compiled(Likelihood(log_prob, TRAINING)), Likelihood(log_prob, longer)
+    params = {"w": jnp.zeros(TAPS), "scale": jnp.zeros(())}
+    state, expected = own.init(params), own.init(params)
+    for index in range(3):
+        pace = jax.tree.map(jnp.asarray, Pace.of(TRAINING if index == 2 else longer))
+        batch = jax.tree.map(jnp.asarray, batches.batch(index))
+        if index < 2:
+            expected, _ = jax.jit(own.step)(expected, batch)
+        state, _, healthy = step(state, batch, jnp.asarray(True), 0, pace)
+        if index == 1:
+            assert_close(state.params["w"], expected.params["w"], terms=4 * 256, scale=1.0)
+            assert_close(state.ema["w"], expected.ema["w"], terms=4 * 256, scale=1.0)
+    assert healthy
+    assert step._cache_size() == 1  # type: ignore[attr-defined]
+
+
+def test_measuring_takes_some_steps_of_each_phase_and_keeps_none(tmp_path: Path, tiny_shards: Path):
+    measured, straight = (
+        Recorder(tmp_path / name, tiny_shards, objective=InPhases) for name in ("measured", "straight")
+    )
+    states = measured.train(measure=True), straight.train()
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    assert set(measured.speed) == {0, 1}
+    assert all(0 < seconds < 60 for seconds in measured.speed.values())
 
 
 class InPhases(Likelihood):

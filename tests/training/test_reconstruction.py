@@ -23,7 +23,7 @@ from wavesynth.training.reconstruction import (
     real_frames,
     relative_mel,
 )
-from wavesynth.training.state import learning_rate
+from wavesynth.training.state import Pace, learning_rate
 
 EPS = float(np.finfo(np.float32).eps)
 RATE, ROWS, LENGTH, FRAMES, LEVEL_DB = 16_000, 4, 2_048, 4, -14.0
@@ -263,7 +263,7 @@ def test_phases_are_two_programs_and_discriminators_learn_in_the_second():
     discriminators = jax.tree.map(np.asarray, state.params["discriminators"])
     names = []
     for index in range(5):
-        state, metrics, healthy = step(state, batch, healthy, own.phase(index))
+        state, metrics, healthy = step(state, batch, healthy, own.phase(index), Pace.of(TRAINING))
         names.append("accuracy" in metrics)
         same = np.array_equal(state.params["discriminators"]["kernel"], discriminators["kernel"])
         assert same == (index < 3)

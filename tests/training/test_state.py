@@ -12,6 +12,7 @@ from wavesynth.config import TrainingConfig
 from wavesynth.training.likelihood import Likelihood
 from wavesynth.training.state import (
     REWARMED,
+    Pace,
     TrainState,
     apply_gradients,
     create,
@@ -84,7 +85,7 @@ def test_a_constant_rate_stays_after_its_warm_up(warmup: int):
 
 def test_a_finished_run_that_is_extended_warms_up_again_to_a_quarter():
     training = TrainingConfig(steps=1_000, learning_rate=1e-2, warmup=10)
-    first, extended = (learning_rate(training, start) for start in (0, 400))
+    first, extended = (learning_rate(training, Pace.of(training, start)) for start in (0, 400))
     assert float(extended(400)) == 0.0
     assert float(extended(405)) == pytest.approx(REWARMED * 1e-2 / 2)
     rates = [float(extended(step)) for step in range(400, 1_001)]
@@ -94,7 +95,7 @@ def test_a_finished_run_that_is_extended_warms_up_again_to_a_quarter():
     for step in (399, 900, 999):
         assert float(extended(step)) == float(first(step))
     constant = TrainingConfig(steps=1_000, learning_rate=1e-2, schedule="constant")
-    assert float(learning_rate(constant, 400)(400)) == pytest.approx(1e-2)
+    assert float(learning_rate(constant, Pace.of(constant, 400))(400)) == pytest.approx(1e-2)
 
 
 @pytest.mark.parametrize(("beta1", "beta2"), [(0.0, 0.9), (0.5, 0.99), (0.9, 0.0)])

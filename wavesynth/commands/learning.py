@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from wavesynth.audio.names import user_path
 from wavesynth.commands.console import say
 from wavesynth.commands.jax_settings import configure_jax
 from wavesynth.commands.parsing import parse, peek
@@ -19,33 +20,54 @@ def prepare(arguments: list[str]) -> None:
     say(flags.call(wavesynth.prepare))
 
 
-def train(arguments: list[str], resumed: Any = None) -> None:
-    """SHARDS|FOLDER RUN: train a model; --preset NAME, --steps N, --resume."""
+def train(arguments: list[str]) -> None:
+    """SHARDS|FOLDER RUN: train a model; --preset NAME, --minutes M or --steps N, --resume.
+
+    Without --preset, training chooses one that suits the sounds. With --preset=NAME, --help also lists its settings.
+    """
     import wavesynth
-    from wavesynth.api import DEFAULT_PRESET, config_of
     from wavesynth.families import Generative
-    from wavesynth.runs import CONFIG
     from wavesynth.training.memory import keep_freed_memory
 
-    chosen = peek("--preset", arguments)
-    config = resumed or wavesynth.preset(chosen or DEFAULT_PRESET)
+    config = _config(arguments)
+    settings = {"model": config.model, "training": config.training} if config else {}
+    functions = (wavesynth.train, wavesynth.preset, *([wavesynth.Config] if config else []))
     flags = parse(
-        train, arguments, wavesynth.train, wavesynth.preset, wavesynth.Config,
-        positional={"source": "SHARDS|FOLDER", "run": "RUN"}, without=("config", "family"), renamed={"name": "preset"},
-        defaults={"preset": chosen or DEFAULT_PRESET, "model": config.model, "training": config.training},
+        train, arguments, *functions, positional={"source": "SHARDS|FOLDER", "run": "RUN"}, without=("config", "family"),
+        renamed={"name": "preset"}, defaults={"preset": peek("--preset", arguments), **settings},
     )  # fmt: skip
-    run = flags["run"]
-    if flags["resume"] and not resumed and (run / CONFIG).exists():
-        own = config_of(run)  # supplies the values of flags that are not given
-        return train(arguments, dataclasses.replace(config if chosen else own, training=own.training))
     configure_jax()
     keep_freed_memory()
-    changed = dataclasses.replace(config, model=flags["model"], training=flags["training"])
-    synth = flags.call(wavesynth.train, config=changed)
+    if config:
+        config = dataclasses.replace(config, model=flags["model"], training=flags["training"])
+    synth = flags.call(wavesynth.train, config=config)
+    run = flags["run"]
     if isinstance(synth.family, Generative):
         say(f"done; to listen:  wavesynth sample {run} OUT --n 8 --seconds 2")
     else:
         say(f"done; to evaluate another run:  wavesynth evaluate RUN SHARDS --classifier {run}")
+
+
+def _config(arguments: list[str]) -> Any:
+    """The config whose settings are flags of `train`: of the preset, the base or the run to resume; None without them."""
+    import wavesynth
+    from wavesynth.api import config_of
+    from wavesynth.bases import Base
+    from wavesynth.runs import CONFIG
+
+    chosen, base = peek("--preset", arguments), peek("--base", arguments)
+    config = wavesynth.preset(chosen) if chosen else None
+    begun = [argument for argument in arguments if (user_path(argument) / CONFIG).exists()]
+    if "--resume" in arguments and begun:
+        own = config_of(begun[-1])
+        return dataclasses.replace(config or own, training=own.training)
+    if base:
+        return Base(base).config(config)
+    setting = next((argument for argument in arguments if argument.startswith(("--model.", "--training."))), None)
+    if setting and not config:
+        name = setting.partition("=")[0]
+        raise UserError(f"{name} is a setting of a preset, and no preset is given: choose one with --preset")
+    return config
 
 
 def score(arguments: list[str]) -> None:

@@ -45,7 +45,7 @@ class Batches:
             windows to learn to start notes on time.
         host: index of this host.
         hosts: number of hosts.
-        channels: of the samples: 1 mixes the channels of stereo shards, None keeps those of the shards.
+        channels: of the samples: 1 mixes the channels of stereo shards, 2 spreads mono ones, None keeps those of the shards.
 
     >>> from wavesynth.data.shards import Shards
     >>> batches = Batches(Shards.open("shards/"), "train", batch_size=8, crop=1024, context=64, seed=0)
@@ -86,7 +86,9 @@ class Batches:
     def excerpt(self, clip: int, begin: int, end: int) -> np.ndarray:
         """The samples `begin` to `end` of a clip, float32 [C, t], with `channels` channels."""
         samples = to_float(self.shards.samples(clip)[:, begin:end])
-        return samples if self.channels in (None, len(samples)) else mono(samples)[None]
+        if self.channels in (None, len(samples)):
+            return samples
+        return mono(samples)[None] if self.channels == 1 else np.repeat(samples, self.channels, axis=0)
 
     @cached_property
     def lengths(self) -> np.ndarray:

@@ -32,8 +32,9 @@ from wavesynth.families.wavenet_autoencoder import WaveNetAutoencoderFamily
 
 GROUP = "wavesynth.families"
 PARTS = (
-    "name", "model_config", "training_config", "presets", "channels", "adapt", "context", "align", "windows", "held_out",
-    "init", "shapes", "published", "memory", "memory_shapes", "objective", "baselines", "unsupported",
+    "name", "model_config", "training_config", "presets", "channels", "adapt", "context", "align", "windows",
+    "held_out", "init", "shapes", "published", "label_parts", "memory",
+    "memory_shapes", "objective", "baselines", "unsupported",
 )  # fmt: skip
 FAMILIES: dict[str, type[Family]] = {
     family.name: family

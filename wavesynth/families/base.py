@@ -95,6 +95,9 @@ class Family(Trainable):
     def published(self, params: Params) -> Params:
         return params
 
+    def label_parts(self) -> dict[str, tuple[int, int]]:
+        return {}
+
     def memory(self, params: Params, learned: Batches) -> Params:
         return {}
 

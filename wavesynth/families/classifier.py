@@ -56,6 +56,9 @@ class ClassifierFamily(Family):
     def shapes(self) -> Params:
         return shapes(self._make)
 
+    def label_parts(self) -> dict[str, tuple[int, int]]:
+        return {"out": (1, 0), "out_bias": (0, 0)}
+
     def objective(self, training: ClassificationTraining) -> Classification:
         return Classification(lambda params, sounds: self._bind(params)(mono(sounds)), training)
 

@@ -118,6 +118,10 @@ class Trainable(Protocol):
         """The part of the parameters that a synth needs. The moving average covers only this part."""
         ...
 
+    def label_parts(self) -> dict[str, tuple[int, int]]:
+        """The published arrays with an entry for each label: dotted path to the axis, and the place of the first label."""
+        ...
+
     def memory(self, params: Params, learned: Batches) -> Params:
         """Data about the training sounds to publish with the parameters, such as mean codes."""
         ...

@@ -130,6 +130,10 @@ class WaveGANFamily(Family):
     def published(self, params: Params) -> Params:
         return {"generator": params["generator"]}
 
+    def label_parts(self) -> dict[str, tuple[int, int]]:
+        first = "mapping.0" if self.model.style_channels else "front"
+        return {f"generator.{first}": (0, self.model.latent)}
+
     def objective(self, training: AdversarialTraining) -> Adversarial:
         return Adversarial(
             generate=self._generate_for, views=self._views, discriminate=self._discriminate, distance=self._distance,

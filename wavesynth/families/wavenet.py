@@ -128,6 +128,9 @@ class WaveNetFamily(Family):
     def shapes(self) -> Params:
         return shapes(self._make)
 
+    def label_parts(self) -> dict[str, tuple[int, int]]:
+        return {"label_table": (0, 0)} if self.model.labels else {}
+
     def objective(self, training: TrainingConfig) -> Likelihood:
         return Likelihood(partial(self._batch_log_prob, self.model.likelihood), training)
 

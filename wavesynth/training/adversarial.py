@@ -4,17 +4,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from wavesynth.config import TrainingConfig, Weight
+from wavesynth.config import Share, TrainingConfig, Weight
 from wavesynth.fields import Real, Whole
 from wavesynth.training.augment import augment
 from wavesynth.training.objective import Batch, Metrics
 from wavesynth.training.state import (
+    Pace,
     Params,
     TrainState,
     create_parts,
@@ -28,6 +29,7 @@ from wavesynth.training.state import (
 Loss = Literal["relativistic", "hinge", "wgan-gp"]
 DIVERGED = 1e4  # a logit of this size counts as divergence
 AUGMENT_EXAMPLES = 20_000  # the least number of examples in which the augmentation probability rises from 0 to 1
+GENERATOR_FROM = 0.05  # if the generator begins from a base
 MOST_AUGMENTED = 0.8  # with a higher probability, augmentations leak into generated sounds
 
 
@@ -48,6 +50,8 @@ class AdversarialTraining(TrainingConfig):
             few steps would need a branch in the compiled step, which makes convolutions ten times slower on a CPU.)
         augment: target real-versus-fake accuracy, in (0.5, 1]. While the discriminators exceed it, real and generated sounds
             are augmented more often (see `wavesynth.training.augment`); 1 turns augmentation off.
+        generator_from: fraction of the steps after which the generator begins to learn. Until then, only the discriminators do,
+            so that untrained ones do not spoil a generator that begins from a base.
 
     >>> AdversarialTraining(steps=2_000, batch_size=16).steps
     2000
@@ -67,6 +71,11 @@ class AdversarialTraining(TrainingConfig):
     beta2: float = 0.99
     clip: float = 1e9
     learning_rate: float = 3e-4
+    generator_from: Share = 0.0
+
+    def from_base(self) -> Self:
+        """These settings for training that begins from another generator: the discriminators learn first."""
+        return replace(super().from_base(), generator_from=GENERATOR_FROM)
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ class Adversarial:
         discriminate: (discriminators' parameters, views, batch, key) to logits [B, discriminators]; higher means real.
         distance: (generator's parameters, batch) to the validation metric, and its weight in the mean over batches.
         training: how to train.
-        extended_from: see `wavesynth.training.state.learning_rate`.
+        pace: see `wavesynth.training.state.Pace`; None for that of `training`.
     """
 
     generate: Callable[[Params, jax.Array, Batch], jax.Array]
@@ -87,7 +96,7 @@ class Adversarial:
     discriminate: Callable[[Params, list[jax.Array], Batch, jax.Array], jax.Array]
     distance: Callable[[Params, Batch], tuple[jax.Array, jax.Array]]
     training: AdversarialTraining
-    extended_from: int = 0
+    pace: Pace | None = None
     metric: ClassVar[str] = "distance"
     meaning: ClassVar[str] = "energy distance between mel spectra of generated sounds and of {sounds}, dB"
     aim: ClassVar[str] = "a good model comes near the last"
@@ -98,8 +107,12 @@ class Adversarial:
     def _optimizers(self) -> dict[str, optax.GradientTransformation]:
         return dict.fromkeys(("generator", "discriminators"), make_optimizer(self.training))
 
+    @cached_property
+    def _pace(self) -> Pace:
+        return self.pace or Pace.of(self.training)
+
     def _rate(self, state: TrainState) -> jax.Array:
-        return learning_rate(self.training, self.extended_from)(state.step)
+        return learning_rate(self.training, self._pace)(state.step)
 
     def init(self, params: Params) -> TrainState:
         state = create_parts(params, self._optimizers, averaged="generator")
@@ -140,8 +153,10 @@ class Adversarial:
         (loss, level), gradients = jax.value_and_grad(self._generator_loss, has_aux=True)(
             state.params["generator"], state.params["discriminators"], batch, key, state.optimizer["augment"]
         )
-        stepped = update_part(state, "generator", gradients, self._optimizers, self._rate(state))
-        stepped = end_step(stepped, self.training.ema)
+        learns = (state.step >= self.training.generator_from * self._pace.steps) | (self._pace.extended_from > 0)
+        rate = jnp.where(learns, self._rate(state), 0.0)
+        stepped = update_part(state, "generator", gradients, self._optimizers, rate)
+        stepped = end_step(stepped, self._pace.ema)
         return stepped, {"generator": loss, "generator_norm": optax.tree.norm(gradients), "level": level}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:

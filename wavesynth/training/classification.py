@@ -13,7 +13,7 @@ import optax
 from wavesynth.config import Share, TrainingConfig
 from wavesynth.training.augment import augment
 from wavesynth.training.objective import Batch, Metrics
-from wavesynth.training.state import Params, TrainState, apply_gradients, create, learning_rate, make_optimizer
+from wavesynth.training.state import Pace, Params, TrainState, apply_gradients, create, learning_rate, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Classification:
 
     logits: Callable[[Params, jax.Array], jax.Array]
     training: ClassificationTraining
-    extended_from: int = 0  # see `wavesynth.training.state.learning_rate`
+    pace: Pace | None = None  # see `wavesynth.training.state.Pace`; None for that of `training`
     metric: ClassVar[str] = "bits"
     meaning: ClassVar[str] = "cross-entropy of the labels of {sounds}, bits"
     aim: ClassVar[str] = "a good model lies well below the last"
@@ -57,8 +57,8 @@ class Classification:
         return make_optimizer(self.training)
 
     @cached_property
-    def _rate(self):
-        return learning_rate(self.training, self.extended_from)
+    def _pace(self) -> Pace:
+        return self.pace or Pace.of(self.training)
 
     def init(self, params: Params) -> TrainState:
         return create(params, self._optimizer)
@@ -72,9 +72,9 @@ class Classification:
             return metrics["bits"], metrics
 
         (bits, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-        norm = optax.tree.norm(gradients)
+        norm, rate = optax.tree.norm(gradients), learning_rate(self.training, self._pace)
         healthy = jnp.isfinite(bits) & jnp.isfinite(norm)
-        state = apply_gradients(state, gradients, self._optimizer, self._rate, self.training.ema, healthy)
+        state = apply_gradients(state, gradients, self._optimizer, rate, self._pace.ema, healthy)
         return state, metrics | {"gradient_norm": norm, "healthy": healthy}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:

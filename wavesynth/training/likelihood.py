@@ -12,7 +12,7 @@ import optax
 
 from wavesynth.config import TrainingConfig
 from wavesynth.training.objective import Batch, Metrics
-from wavesynth.training.state import Params, TrainState, apply_gradients, create, learning_rate, make_optimizer
+from wavesynth.training.state import Pace, Params, TrainState, apply_gradients, create, learning_rate, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Likelihood:
     Attributes:
         log_prob: (params, batch) to the log probability of each sample of the crop, nats [B, crop].
         training: how to train.
-        extended_from: see `wavesynth.training.state.learning_rate`.
+        pace: see `wavesynth.training.state.Pace`; None for that of `training`.
     """
 
     log_prob: Callable[[Params, Batch], jax.Array]
     training: TrainingConfig
-    extended_from: int = 0
+    pace: Pace | None = None
     metric: ClassVar[str] = "bits"
     meaning: ClassVar[str] = "bits per sample of {sounds}"
     aim: ClassVar[str] = "a good model lies well below the last"
@@ -42,8 +42,8 @@ class Likelihood:
         return make_optimizer(self.training)
 
     @cached_property
-    def _rate(self):
-        return learning_rate(self.training, self.extended_from)
+    def _pace(self) -> Pace:
+        return self.pace or Pace.of(self.training)
 
     def init(self, params: Params) -> TrainState:
         return create(params, self._optimizer)
@@ -54,9 +54,9 @@ class Likelihood:
             return bits.mean(), _mean_over_real(bits, batch)
 
         (value, bits), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-        norm = optax.tree.norm(gradients)
+        norm, rate = optax.tree.norm(gradients), learning_rate(self.training, self._pace)
         healthy = jnp.isfinite(value) & jnp.isfinite(norm)
-        state = apply_gradients(state, gradients, self._optimizer, self._rate, self.training.ema, healthy)
+        state = apply_gradients(state, gradients, self._optimizer, rate, self._pace.ema, healthy)
         return state, {"bits": bits, "gradient_norm": norm, "healthy": healthy}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:

@@ -21,10 +21,11 @@ from wavesynth.progress import Progress
 from wavesynth.training.checkpoints import States
 from wavesynth.training.journal import Journal
 from wavesynth.training.objective import Batch, Metrics, Objective, Phased
-from wavesynth.training.state import Params, TrainState, keep_healthy
+from wavesynth.training.state import Pace, Params, TrainState, keep_healthy
 
 IN_FLIGHT = 2  # steps computed asynchronously, whose metrics are read later
 JOURNAL_EVERY = 10  # steps
+LEAST_MEASURED, MOST_MEASURED = 3, 50  # steps whose time is measured in each phase
 HELD_OUT, TRAINING = "valid", "train"  # names of the sounds that validation scores
 
 
@@ -94,7 +95,19 @@ class Loop:
         self._pending: deque[tuple[int, Metrics]] = deque()
         self._clock, self._first, self._shown = Clock(self.journal.seconds), 0, math.nan
         self._unpublished = self.publish_when_stopped
-        self.history = replace(self.history, steps=self.training.steps)
+        self.plan(self.objective, self.training, self.history.extended_from)
+
+    def plan(self, objective: Objective, training: TrainingConfig, extended_from: int) -> None:
+        """Sets the number of steps, and the settings that follow from it. Nothing is compiled again.
+
+        Args:
+            objective: the family's objective for `training`.
+            training: the settings. Only the steps, the warm-up, the EMA decay and the intervals may differ from before.
+            extended_from: see `History`.
+        """
+        self.objective, self.training = objective, training
+        self.history = replace(self.history, steps=training.steps, extended_from=extended_from)
+        self._pace = self._place(jax.tree.map(np.asarray, Pace.of(training, extended_from)))
 
     def rehearse(self, state: TrainState) -> TrainState:
         """Tries everything that would otherwise fail late: a step of each remaining phase, a validation, disk space.
@@ -114,7 +127,7 @@ class Loop:
             kept = jax.tree.map(lambda leaf: np.array(leaf), state)
             state, batch = self._place(state), self._place(self.batches.batch(first), batched=True)
             for phase in phases:
-                state, _, _ = self._step(state, batch, self._place(np.asarray(True)), phase)
+                state, _, _ = self._step(state, batch, self._place(np.asarray(True)), phase, self._pace)
             jax.block_until_ready(state)
             state = kept
         state = self._place(state)
@@ -123,9 +136,37 @@ class Loop:
             break
         return state
 
+    def measure(self, state: TrainState, seconds: float) -> tuple[TrainState, dict[int, float], float]:
+        """Times steps of each remaining phase, for about `seconds` in total, and a validation.
+
+        The results are discarded. The returned state equals the given one, whose memory is donated.
+
+        Returns:
+            The state, the seconds per step of each phase, and the seconds of a validation.
+        """
+        first, speed = int(state.step), {}
+        phases = self.phases(first)
+        kept = jax.tree.map(lambda leaf: np.array(leaf), state)
+        state, healthy = self._place(state), self._place(np.asarray(True))
+        for phase in phases:
+            began = math.nan
+            for count, batch in enumerate(prefetch(self.batches, first, first + 1 + MOST_MEASURED)):
+                placed = self._place(batch, batched=True)
+                state, metrics, healthy = self._step(state, placed, healthy, phase, self._pace)
+                jax.block_until_ready(metrics)
+                if not count:  # the first step may compile
+                    began = time.perf_counter()
+                    continue
+                speed[phase] = (time.perf_counter() - began) / count
+                if count >= LEAST_MEASURED and count * speed[phase] > seconds / len(phases):
+                    break
+        state, began = self._place(kept), time.perf_counter()
+        validate(self._evaluate, state.ema, self.held_out, self._place, self.objective.metric)
+        return state, speed, time.perf_counter() - began
+
     def phases(self, first: int) -> range:
         """The phases of the steps from `first` to the last."""
-        ends = [self._phase(step) for step in (first, max(first, self.training.steps - 1))]
+        ends = [self.phase(step) for step in (first, max(first, self.training.steps - 1))]
         return range(ends[0], ends[1] + 1)
 
     def run(self, state: TrainState) -> TrainState:
@@ -145,10 +186,10 @@ class Loop:
             for step, batch in enumerate(prefetch(self.batches, self._first, training.steps), start=self._first + 1):
                 self._begin_phase(step)
                 placed = self._place(batch, batched=True)
-                state, metrics, healthy = self._step(state, placed, healthy, self.history.phase)
+                state, metrics, healthy = self._step(state, placed, healthy, self.history.phase, self._pace)
                 self._pending.append((step, metrics))
                 stopping = bool(received) or step == training.steps
-                waiting = stopping or self._phase(step) != self.history.phase
+                waiting = stopping or self.phase(step) != self.history.phase
                 intervals = training.validate_every, training.save_every, training.preview_every
                 waiting = waiting or any(step % every == 0 for every in intervals)
                 failed = self._read(bar, 0 if waiting else IN_FLIGHT, stopping)
@@ -165,13 +206,13 @@ class Loop:
                         self.preview(state.ema, step)
         return state
 
-    def _phase(self, step: int) -> int:
+    def phase(self, step: int) -> int:
         """The phase of a step, counted from 0, but at least the latest phase so far."""
         return max(self.history.phase, self.objective.phase(step)) if isinstance(self.objective, Phased) else 0
 
     def _begin_phase(self, step: int) -> None:
         """Records the phase of a step, counted from 1. A new phase resets the best metric, because its aim differs."""
-        phase = self._phase(step - 1)
+        phase = self.phase(step - 1)
         if phase != self.history.phase:
             self.history = replace(self.history, phase=phase, best=math.inf)
 
@@ -225,18 +266,18 @@ def scored(held_out: Batches) -> str:
     return HELD_OUT if held_out.split != "train" else TRAINING
 
 
-Step = Callable[[TrainState, Batch, jax.Array, int], tuple[TrainState, Metrics, jax.Array]]
+Step = Callable[[TrainState, Batch, jax.Array, int, Pace], tuple[TrainState, Metrics, jax.Array]]
 
 
 def compiled(objective: Objective) -> Step:
-    """A compiled step: (state, batch, healthy, phase) to the next state, metrics, and whether all steps so far succeeded.
+    """A compiled step: (state, batch, healthy, phase, pace) to the next state, metrics, and whether all steps so far succeeded.
 
     Each phase is compiled separately. The given state is donated. Once `healthy` (bool []) is False, the state stays the same.
     """
-    phases: Any = objective if isinstance(objective, Phased) else None  # if phased, steps take the phase too
 
-    def guarded(state: TrainState, batch: Batch, healthy: jax.Array, phase: int):
-        stepped, metrics = phases.step(state, batch, phase) if phases else objective.step(state, batch)
+    def guarded(state: TrainState, batch: Batch, healthy: jax.Array, phase: int, pace: Pace):
+        paced: Any = replace(objective, pace=pace)  # type: ignore[type-var]
+        stepped, metrics = paced.step(state, batch, *([phase] if isinstance(objective, Phased) else []))
         healthy = healthy & metrics["healthy"]
         return keep_healthy(stepped, state, healthy), metrics, healthy
 

@@ -4,7 +4,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 
-from wavesynth.training.state import Params, TrainState
+from wavesynth.training.state import Pace, Params, TrainState
 
 Batch = dict[str, Any]
 Metrics = dict[str, jax.Array]
@@ -13,7 +13,7 @@ Metrics = dict[str, jax.Array]
 class Objective(Protocol):
     """Pure steps over a `TrainState`, which the loop compiles.
 
-    An objective is a frozen dataclass, because `dataclasses.replace` sets `extended_from`.
+    An objective is a frozen dataclass, because `dataclasses.replace` sets `pace`.
 
     Attributes:
         metric: the name of the validation metric; lower is better.
@@ -21,7 +21,7 @@ class Objective(Protocol):
         aim: how a good value compares with the family's baselines.
         watched: the name of the step metric shown during training.
         remedy: what helps if training has diverged.
-        extended_from: see `wavesynth.training.state.learning_rate`.
+        pace: the part of the plan that steps take as data; None for that of the training settings.
     """
 
     @property
@@ -35,7 +35,7 @@ class Objective(Protocol):
     @property
     def remedy(self) -> str: ...
     @property
-    def extended_from(self) -> int: ...
+    def pace(self) -> Pace | None: ...
 
     def init(self, params: Params) -> TrainState:
         """The state before the first step."""

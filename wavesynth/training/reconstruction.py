@@ -26,6 +26,7 @@ from wavesynth.fields import Real
 from wavesynth.models.layers import one_hot
 from wavesynth.training.objective import Batch, Metrics
 from wavesynth.training.state import (
+    Pace,
     Params,
     TrainState,
     create_parts,
@@ -95,7 +96,7 @@ class Reconstruction:
         sample_rate: Hz.
         level_db: the root mean square of the training sounds, decibels. Spectra are compared down to 80 dB below it.
         training: how to train.
-        extended_from: see `wavesynth.training.state.learning_rate`.
+        pace: see `wavesynth.training.state.Pace`; None for that of `training`.
     """
 
     encode: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
@@ -106,7 +107,7 @@ class Reconstruction:
     sample_rate: int
     level_db: float
     training: ReconstructionTraining
-    extended_from: int = 0
+    pace: Pace | None = None
     metric: ClassVar[str] = "distance"
     meaning: ClassVar[str] = "log-mel distance between {sounds} and their reconstructions, dB"
     aim: ClassVar[str] = "a good model lies below the last"
@@ -116,6 +117,10 @@ class Reconstruction:
     @cached_property
     def _optimizers(self) -> dict[str, optax.GradientTransformation]:
         return dict.fromkeys(("coder", "discriminators", "probe"), make_optimizer(self.training))
+
+    @cached_property
+    def _pace(self) -> Pace:
+        return self.pace or Pace.of(self.training)
 
     def init(self, params: Params) -> TrainState:
         return create_parts(params, self._optimizers, averaged="coder")
@@ -150,11 +155,11 @@ class Reconstruction:
             )(state.params["discriminators"], batch["samples"], made, key)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
         healthy = jnp.isfinite(sum(metrics.values())) & (metrics["loss"] < DIVERGED)
-        stepped, rate = state, learning_rate(self.training, self.extended_from)(state.step)
+        stepped, rate = state, learning_rate(self.training, self._pace)(state.step)
         for name, own in gradients.items():
             times = self.training.discriminator_rate if name == "discriminators" else 1.0
             stepped = update_part(stepped, name, own, self._optimizers, times * rate)
-        kept = keep_healthy(end_step(stepped, self.training.ema), state, healthy)
+        kept = keep_healthy(end_step(stepped, self._pace.ema), state, healthy)
         return kept, metrics | {"healthy": healthy}
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:

@@ -39,15 +39,40 @@ def create(params: Params, optimizer: optax.GradientTransformation) -> TrainStat
     return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer.init(params))
 
 
-def learning_rate(training: TrainingConfig, extended_from: int = 0) -> Schedule:
+@partial(jax.tree_util.register_dataclass, data_fields=("steps", "warmup", "ema", "extended_from"), meta_fields=())
+@dataclass(frozen=True)
+class Pace:
+    """The part of a training plan that depends on its length.
+
+    Compiled steps take it as data, so that a plan can change without compiling them again.
+
+    Attributes:
+        steps: number of steps of the whole run.
+        warmup: steps over which the learning rate rises.
+        ema: decay per step of the moving average of the weights.
+        extended_from: the number of steps after which a finished run was extended; 0 if it never was.
+    """
+
+    steps: Any
+    warmup: Any
+    ema: Any
+    extended_from: Any = 0
+
+    @classmethod
+    def of(cls, training: TrainingConfig, extended_from: int = 0) -> "Pace":
+        """The pace of a run, whose warm-up takes at most a tenth of all steps."""
+        return cls(training.steps, min(training.warmup, training.steps // 10), training.ema, extended_from)
+
+
+def learning_rate(training: TrainingConfig, pace: Pace | None = None) -> Schedule:
     """The learning rate at each step of a run: a linear warm-up, then a cosine to zero or a constant.
 
-    If a finished run is extended (see `extended_from`), its rate has decayed to zero and warms up again, to at most `REWARMED`
-    of its peak: a higher rate would first undo what was learned.
+    If a finished run is extended (see `Pace.extended_from`), its rate has decayed to zero and warms up again, to at most
+    `REWARMED` of its peak: a higher rate would first undo what was learned.
 
     Args:
-        training: gives the peak, the schedule, the warm-up and the number of steps.
-        extended_from: the number of steps after which a finished run was extended; 0 if it never was.
+        training: gives the peak and the schedule.
+        pace: gives the warm-up and the number of steps; None for those of `training`.
 
     Returns:
         A function from the step, counted from 0, to the learning rate.
@@ -56,21 +81,21 @@ def learning_rate(training: TrainingConfig, extended_from: int = 0) -> Schedule:
     >>> round(float(rate(50)), 6), float(rate(1_000))
     (0.0005, 0.0)
     """
-    warmup = min(training.warmup, training.steps // 10)
+    plan = pace or Pace.of(training)
     peak = training.learning_rate
-    if training.schedule == "constant":
-        planned = optax.linear_schedule(0.0 if warmup else peak, peak, warmup)
-    else:
-        planned = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(training.steps, warmup + 1))
-    highest = REWARMED * peak
-    rewarming = optax.linear_schedule(0.0 if warmup else highest, highest, warmup)
+
+    def risen(step: Any) -> jax.Array:
+        """How much of the warm-up is over after `step` steps of it, from 0 to 1."""
+        return jnp.where(jnp.asarray(plan.warmup) > 0, jnp.clip(step / jnp.maximum(plan.warmup, 1), 0.0, 1.0), 1.0)
 
     def rate(step: Any) -> jax.Array:
-        value = jnp.asarray(planned(step), jnp.float32)
-        if not extended_from or training.schedule == "constant":
-            return value
-        again = jnp.minimum(value, jnp.asarray(rewarming(step - extended_from), jnp.float32))
-        return jnp.where(step < extended_from, value, again)
+        if training.schedule == "constant":
+            return jnp.float32(peak) * risen(step)
+        progress = jnp.clip((step - plan.warmup) / jnp.maximum(plan.steps - plan.warmup, 1), 0.0, 1.0)
+        value = jnp.float32(peak) * risen(step) * (0.5 * (1 + jnp.cos(jnp.pi * progress)))
+        again = jnp.minimum(value, jnp.float32(REWARMED * peak) * risen(step - plan.extended_from))
+        extended = (jnp.asarray(plan.extended_from) > 0) & (step >= plan.extended_from)
+        return jnp.where(extended, again, value)
 
     return rate
 
@@ -100,8 +125,8 @@ def trained(params: Params) -> Any:
 
 
 def apply_gradients(
-    state: TrainState, gradients: Params, optimizer: optax.GradientTransformation, rate: Schedule, decay: float,
-    healthy: jax.Array,
+    state: TrainState, gradients: Params, optimizer: optax.GradientTransformation, rate: Schedule,
+    decay: float | jax.Array, healthy: jax.Array,
 ) -> TrainState:  # fmt: skip
     """One step of all parameters, at the learning rate `rate(state.step)`; no change unless `healthy` (bool [])."""
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
@@ -126,7 +151,7 @@ def update_part(state: TrainState, name: str, gradients: Params, optimizers: Opt
     return replace(state, params=params, optimizer=state.optimizer | {name: moments})
 
 
-def end_step(state: TrainState, decay: float) -> TrainState:
+def end_step(state: TrainState, decay: float | jax.Array) -> TrainState:
     """Counts the step and updates the moving average, once all parts are updated."""
     averaged = {name: state.params[name] for name in state.ema}
     return replace(state, step=state.step + 1, ema=update_average(state.ema, averaged, state.step, decay))
@@ -137,7 +162,7 @@ def keep_healthy(stepped: TrainState, state: TrainState, healthy: jax.Array) -> 
     return jax.tree.map(lambda new, old: jnp.where(healthy, new, old), stepped, state)
 
 
-def update_average(ema: Params, params: Params, step: jax.Array, decay: float) -> Params:
+def update_average(ema: Params, params: Params, step: jax.Array, decay: float | jax.Array) -> Params:
     """The exponential moving average after one more step. Its decay rises to `decay`, so that early weights fade quickly."""
     keep = jnp.minimum(decay, (1 + step) / (10 + step))
     return optax.incremental_update(params, ema, 1 - keep)
