@@ -100,7 +100,9 @@ def test_a_resumed_run_takes_no_other_base(begun: Path, tiny_run: Path, tiny_sha
 
 
 def test_sounds_of_another_rate_are_refused():
-    message = r"base is 'checkpoints/notes', .*16000 Hz, and the sounds have 44100 Hz: prepare them with --sample-rate 16000"
+    message = (
+        r"base is 'checkpoints/notes', .*16000 Hz, and the sounds have 44100 Hz: prepare them with --sample-rate 16000"
+    )
     with pytest.raises(UserError, match=message):
         Base(NOTES).dataset(DatasetInfo(44_100))
 
