@@ -140,6 +140,25 @@ def test_at_16_khz_the_sizes_are_those_of_the_literature():
     assert model.spectral_window_samples == (256, 512, 1_024, 2_048)
 
 
+@pytest.mark.parametrize("code_hop", [8, 16, 48, 512])
+def test_an_encoder_has_a_stride_however_short_its_codes(code_hop: int):
+    config = dataclasses.replace(preset("wavenet-autoencoder-tiny").model, code_hop=code_hop, hop_length=8)
+    adapted = family_type("wavenet-autoencoder").adapt(config, dataset_of(16_000))
+    assert (adapted.code_hop, adapted.encoder_stride) == (code_hop, max(1, code_hop // 16))
+
+
+def test_what_is_given_in_samples_is_kept():
+    dataset = dataset_of(44_100)
+    wavenet = dataclasses.replace(preset("wavenet-tiny").model, layers_per_stack=5, hop_length=64)
+    assert family_type("wavenet").adapt(wavenet, dataset).receptive_field < 2_000
+    assert family_type("wavenet").adapt(wavenet, dataset).hop_length == 64
+    gan = dataclasses.replace(preset("wavegan-tiny").model, strides=(4, 10), length=4_000)
+    assert (family_type("wavegan").adapt(gan, dataset).hop, family_type("wavegan").adapt(gan, dataset).length) == (
+        40,
+        4_000,
+    )
+
+
 # Training.
 
 SMALLEST: dict[str, dict[str, Any]] = {
