@@ -102,8 +102,9 @@ def nearest_sounds(
     numbers = np.zeros((len(samples), 0), np.int64)
     distances = np.zeros((len(samples), 0), np.float32)
     for block_names, block, lengths in _blocks(library, block_samples, mel.window):
-        frames = num_frames(np.maximum(lengths, samples.shape[1]), mel.hop)
-        found = np.asarray(_distances(sample_mel, block, frames.astype(np.int32), sample_rate))[:, : len(block_names)]
+        frames = [num_frames(max(int(length), samples.shape[1]), mel.hop) for length in lengths]
+        counts = np.array(frames, np.int32)
+        found = np.asarray(_distances(sample_mel, block, counts, sample_rate))[:, : len(block_names)]
         distances = np.concatenate([distances, found], axis=1)
         count = len(names) + np.arange(len(block_names))
         numbers = np.concatenate([numbers, np.broadcast_to(count, found.shape)], axis=1)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,9 @@ EXCERPT_SECONDS = 0.5  # from the onset of a sound, for a search for its timbre
 STARTS, SEARCH_STEPS, SEARCH_RATE = 4, 60, 0.05
 
 
+Shape = TypeVar("Shape", bound=WaveNetConfig)
+
+
 class WaveNetFamily(Family):
     """A WaveNet. A timbre is a label's embedding; without labels there are none."""
 
@@ -70,7 +73,7 @@ class WaveNetFamily(Family):
     }  # fmt: skip
 
     @classmethod
-    def adapt(cls, model: WaveNetConfig, dataset: DatasetInfo) -> WaveNetConfig:
+    def adapt(cls, model: Shape, dataset: DatasetInfo) -> Shape:
         rate = dataset.sample_rate
         return replace(
             model,
