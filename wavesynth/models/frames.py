@@ -113,8 +113,8 @@ def tones(
         hop: samples.
         sample_rate: Hz.
 
-    >>> tones(np.array([1_000.0]), jnp.uint32(0), 2, 4, 16_000).round(3).tolist()
-    [[1.0, 0.0], [0.0, 1.0]]
+    >>> tones(np.array([1_000.0]), jnp.uint32(0), 2, 4, 16_000).round(3).astype(int).tolist()
+    [[1, 0], [0, 1]]
     """
     steps = np.round(frequencies * (2.0**32 / sample_rate)).astype(np.uint32)
     place = (first + jnp.arange(count, dtype=jnp.uint32)) * np.uint32(hop)
