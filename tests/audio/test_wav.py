@@ -12,7 +12,7 @@ import soundfile
 
 from wavesynth.audio import wav
 from wavesynth.audio.files import read
-from wavesynth.audio.pcm import to_float
+from wavesynth.audio.pcm import to_float, to_int16
 from wavesynth.audio.wav import WavWriter, write
 from wavesynth.errors import UserError
 
@@ -48,7 +48,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path):
     assert len((tmp_path / "x.wav").read_bytes()) == 44 + 10
 
 
-@pytest.mark.parametrize("samples", [[np.nan], np.zeros((2, 100)), 0.5])
+@pytest.mark.parametrize("samples", [[np.nan], np.zeros((3, 100)), np.zeros((1, 2, 100)), 0.5])
 def test_what_is_no_sound_leaves_the_old_file(tmp_path: Path, samples):
     write(tmp_path / "x.wav", np.zeros(9), RATE)
     with pytest.raises(ValueError, match=r"NaN|\[T\]"):
@@ -83,6 +83,18 @@ def test_what_is_written_so_far_is_a_wav_at_every_moment(tmp_path: Path):
             writer.append(np.full(100, 0.25))
             assert soundfile.info(tmp_path / "x.wav.partial").frames == 100 * count
         assert not (tmp_path / "x.wav").exists()
+
+
+def test_stereo_is_interleaved_block_by_block(tmp_path: Path):
+    sound = np.random.default_rng(0).uniform(-1, 1, (2, 1_000))
+    with WavWriter(tmp_path / "x.wav", RATE) as writer:
+        for begin in range(0, 1_000, 300):
+            writer.append(sound[:, begin : begin + 300])
+        with pytest.raises(ValueError, match="a block of 1 channels follows blocks of 2"):
+            writer.append(sound[0])
+    written, rate = soundfile.read(tmp_path / "x.wav", dtype="int16", always_2d=True)
+    assert rate == RATE
+    np.testing.assert_array_equal(written.T, to_int16(sound))
 
 
 def stopped(error: type[BaseException]) -> Iterator[np.ndarray]:

@@ -98,7 +98,8 @@ class WavWriter:
             UserError: The disk is full, or the WAV would exceed 4 GiB. What was appended before stays.
             ValueError: The block is not [T], [1, T] or [2, T], has other channels than those before, or holds NaN.
         """
-        pcm = np.atleast_2d(to_int16(block))
+        pcm = to_int16(block)
+        pcm = pcm[None] if pcm.ndim == 1 else pcm
         if pcm.ndim != 2 or not 1 <= len(pcm) <= MOST_CHANNELS:
             raise ValueError(
                 f"samples of shape {np.shape(block)}: a WAV takes one sound, [T], [1, T] or [2, T]; write one file per sound"
