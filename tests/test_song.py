@@ -359,7 +359,7 @@ def test_memory_does_not_grow_with_the_song(tones: Synth, tmp_path: Path, monkey
 def test_silence_is_written_in_blocks(tones: Synth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     blocks: list[int] = []
     append = WavWriter.append
-    monkeypatch.setattr(WavWriter, "append", lambda wav, block: (blocks.append(len(block)), append(wav, block)))
+    monkeypatch.setattr(WavWriter, "append", lambda wav, block: (blocks.append(block.shape[-1]), append(wav, block)))
     path = midi(tmp_path / "song.mid", (0.0, 0.1, 60, 90), (60.0, 60.1, 60, 90))
     wavesynth.render(path, tmp_path / "song.wav", tones)
     assert sum(blocks) == round(60.1 * RATE) + FADE

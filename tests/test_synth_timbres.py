@@ -190,7 +190,7 @@ def test_a_timbre_without_a_pitch_is_played_at_the_median(synth: Synth):
 
 def test_a_sound_whose_channels_cancel_is_encoded(synth: Synth):
     opposite = np.stack([tone(0.3), -tone(0.3)], axis=1)
-    with pytest.warns(UserWarning, match="its channels cancel in the mean"):
+    with pytest.warns(UserWarning, match="its channels cancel in the mix"):
         encoded = synth.encode(opposite, pitch=60)
     np.testing.assert_array_equal(encoded.latent, synth.encode(tone(0.3), pitch=60).latent)
 

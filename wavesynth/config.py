@@ -45,8 +45,8 @@ class DatasetInfo(Checked):
         clip_seconds: half of the sound is in clips of at most this length. It distinguishes single notes from whole pieces.
         pitches: the lowest and the highest MIDI number; empty if there are no pitches.
         channels: number of channels of the sounds that the model makes.
-        level_db: root mean square of the sounds where they are not silent, decibels relative to full scale.
         typical: label index (-1 for none) and pitch (-1 for none) of a representative sample of the training clips.
+        level_db: root mean square of the sounds where they are not silent, decibels relative to full scale.
     """
 
     sample_rate: SampleRate
@@ -55,8 +55,8 @@ class DatasetInfo(Checked):
     clip_seconds: Annotated[float, Real(least=0, most=1e9)] = 0.0
     pitches: Annotated[tuple[Pitch, ...], Count(0, 2)] = ()
     channels: Annotated[int, Whole(1, 2)] = 1
-    level_db: Annotated[float, Real(least=-120, most=0)] = -20.0
     typical: Annotated[tuple[LabelAndPitch, ...], Count(0, 4_096)] = ()
+    level_db: Annotated[float, Real(least=-120, most=0)] = -20.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

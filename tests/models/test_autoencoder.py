@@ -167,7 +167,7 @@ def test_shapes_of_the_shortest_sounds(config: AutoencoderConfig):
 @pytest.mark.parametrize(
     "config", [TINY, SHAPES["without levels"], SHAPES["stereo"]], ids=["mono", "unleveled", "stereo"]
 )
-def test_silence_is_heard_and_has_slopes(config: AutoencoderConfig):
+def test_silence_is_heard_and_has_gradients(config: AutoencoderConfig):
     params, bind = make(config)
 
     @jax.jit
@@ -186,7 +186,7 @@ def test_silence_is_heard_and_has_slopes(config: AutoencoderConfig):
 
 
 @pytest.mark.parametrize("config", [TINY, SHAPES["stereo"]], ids=["mono", "stereo"])
-def test_a_sound_in_silence_has_slopes(config: AutoencoderConfig):
+def test_a_sound_in_silence_has_gradients(config: AutoencoderConfig):
     """Codes of silence before and after a sound, and of a silent channel, do no harm to the gradients of the others."""
     params, bind = make(config)
     sounds = np.zeros((2, config.audio_channels, FRAMES * config.code_hop), np.float32)
@@ -194,11 +194,11 @@ def test_a_sound_in_silence_has_slopes(config: AutoencoderConfig):
 
     @jax.jit
     @jax.grad
-    def slopes(given: Any) -> jax.Array:
+    def gradients(given: Any) -> jax.Array:
         mean, log_variance = bind(given[0]).encoder(given[1])
         return jnp.square(bind(given[0]).decoder(mean, PITCH, KEYS)).sum() + jnp.square(log_variance).sum()
 
-    found = slopes((params, sounds))
+    found = gradients((params, sounds))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
     assert np.any(found[0]["encoder"]["out"])
     assert np.any(found[0]["decoder"]["out"])
@@ -352,8 +352,8 @@ def test_an_untrained_network_gives_back_every_sound_at_its_own_level(audio: int
         for first in range(0, rows.shape[-1], each):
             wanted, had = (level_db(part[:, first : first + each]) for part in (sound, found))
             assert abs(had - wanted) < 6, f"{name}: {had:.1f} dB, not {wanted:.1f} dB, from sample {first} on"
-            heard = level_db(np.clip(found[:, first : first + each], -1, 1))  # as in a WAV file
-            assert abs(heard - wanted) < 6, f"{name}: {heard:.1f} dB after clipping, not {wanted:.1f} dB"
+            clipped = level_db(np.clip(found[:, first : first + each], -1, 1))  # as in a WAV file
+            assert abs(clipped - wanted) < 6, f"{name}: {clipped:.1f} dB after clipping, not {wanted:.1f} dB"
 
 
 @pytest.mark.parametrize("audio", [1, 2])

@@ -91,7 +91,7 @@ def test_decoder(config: AutoencoderConfig) -> None:
     assert streaming.latency == config.held
     given = noise(2, 20, config.code_width)
     if config.leveled:
-        given[..., -1] = 1 + 0.1 * given[..., -1]  # loud enough to be told from silence
+        given[..., -1] = 1 + 0.1 * given[..., -1]  # louder than silence
     verify_streaming(streaming, given)
 
 

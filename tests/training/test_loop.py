@@ -324,7 +324,7 @@ def test_devices_that_cannot_share_a_batch_are_an_error(monkeypatch: pytest.Monk
 
 
 def test_another_plan_is_the_same_program(tiny_shards: Path):
-    batches = Batches(Shards.open(tiny_shards), "train", TRAINING.batch_size, TRAINING.crop, TAPS, 0)
+    batches = Batches(Shards.open(tiny_shards), "train", TRAINING.batch_size, CROP, TAPS, 0)
     longer = dataclasses.replace(TRAINING, steps=400, warmup=30, ema=0.5)
     step, own = loop.compiled(Likelihood(log_prob, TRAINING)), Likelihood(log_prob, longer)
     params = {"w": jnp.zeros(TAPS), "scale": jnp.zeros(())}

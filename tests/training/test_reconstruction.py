@@ -95,7 +95,7 @@ def batch_of() -> dict[str, Any]:
     }
 
 
-def coder_slopes(training: ReconstructionTraining, params: Any, batch: Any) -> Any:
+def coder_gradients(training: ReconstructionTraining, params: Any, batch: Any) -> Any:
     own, key = objective(training), jax.random.key(0)
     return jax.grad(lambda coder: own._coder_loss(coder, params, batch, key, 0)[0])(params["coder"])
 
@@ -115,7 +115,7 @@ def test_codes_that_hold_too_much_are_pulled_to_the_middle(target: float, pulled
     quiet = replace(TRAINING, pitch_adversary=0.0)
     heavy, none = (replace(quiet, kl_target=target, kl_weight=weight) for weight in (1.0, 0.0))
     del params["probe"]
-    input_gradients = [coder_slopes(training, params, batch) for training in (heavy, none)]
+    input_gradients = [coder_gradients(training, params, batch) for training in (heavy, none)]
     own = jax.tree.map(lambda with_it, without: with_it - without, *input_gradients)
     # Down a slope goes the way to a mean of 0 and a variance of 1: each has the sign of what it is of.
     for name, place in (("weight", params["coder"]["weight"]), ("log_variance", params["coder"]["log_variance"])):
@@ -143,7 +143,7 @@ def test_the_probe_learns_pitches_and_the_coder_hides_them():
         "table": jnp.zeros((2, 128)).at[:, jnp.array([50, 60, 70, 71])].set(jnp.array([[-2.0, 0, 1, 1], [0, 0, 0, 0]]))
     }
     strong, without = (
-        coder_slopes(replace(TRAINING, pitch_adversary=weight), params | {"probe": keen}, batch)
+        coder_gradients(replace(TRAINING, pitch_adversary=weight), params | {"probe": keen}, batch)
         for weight in (2.0, 0.0)
     )
     signal = strong["weight"] - without["weight"]
@@ -156,7 +156,7 @@ def test_a_coder_that_has_hidden_all_learns_no_more():
     params, batch = parameters(), batch_of()
     wrong = {"table": jnp.zeros((2, 128)).at[0, 5].set(1e3)}  # sure of a pitch that no sound has
     with_it, without = (
-        coder_slopes(replace(TRAINING, pitch_adversary=weight), params | {"probe": wrong}, batch)
+        coder_gradients(replace(TRAINING, pitch_adversary=weight), params | {"probe": wrong}, batch)
         for weight in (2.0, 0.0)
     )
     jax.tree.map(np.testing.assert_array_equal, with_it, without)
@@ -233,7 +233,7 @@ def stereo() -> np.ndarray:
 
 def test_a_channel_that_is_swapped_or_inverted_changes_the_loss(stereo: np.ndarray):
     own = objective()
-    assert float(own._spectral(stereo, stereo)) == 0
+    assert float(own._spectral(stereo, stereo)) <= 64 * EPS
     # The spectra of left and right are those of the original in each of these: the last two, one by one.
     for made in (stereo[:, ::-1], stereo * np.float32([[1], [-1]]), stereo * np.float32([[-1], [1]])):
         assert float(own._spectral(made, stereo)) > 1
@@ -242,9 +242,9 @@ def test_a_channel_that_is_swapped_or_inverted_changes_the_loss(stereo: np.ndarr
 def test_a_mono_sound_on_both_channels_is_compared_with_itself_as_0(stereo: np.ndarray):
     own = objective()
     both = np.repeat(stereo[:, :1], 2, axis=1)
-    loss, slopes = jax.value_and_grad(lambda made: own._spectral(made, both))(jnp.asarray(both))
-    assert float(loss) == 0
-    assert np.isfinite(slopes).all()
+    loss, gradients = jax.value_and_grad(lambda made: own._spectral(made, both))(jnp.asarray(both))
+    assert float(loss) <= 64 * EPS  # decibels, of spectra computed twice
+    assert np.isfinite(gradients).all()
     assert float(own._spectral(both, stereo)) > 1
     apart = float(own._spectral(both * np.float32(0.5), both))
     alone = float(own._spectral(both[:, :1] * np.float32(0.5), both[:, :1]))

@@ -225,12 +225,13 @@ def multi_resolution_distance(
     return sum(distances) / len(distances)  # type: ignore[return-value]
 
 
-@functools.partial(jax.jit, static_argnames=("sample_rate", "resolutions"))
+@functools.partial(jax.jit, static_argnames=("sample_rate", "floor", "resolutions"))
 def spectral_convergence(
     a: jax.Array | np.ndarray,
     b: jax.Array | np.ndarray,
     sample_rate: int,
     *,
+    floor: float,
     resolutions: Sequence[float] = RESOLUTIONS,
 ) -> jax.Array:
     """The norm of the difference of magnitude spectra relative to the norm of b's, averaged over several resolutions.
@@ -241,15 +242,16 @@ def spectral_convergence(
         a: float [..., num_samples].
         b: float, the same shape.
         sample_rate: samples per second of both.
+        floor: root mean square of noise whose norm is added to that of b, so that silence does not divide by zero.
         resolutions: as in `multi_resolution_distance`.
 
     Returns:
-        float32 [...]; 1 if a is silent.
+        float32 [...]; about 1 if a is silent and b is not.
 
     Reference: Arık, Jun and Diamos, Fast spectrogram inversion using multi-head convolutional neural networks (2019).
 
     >>> noise = np.random.default_rng(0).normal(0, 0.1, 4_000)
-    >>> round(float(spectral_convergence(noise / 2, noise, 16_000)), 3)
+    >>> round(float(spectral_convergence(noise / 2, noise, 16_000, floor=1e-3)), 3)
     0.5
     """
     distances = []
@@ -257,7 +259,10 @@ def spectral_convergence(
         window = power_of_two(seconds, sample_rate, least=4)
         spectra = [stft_magnitude(sounds, window, window // 4) for sounds in (a, b)]
         apart, whole = (jnp.sum(jnp.square(x), axis=(-2, -1)) for x in (spectra[0] - spectra[1], spectra[1]))
-        distances.append(jnp.sqrt((apart + 1e-9) / (whole + 1e-9)))
+        # White noise of variance 1 has the power 6 / window in each of window / 2 bins.
+        whole += np.float32(3 * floor**2 * spectra[1].shape[-2])
+        differs = apart > 0  # the square root has no gradient at 0
+        distances.append(jnp.where(differs, jnp.sqrt(jnp.where(differs, apart, 1.0) / whole), 0.0))
     return sum(distances) / len(distances)  # type: ignore[return-value]
 
 

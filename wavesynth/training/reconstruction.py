@@ -39,6 +39,7 @@ from wavesynth.training.state import (
 
 Loss = Literal["hinge", "relativistic"]
 RANGE_DB = 80.0  # below the level of the training sounds, where spectra are compared
+FAINT_DB = 40.0  # below that level, sounds count less in the spectral convergence
 DIVERGED = 1e6  # a loss of this size counts as divergence
 
 
@@ -230,7 +231,8 @@ class Reconstruction:
         mel = jnp.abs(log_mel(made, self.sample_rate, self.mel) - log_mel(sounds, self.sample_rate, self.mel)).mean()
         floor = 10 ** ((self.level_db - RANGE_DB) / 20)
         fine = multi_resolution_distance(made, sounds, self.sample_rate, floor=floor).mean()
-        loudest = spectral_convergence(made, sounds, self.sample_rate).mean()
+        faint = 10 ** ((self.level_db - FAINT_DB) / 20)
+        loudest = spectral_convergence(made, sounds, self.sample_rate, floor=faint).mean()
         return mel + fine + self.training.convergence_weight * loudest
 
     @staticmethod
