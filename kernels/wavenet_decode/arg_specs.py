@@ -21,15 +21,9 @@ class ArgSpec:
 
 def _small(**overrides: Any) -> WaveNetConfig:
     shape: dict[str, Any] = dict(
-        stacks=2,
-        layers_per_stack=3,
-        channels=16,
-        skip_channels=24,
-        head_channels=20,
-        taps=8,
-        vector_channels=0,
+        stacks=2, layers_per_stack=3, channels=16, skip_channels=24, head_channels=20, taps=8, vector_channels=0,
         hop_length=128,
-    )
+    )  # fmt: skip
     return WaveNetConfig(**(shape | overrides))
 
 

@@ -190,7 +190,7 @@ inline void add_tiles(const Weight* m, int64_t apart, int rows, Inputs<Weight> i
   int s = 0;
   for (; s + S <= streams; s += S) add_tile<S, V, P>(m, apart, rows, in.from(s, 0), y + s * y_stride, y_stride);
   if constexpr (S > 4)
-    if (s + 4 == streams) {
+    if (s + 4 == streams) {  // at once: one stream alone would wait for each of its sums
       add_tile<4, V, P>(m, apart, rows, in.from(s, 0), y + s * y_stride, y_stride);
       return;
     }

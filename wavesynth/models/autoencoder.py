@@ -5,17 +5,20 @@ Activations are [B, frames, channels]. At 16 kHz and in mono, with the defaults:
     sound -> log-magnitude spectra, window 512, a frame every 128 samples                      [B, F, 257]
     level of every four frames, by which their spectra are divided                             [B, F / 4, 1]
     residual dilated convolutions; four frames become one; mean and log variance of features   [B, F / 4, 16]
-    features and pitch -> residual dilated convolutions, first at code rate, then at frame rate    [B, F, 192]
+    features, pitch -> residual dilated convolutions, first at code rate, then at frame rate   [B, F, 192]
     dense -> filters for a pulse train of that pitch and for noise, a spectrum added to both, gains
-    inverse Fourier transform, windows of that level, overlap-add, gains -> sound              [B, 1, 128 F]
+    inverse Fourier transform, scaling to the level, overlap-add, gains -> sound               [B, 1, 128 F]
 
 The decoder filters an excitation in the frequency domain (neural source-filter, Wang, Takaki and Yamagishi, 2019; DDSP, Engel
 et al., 2020), and an inverse transform gives the samples (Vocos, Siuzdak, 2023). It is in tune by construction, and needs about
 a twentieth of the multiply-adds of an upsampling convolutional decoder.
 
-A code is features and a level. The networks see and make spectra relative to the level, so that a sound of any loudness, and
-of a kind that was never trained on, comes back as loud as it was. Of stereo sounds, the encoder sees left, right, middle and
-side, and the decoder makes filters for left and right and, in each bin, how much of their noise is common.
+A code consists of features and a level. The networks see and generate spectra relative to the level. So any sound comes back
+as loud as it was, even a kind that was never trained on. Of stereo sounds, the encoder sees left, right, middle and side. The
+decoder generates filters for left and right and, for each bin, the correlation of their noise.
+
+A decoder of sounds without pitches also mixes steady tones a quarter of a semitone apart. With constant codes, its other
+tonal source repeats in every frame and has only multiples of the frame rate; the tones fill the gaps.
 
 Frame k begins at sample `hop k`, in the encoder and in the decoder. So the decoder generates `code_hop` samples from each code,
 and the encoder looks `lookahead` samples ahead, which is the latency of a stream. Before the first code, the decoder repeats
@@ -46,12 +49,8 @@ Cache = dict[str, Any]
 WIDTH = 3  # taps of a convolution
 SPECTRUM_UNIT = 3.0  # of the encoder's input, the natural logarithm of magnitudes over the floor
 CODE_DILATIONS = (1, 2)  # of the convolutions at the rate of codes
-PULSE_LEVEL, NOISE_LEVEL, OWN_LEVEL, TONE_LEVEL = (
-    0.02,
-    0.005,
-    0.002,
-    2e-4,
-)  # of an untrained decoder's sources: quiet, as sounds are
+PULSE_LEVEL, NOISE_LEVEL = 0.02, 0.005  # of an untrained decoder's sources: quiet, as sounds are
+OWN_LEVEL, TONE_LEVEL = 0.002, 2e-4  # likewise, of the spectrum added to them and of each steady tone
 TILT_HZ = 300.0  # above it, an untrained pulse filter falls by 6 dB per octave
 LOWEST_TONE, TONE_OCTAVES = 27.5, 8  # Hz, of the steady tones
 FIRST_LOG_VARIANCE = -3.0
@@ -59,9 +58,7 @@ PROBE_CHANNELS = 128
 LOUDEST = 6.0  # natural logarithm of a filter's largest magnitude
 RELATIVE_FLOOR = 1e-4  # of magnitudes relative to the level, 80 dB below it
 QUIETEST = 1e-5  # amplitude, 100 dB below full scale: the level of silence
-LEVEL_UNIT = (
-    5.0  # of a code's level, the natural logarithm of an amplitude over `QUIETEST`: silence is 0, full scale 2.3
-)
+LEVEL_UNIT = 5.0  # of a code's level, the logarithm of an amplitude over `QUIETEST`: silence is 0, full scale 2.3
 MOST_LEVEL = 2.5  # a root mean square of 2.7
 RIGHT = 2**31  # folded into the keys of the right channel's own noise
 COMMON_NOISE = 1.5  # of an untrained stereo decoder: the hyperbolic tangent of it is the correlation of left and right
@@ -71,7 +68,8 @@ Dilations = Annotated[tuple[Annotated[int, Whole(1, 1_024)], ...], Count(0, 64)]
 
 @dataclass(frozen=True)
 class AutoencoderConfig(DiscriminatorsConfig):
-    """The shape of an autoencoder. The defaults need 43 + 155 million multiply-adds per second of sound at 16 kHz.
+    """The shape of an autoencoder. At 16 kHz the defaults need 43 + 155 million multiply-adds per second of mono sound, and 59
+    million more for the steady tones of sounds without pitches.
 
     Attributes:
         code_channels: features of a code. Its level is one number more.
@@ -434,7 +432,7 @@ class Decoder(nnx.Module):
     def _at_level(
         self, windows: Float[Array, "batch audio frames window"], level: Float[Array, "batch codes 1"]
     ) -> Float[Array, "batch audio frames window"]:
-        """The windows, those of each code at its level, as the encoder measures it."""
+        """The windows, scaled so that each code's windows have its level, measured as in the encoder."""
         config = self.config
         full = np.square(hann_window(config.window) * np.float32(2 / config.overlap)).sum() * config.audio_channels
         power = jnp.square(windows).sum(axis=(1, 3)) * np.float32(1 / full)
