@@ -71,7 +71,7 @@ class Base:
         return Config(self.family.name, self.family.model, config.training if config else self._training)
 
     def dataset(self, dataset: DatasetInfo) -> DatasetInfo:
-        """Facts about new sounds, with those of the base that shape its network: channels, and whether it takes a pitch.
+        """Facts about new sounds, with those of the base that shape its network: channels, partials, whether it takes a pitch.
 
         Raises:
             UserError: the new sounds have another sample rate.
@@ -82,7 +82,7 @@ class Base:
                 f"base is {self.name!r}, of {own.sample_rate} Hz, and the sounds have {dataset.sample_rate} Hz: prepare them "
                 f"with --sample-rate {own.sample_rate} (sample_rate={own.sample_rate})"
             )
-        dataset = replace(dataset, channels=own.channels)
+        dataset = replace(dataset, channels=own.channels, partials=own.partials)
         if own.pitched:
             return replace(dataset, pitched=True, pitches=dataset.pitches or own.pitches)
         pairs = tuple((label, -1.0) for label, _ in dataset.typical)

@@ -27,6 +27,7 @@ ONE_SHOT_SECONDS = 10.0  # longer clips count as pieces, in which the time since
 SampleRate = Annotated[int, Whole(1_000, 768_000)]
 Pitch = Annotated[float, Real(least=0, most=127)]
 LabelAndPitch = Annotated[tuple[Annotated[float, Real(least=-1, most=65_535)], ...], Count(2, 2)]
+Frequencies = Annotated[tuple[Annotated[float, Real(above=0, most=400_000)], ...], Count(0, 1_024)]
 Width = Annotated[int, Whole(1, 8_192)]
 Steps = Annotated[int, Whole(1, 10**9)]
 Weight = Annotated[float, Real(least=0, most=1e6)]
@@ -47,6 +48,7 @@ class DatasetInfo(Checked):
         channels: number of channels of the sounds that the model makes.
         typical: label index (-1 for none) and pitch (-1 for none) of a representative sample of the training clips.
         level_db: root mean square of the sounds where they are not silent, decibels relative to full scale.
+        partials: frequencies that steady tones need to sound like the training sounds, ascending, Hz.
     """
 
     sample_rate: SampleRate
@@ -57,6 +59,7 @@ class DatasetInfo(Checked):
     channels: Annotated[int, Whole(1, 2)] = 1
     typical: Annotated[tuple[LabelAndPitch, ...], Count(0, 4_096)] = ()
     level_db: Annotated[float, Real(least=-120, most=0)] = -20.0
+    partials: Frequencies = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -29,19 +29,21 @@ EPS = float(np.finfo(np.float32).eps)
 RATE = 16_000
 TINY = AutoencoderConfig(
     code_channels=3, hop_seconds=0.001, overlap=4, stride=2, gains=2, encoder_channels=8, encoder_dilations=(1, 2),
-    channels=12, dilations=(1, 4), spectral_windows=(0.004,), pitches=128, sample_rate=RATE,
+    channels=12, dilations=(1, 4), spectral_windows=(0.004,), pitches=128, long_seconds=0.02, sample_rate=RATE,
 )  # fmt: skip
+UNPITCHED = replace(TINY, pitches=0, tones=(440.0, 1_234.5, 3_000.0))
 FRAMES = 13
 SHAPES = {
     "tiny": TINY,
     "looks ahead": replace(TINY, causal=False),
-    "no pitches": replace(TINY, pitches=0),
+    "no pitches": UNPITCHED,
+    "without the long window": replace(TINY, long_seconds=0.0),
     "bfloat16": replace(TINY, dtype="bfloat16"),
     "one frame a code, half overlapping": replace(TINY, stride=1, overlap=2),
     "eight windows overlap": replace(TINY, overlap=8, gains=1),
     "without levels": replace(TINY, leveled=False),
     "stereo": replace(TINY, audio_channels=2),
-    "stereo, without levels or pitches": replace(TINY, audio_channels=2, leveled=False, pitches=0),
+    "stereo, no pitches": replace(UNPITCHED, audio_channels=2),
 }
 KEYS = jax.random.split(jax.random.key(3), 2)
 PITCH = jnp.array([69.0, jnp.nan])

@@ -17,13 +17,15 @@ from wavesynth.models.wavenet_autoencoder import WaveNetAutoencoderConfig
 
 AUTOENCODER = AutoencoderConfig(
     code_channels=3, hop_seconds=0.0005, overlap=4, stride=2, gains=2, encoder_channels=8, encoder_dilations=(1, 2),
-    channels=12, dilations=(1, 3), spectral_windows=(0.004,), pitches=128, sample_rate=16_000,
+    channels=12, dilations=(1, 3), spectral_windows=(0.004,), pitches=128, long_seconds=0.008, sample_rate=16_000,
 )  # fmt: skip
 SHAPES = {
     "four windows overlap": AUTOENCODER,
     "two windows overlap, a frame per code": replace(AUTOENCODER, stride=1, overlap=2),
     "eight windows overlap": replace(AUTOENCODER, overlap=8, gains=1),
     "stereo": replace(AUTOENCODER, audio_channels=2),
+    "tones": replace(AUTOENCODER, pitches=0, tones=(200.0, 555.0)),
+    "no long window": replace(AUTOENCODER, long_seconds=0.0),
     "without levels": replace(AUTOENCODER, leveled=False),
 }
 PITCH = jnp.array([69.0, jnp.nan])
@@ -66,9 +68,9 @@ def test_encoder(config: AutoencoderConfig) -> None:
         lambda sounds: jnp.concatenate(encoder(sounds.transpose(0, 2, 1)), axis=-1),
         lambda ahead: encoder.init_cache(ahead.transpose(0, 2, 1)), step, hop=config.code_hop,
         lookahead=config.lookahead, future=config.lookahead,
-        past=frames * config.hop + 2 * sum(CODE_DILATIONS) * config.code_hop - 1,  # Hann's 0
+        past=max(frames * config.hop, config.lookback) + 2 * sum(CODE_DILATIONS) * config.code_hop - 1,  # Hann's 0
     )  # fmt: skip
-    verify_streaming(streaming, noise(2, 12 * config.code_hop, config.audio_channels, scale=0.1))
+    verify_streaming(streaming, noise(2, 18 * config.code_hop, config.audio_channels, scale=0.1))
 
 
 @pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)

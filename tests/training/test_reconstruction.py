@@ -13,9 +13,13 @@ import pytest
 from wavesynth.audio.spectral import log_mel_distance
 from wavesynth.conditions import Conditions
 from wavesynth.errors import UserError
+from wavesynth.models.expected import Frames
 from wavesynth.training.loop import compiled
 from wavesynth.training.objective import Phased
 from wavesynth.training.reconstruction import (
+    ADVERSARIAL,
+    EXPECTED,
+    SPECTRAL,
     Reconstruction,
     ReconstructionTraining,
     distance,
@@ -66,7 +70,7 @@ def objective(training: ReconstructionTraining = TRAINING) -> Reconstruction:
 
 
 @cache
-def step_of(training: ReconstructionTraining = TRAINING, phase: int = 0) -> Callable:
+def step_of(training: ReconstructionTraining = TRAINING, phase: int = SPECTRAL) -> Callable:
     own = objective(training)
     return jax.jit(lambda state, batch: own.step(state, batch, phase))
 
@@ -97,7 +101,7 @@ def batch_of() -> dict[str, Any]:
 
 def coder_gradients(training: ReconstructionTraining, params: Any, batch: Any) -> Any:
     own, key = objective(training), jax.random.key(0)
-    return jax.grad(lambda coder: own._coder_loss(coder, params, batch, key, 0)[0])(params["coder"])
+    return jax.grad(lambda coder: own._coder_loss(coder, params, batch, key, SPECTRAL)[0])(params["coder"])
 
 
 # Losses.
@@ -180,14 +184,14 @@ def test_the_figure_is_the_log_mel_distance_of_real_frames():
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.01])
-def test_spectra_are_compared_down_to_80_db_below_the_sounds(gain: float):
+def test_spectra_are_compared_far_below_the_sounds(gain: float):
     """So that training on quiet recordings is training on loud ones."""
     level_db = LEVEL_DB + 20 * np.log10(gain)
     assert relative_mel(RATE, level_db).floor_db == pytest.approx(level_db - 80)
     own = replace(objective(), level_db=level_db)
     random = np.random.default_rng(0)
     sounds, made = (gain * 0.1 * random.standard_normal((2, ROWS, 1, LENGTH))).astype(np.float32)
-    hiss = (gain * 10 ** (-100 / 20) * random.standard_normal((ROWS, 1, LENGTH))).astype(np.float32)
+    hiss = (gain * 10 ** (-110 / 20) * random.standard_normal((ROWS, 1, LENGTH))).astype(np.float32)
     silence = np.zeros_like(hiss)
     assert float(own._spectral(hiss, silence)) < 3  # of which little reaches the floor
     losses = [float(one._spectral(times * made, times * sounds)) for one, times in ((own, 1), (objective(), 1 / gain))]
@@ -213,8 +217,8 @@ def test_the_level_of_a_code_has_no_noise_and_no_divergence():
     plain = replace(objective(), probe_logits=None)
     leveled = replace(plain, encode=encode_leveled, decode=decode_leveled)
     key = jax.random.key(0)
-    _, (metrics, _, mean) = leveled._coder_loss(params["coder"], params, batch, key, 0)
-    _, (expected, *_) = plain._coder_loss(params["coder"], params, batch, key, 0)
+    _, (metrics, _, mean) = leveled._coder_loss(params["coder"], params, batch, key, SPECTRAL)
+    _, (expected, *_) = plain._coder_loss(params["coder"], params, batch, key, SPECTRAL)
     assert metrics == expected
     (codes,) = seen
     np.testing.assert_array_equal(codes[..., 2:], level)
@@ -240,7 +244,7 @@ def test_a_channel_that_is_swapped_or_inverted_changes_the_loss(stereo: np.ndarr
 
 
 def test_a_mono_sound_on_both_channels_is_compared_with_itself_as_0(stereo: np.ndarray):
-    own = objective()
+    own = objective(replace(TRAINING, convergence_weight=0.0))  # which does not see the middle and the side
     both = np.repeat(stereo[:, :1], 2, axis=1)
     loss, gradients = jax.value_and_grad(lambda made: own._spectral(made, both))(jnp.asarray(both))
     assert float(loss) <= 64 * EPS  # decibels, of spectra computed twice
@@ -248,17 +252,43 @@ def test_a_mono_sound_on_both_channels_is_compared_with_itself_as_0(stereo: np.n
     assert float(own._spectral(both, stereo)) > 1
     apart = float(own._spectral(both * np.float32(0.5), both))
     alone = float(own._spectral(both[:, :1] * np.float32(0.5), both[:, :1]))
-    assert apart == pytest.approx(3 / 4 * alone, rel=0.01)  # of four views the side is silent
+    assert apart == pytest.approx(
+        3 / 4 * alone, rel=0.03
+    )  # of four views the side is silent; the middle has a higher floor
 
 
 # Steps.
 
 
+def test_average_powers_are_learned_first_and_pull_the_level_to_that_of_the_sounds():
+    frames = Frames(RATE, 128, 512, (440.0,), first=-4)
+    hiss = 0.1 * np.random.default_rng(5).standard_normal((ROWS, 1, LENGTH), np.float32)
+    batch = batch_of() | {"samples": hiss}
+
+    def powers(params: Any, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
+        shape = (ROWS, 1, LENGTH // 128 + 4)
+        return jnp.full((*shape, 257), 1.0) * params["amplitude"] ** 2, jnp.zeros((*shape, 1))
+
+    training = replace(TRAINING, expected_until=0.3, adversarial_from=0.6)
+    own = replace(objective(training), frames=frames, powers=powers)
+    assert [own.phase(step) for step in range(10)] == [EXPECTED] * 3 + [SPECTRAL] * 3 + [ADVERSARIAL] * 4
+    assert objective(training).phase(0) == SPECTRAL  # a decoder that does not know its average
+
+    def loss(amplitude: float) -> jax.Array:
+        coder = parameters()["coder"] | {"amplitude": jnp.float32(amplitude)}
+        _, (metrics, _, _) = own._coder_loss(coder, parameters(), batch, jax.random.key(0), EXPECTED)
+        assert "distance" not in metrics
+        return metrics["spectral"]
+
+    assert float(loss(0.1)) < 5 < float(loss(0.04))  # noise fluctuates
+    assert float(jax.grad(loss)(0.07)) < 0 < float(jax.grad(loss)(0.14))
+
+
 def test_phases_are_two_programs_and_discriminators_learn_in_the_second():
     own = objective()
     assert isinstance(own, Phased)
-    assert [own.phase(step) for step in range(5)] == [0, 0, 0, 1, 1]
-    assert objective(replace(TRAINING, adversarial_from=1.0)).phase(9) == 0
+    assert [own.phase(step) for step in range(5)] == [SPECTRAL] * 3 + [ADVERSARIAL] * 2
+    assert objective(replace(TRAINING, adversarial_from=1.0)).phase(9) == SPECTRAL
     step, state, batch, healthy = compiled(own), own.init(parameters()), batch_of(), jnp.asarray(True)
     discriminators = jax.tree.map(np.asarray, state.params["discriminators"])
     names = []
@@ -274,7 +304,7 @@ def test_phases_are_two_programs_and_discriminators_learn_in_the_second():
 def test_the_discriminators_rate_is_a_multiple_of_the_coders_at_the_same_step():
     # Adam's first step is the learning rate itself, whenever it is taken.
     training = replace(TRAINING, schedule="cosine", warmup=1, discriminator_rate=0.2, adversarial_from=0.5)
-    own, step = objective(training), step_of(training, 1)
+    own, step = objective(training), step_of(training, ADVERSARIAL)
     state = own.init(parameters())
     for index in (5, 8):
         at = replace(state, step=jnp.int32(index))
@@ -290,7 +320,7 @@ def test_the_discriminators_rate_is_a_multiple_of_the_coders_at_the_same_step():
 def test_discriminators_learn_to_rank_and_the_coder_to_please_them(loss: Any):
     own, params, batch = objective(replace(TRAINING, loss=loss)), parameters(), batch_of()
     key = jax.random.key(0)
-    (_, (metrics, made, _)) = own._coder_loss(params["coder"], params, batch, key, 1)
+    (_, (metrics, made, _)) = own._coder_loss(params["coder"], params, batch, key, ADVERSARIAL)
     before, input_gradients = jax.value_and_grad(
         lambda discriminators: own._discriminator_loss(discriminators, batch["samples"], made, key)[0]
     )(params["discriminators"])
@@ -307,7 +337,7 @@ def test_discriminators_learn_to_rank_and_the_coder_to_please_them(loss: Any):
     np.testing.assert_allclose(metrics["features"], apart, rtol=1e-4)
 
 
-@pytest.mark.parametrize("phase", [0, 1])
+@pytest.mark.parametrize("phase", [SPECTRAL, ADVERSARIAL])
 def test_a_step_without_a_finite_loss_changes_nothing(phase: int):
     state, batch = objective().init(parameters()), batch_of()
     batch["samples"][1, 0, 7] = np.nan

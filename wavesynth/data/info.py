@@ -6,15 +6,17 @@ import numpy as np
 
 from wavesynth.audio.pcm import to_float
 from wavesynth.config import DatasetInfo
+from wavesynth.data.partials import partials
 from wavesynth.data.shards import ClipRecord, Shards
 
-TYPICAL = 256  # clips that represent the labels, pitches and level of the dataset
-LEVEL_SECONDS = 2.0  # of each of them, for the level
+TYPICAL = 256  # clips that represent the labels and pitches of the dataset
+EXCERPTS, EXCERPT_SECONDS = 256, 2.0  # parts of the sounds that are analysed, and their length
 QUIETEST_DB = -100.0  # the level of sounds that are silent throughout
 
 
 def dataset_info(shards: Shards) -> DatasetInfo:
-    """The sample rate, channels, labels, pitches and lengths of the clips in some shards."""
+    """Facts about the clips in some shards, and about their sounds."""
+    excerpts = _excerpts(shards)
     pitches = [clip.pitch for clip in shards.clips if clip.pitch is not None]
     return DatasetInfo(
         shards.sample_rate,
@@ -23,23 +25,33 @@ def dataset_info(shards: Shards) -> DatasetInfo:
         pitches=(min(pitches), max(pitches)) if pitches else (),
         clip_seconds=_middle([clip.length for clip in shards.clips]) / shards.sample_rate,
         channels=shards.channels,
-        level_db=_level_db(shards),
+        level_db=_level_db(excerpts),
         typical=_typical(shards),
+        partials=partials((part.mean(axis=0) for part in excerpts), shards.sample_rate),
     )
 
 
-def _level_db(shards: Shards) -> float:
-    """The root mean square of the middles of what sounds in up to `TYPICAL` training clips, decibels."""
-    clips = shards.split("train")
-    total, count, most = 0.0, 0, round(LEVEL_SECONDS * shards.sample_rate)
-    for clip in np.unique(np.linspace(0, len(clips) - 1, TYPICAL).astype(int)) if len(clips) else ():
-        for begin, end in shards.clips[clips[clip]].sounding:
-            middle = (begin + end) // 2
-            part = to_float(
-                shards.samples(clips[clip])[:, max(begin, middle - most // 2) : min(end, middle + most // 2)]
-            )
-            total, count = total + float(np.square(part, dtype=np.float64).sum()), count + part.size
+def _level_db(excerpts: list[np.ndarray]) -> float:
+    """The root mean square of some sounds, decibels."""
+    count = sum(part.size for part in excerpts)
+    total = sum(float(np.square(part, dtype=np.float64).sum()) for part in excerpts)
     return max(QUIETEST_DB, 10 * math.log10(total / count)) if total else QUIETEST_DB
+
+
+def _excerpts(shards: Shards) -> list[np.ndarray]:
+    """Up to `EXCERPTS` parts of the training clips where they sound, evenly spread, float32 [C, t]."""
+    ranges = [(clip, *ends) for clip in shards.split("train") for ends in shards.clips[clip].sounding]
+    most = round(EXCERPT_SECONDS * shards.sample_rate)
+    ends = np.cumsum([end - begin for _, begin, end in ranges])
+    count = min(EXCERPTS, max(len(ranges), -(-int(ends[-1]) // most))) if ranges else 0
+    found = []
+    for place in (np.arange(count) + 0.5) / max(count, 1) * (ends[-1] if ranges else 0):
+        index = int(np.searchsorted(ends, place, side="right"))
+        clip, begin, end = ranges[index]
+        middle = end - int(ends[index] - place)
+        part = shards.samples(clip)[:, max(begin, middle - most // 2) : min(end, middle + most // 2)]
+        found.append(to_float(part))
+    return found
 
 
 def _middle(lengths: list[int]) -> int:

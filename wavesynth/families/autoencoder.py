@@ -22,6 +22,7 @@ from wavesynth.families.coding import CodingFamily
 from wavesynth.families.protocols import Request
 from wavesynth.models.autoencoder import Autoencoder, AutoencoderConfig, Probe
 from wavesynth.models.discriminators import Discriminators, views
+from wavesynth.models.expected import Frames
 from wavesynth.models.functional import initialize, pure, shapes
 from wavesynth.training.objective import Batch
 from wavesynth.training.reconstruction import Reconstruction, ReconstructionTraining, real_frames, relative_mel
@@ -49,22 +50,30 @@ class AutoencoderFamily(CodingFamily):
             AutoencoderConfig(encoder_channels=64, encoder_dilations=(1, 2, 4), channels=96, dilations=(1, 2, 4, 8)),
             ReconstructionTraining(steps=1_500, batch_size=8, learning_rate=4e-3, ema=0.99, adversarial_from=1.0),
         ),
-        "autoencoder-small": Config("autoencoder", AutoencoderConfig(), ReconstructionTraining(steps=6_000, ema=0.998)),
+        "autoencoder-small": Config(
+            "autoencoder",
+            AutoencoderConfig(),
+            ReconstructionTraining(steps=8_000, batch_size=4, optimizer="muon", learning_rate=5e-3, ema=0.998),
+        ),
         "autoencoder": Config(
             "autoencoder",
             AutoencoderConfig(
                 encoder_channels=256, channels=512, dilations=(1, 2, 4, 8, 1, 2, 4, 8), periods=(2, 3, 5, 7, 11),
                 spectral_windows=(0.015, 0.03, 0.06, 0.12), spectral_channels=128, dtype="bfloat16",
             ),
-            ReconstructionTraining(steps=200_000, batch_size=32, crop_seconds=2.0, learning_rate=1e-3, ema=0.9995),
+            ReconstructionTraining(
+                steps=200_000, batch_size=32, crop_seconds=2.0, learning_rate=1e-3, ema=0.9995, expected_until=0.2,
+                adversarial_from=0.6,
+            ),
         ),
     }  # fmt: skip
 
     @classmethod
     def adapt(cls, model: AutoencoderConfig, dataset: DatasetInfo) -> AutoencoderConfig:
         return replace(
-            model, pitches=PITCHES * dataset.pitched, sample_rate=dataset.sample_rate, audio_channels=dataset.channels
-        )
+            model, sample_rate=dataset.sample_rate, audio_channels=dataset.channels, pitches=PITCHES * dataset.pitched,
+            tones=() if dataset.pitched else dataset.partials,
+        )  # fmt: skip
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
         if not np.any(windows["samples"]):
@@ -90,6 +99,9 @@ class AutoencoderFamily(CodingFamily):
         def decode(params: Params, codes: jax.Array, conditions: Conditions, keys: jax.Array) -> jax.Array:
             return self._bind["coder"](params).decoder(codes, conditions.constant_pitch, keys)
 
+        def powers(params: Params, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return self._bind["coder"](params).decoder.powers(codes)
+
         def probe_logits(params: Params, codes: jax.Array) -> jax.Array:
             return self._bind["probe"](params)(codes[..., : self.model.code_channels])
 
@@ -103,6 +115,7 @@ class AutoencoderFamily(CodingFamily):
             discriminate=discriminate,
             probe_logits=probe_logits if self.model.pitches else None,
             sample_rate=self.dataset.sample_rate, level_db=self.dataset.level_db, training=training,
+            frames=None if self.model.pitches else self._frames, powers=powers,
         )  # fmt: skip
 
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:
@@ -255,6 +268,11 @@ class AutoencoderFamily(CodingFamily):
             ),
         }
         return makers | ({"probe": lambda rngs: Probe(self.model, rngs=rngs)} if self.model.pitches else {})
+
+    @property
+    def _frames(self) -> Frames:
+        model = self.model
+        return Frames(model.sample_rate, model.hop, model.window, model.tones, first=-model.held * model.stride)
 
     @cached_property
     def _bind(self):

@@ -4,9 +4,10 @@ Activations are [B, frames, channels]. At 16 kHz and in mono, with the defaults:
 
     sound -> log-magnitude spectra, window 512, a frame every 128 samples                      [B, F, 257]
     level of every four frames, by which their spectra are divided                             [B, F / 4, 1]
-    residual dilated convolutions; four frames become one; mean and log variance of features   [B, F / 4, 16]
+    another spectrum for every four frames, window 2,048, which ends where theirs do           [B, F / 4, 1024]
+    residual dilated convolutions; four frames become one; mean and log variance of features   [B, F / 4, 32]
     features, pitch -> residual dilated convolutions, first at code rate, then at frame rate   [B, F, 192]
-    dense -> filters for a pulse train of that pitch and for noise, a spectrum added to both, gains
+    dense -> filters for a pulse train of that pitch and for noise, gains
     inverse Fourier transform, scaling to the level, overlap-add, gains -> sound               [B, 1, 128 F]
 
 The decoder filters an excitation in the frequency domain (neural source-filter, Wang, Takaki and Yamagishi, 2019; DDSP, Engel
@@ -17,8 +18,8 @@ A code consists of features and a level. The networks see and generate spectra r
 as loud as it was, even a kind that was never trained on. Of stereo sounds, the encoder sees left, right, middle and side. The
 decoder generates filters for left and right and, for each bin, the correlation of their noise.
 
-A decoder of sounds without pitches also mixes steady tones a quarter of a semitone apart. With constant codes, its other
-tonal source repeats in every frame and has only multiples of the frame rate; the tones fill the gaps.
+A decoder of sounds without pitches mixes steady tones in place of the pulse train, at frequencies that the training sounds
+have. `powers` says what its noise and tones add up to on average, which is what it is trained on first.
 
 Frame k begins at sample `hop k`, in the encoder and in the decoder. So the decoder generates `code_hop` samples from each code,
 and the encoder looks `lookahead` samples ahead, which is the latency of a stream. Before the first code, the decoder repeats
@@ -37,7 +38,7 @@ from jaxtyping import Array, Float, Key, UInt
 from wavesynth.audio.rates import power_of_two
 from wavesynth.audio.spectral import SOFT_FLOOR, hann_window
 from wavesynth.audio.stereo import mid_side
-from wavesynth.config import Width
+from wavesynth.config import Frequencies, Width
 from wavesynth.errors import UserError
 from wavesynth.fields import Count, Real, Whole
 from wavesynth.models.discriminators import DiscriminatorsConfig, normal, plus
@@ -50,9 +51,9 @@ WIDTH = 3  # taps of a convolution
 SPECTRUM_UNIT = 3.0  # of the encoder's input, the natural logarithm of magnitudes over the floor
 CODE_DILATIONS = (1, 2)  # of the convolutions at the rate of codes
 PULSE_LEVEL, NOISE_LEVEL = 0.02, 0.005  # of an untrained decoder's sources: quiet, as sounds are
+PULSE, PHASE = 0, 1  # indices of filters of a decoder with pitches
 OWN_LEVEL, TONE_LEVEL = 0.002, 2e-4  # likewise, of the spectrum added to them and of each steady tone
 TILT_HZ = 300.0  # above it, an untrained pulse filter falls by 6 dB per octave
-LOWEST_TONE, TONE_OCTAVES = 27.5, 8  # Hz, of the steady tones
 FIRST_LOG_VARIANCE = -3.0
 PROBE_CHANNELS = 128
 LOUDEST = 6.0  # natural logarithm of a filter's largest magnitude
@@ -62,14 +63,15 @@ LEVEL_UNIT = 5.0  # of a code's level, the logarithm of an amplitude over `QUIET
 MOST_LEVEL = 2.5  # a root mean square of 2.7
 RIGHT = 2**31  # folded into the keys of the right channel's own noise
 COMMON_NOISE = 1.5  # of an untrained stereo decoder: the hyperbolic tangent of it is the correlation of left and right
+LONG_HZ = 8_000.0  # the highest frequency of the encoder's second spectra
 MOST_CODE_HOP = 65_536  # samples
 Dilations = Annotated[tuple[Annotated[int, Whole(1, 1_024)], ...], Count(0, 64)]
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig(DiscriminatorsConfig):
-    """The shape of an autoencoder. At 16 kHz the defaults need 43 + 155 million multiply-adds per second of mono sound, and 59
-    million more for the steady tones of sounds without pitches.
+    """The shape of an autoencoder. At 16 kHz the defaults need 47 + 143 million multiply-adds per second of mono
+    sound, and 9 million more without pitches.
 
     Attributes:
         code_channels: features of a code. Its level is one number more.
@@ -78,30 +80,33 @@ class AutoencoderConfig(DiscriminatorsConfig):
         stride: frames per code.
         gains: values of the decoder's gain per hop.
         leveled: whether codes have a level.
-        tones_per_octave: steady tones that the decoder of sounds without pitches mixes, from 27.5 Hz to 7 kHz; 0 for none.
+        long_seconds: window of the encoder's second spectra, one for each code, in seconds; the nearest power of two in code
+            hops is taken. They look back, so that they add no latency. 0 for none.
         encoder_channels: channels of the encoder.
         encoder_dilations: dilations of the encoder's residual convolutions at frame rate.
         channels: channels of the decoder.
         dilations: dilations of the decoder's residual convolutions at frame rate.
         causal: whether convolutions only look back, so that sounds can be encoded and decoded live.
         pitches: number of pitches. Filled in from the data.
+        tones: frequencies of steady tones that the decoder of sounds without pitches mixes, Hz. Filled in from the data.
     """
 
     discriminator_channels: int = 0
     spectral_channels: int = 48
-    code_channels: Annotated[int, Whole(1, 1_024)] = 16
+    code_channels: Annotated[int, Whole(1, 1_024)] = 32
     hop_seconds: Annotated[float, Real(least=0.0005, most=0.1)] = 0.0075
     overlap: Literal[2, 4, 8, 16] = 4
     stride: Annotated[int, Whole(1, 256)] = 4
     gains: Literal[1, 2, 4, 8, 16] = 4
     leveled: bool = True
-    tones_per_octave: Annotated[int, Whole(0, 96)] = 48
+    long_seconds: Annotated[float, Real(least=0, most=1.0)] = 0.18
     encoder_channels: Width = 128
     encoder_dilations: Dilations = (1, 2, 4, 8)
     channels: Width = 192
     dilations: Dilations = (1, 2, 4, 1, 2, 4)
     causal: bool = True
     pitches: Annotated[int, Whole(0, 128)] = 0
+    tones: Frequencies = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,13 +139,6 @@ class AutoencoderConfig(DiscriminatorsConfig):
         return self.hop * self.stride
 
     @property
-    def tones(self) -> np.ndarray:
-        """Frequencies of the decoder's steady tones, float64 [G], Hz. With pitches, a pulse train takes their place."""
-        count = 0 if self.pitches else TONE_OCTAVES * self.tones_per_octave
-        hertz = LOWEST_TONE * 2 ** (np.arange(count) / max(self.tones_per_octave, 1))
-        return hertz[hertz < 0.45 * self.sample_rate]
-
-    @property
     def code_width(self) -> int:
         """Numbers in a code: its features and, if it has one, its level."""
         return self.code_channels + self.leveled
@@ -149,6 +147,35 @@ class AutoencoderConfig(DiscriminatorsConfig):
     def lookahead(self) -> int:
         """Samples after the end of a code's span that the code depends on, in a causal model."""
         return self.window - self.hop
+
+    @property
+    def long_window(self) -> int:
+        """Samples of a window of the encoder's second spectra; 0 for none."""
+        if not self.long_seconds:
+            return 0
+        least = 1 << ((self.code_hop + self.lookahead - 1) // self.code_hop).bit_length()
+        return self.code_hop * power_of_two(self.long_seconds, self.sample_rate / self.code_hop, least=least)
+
+    @property
+    def long_bins(self) -> int:
+        """Frequency bins of the encoder's second spectra."""
+        return int(min(LONG_HZ / self.sample_rate, 0.5) * self.long_window)
+
+    @property
+    def lookback(self) -> int:
+        """Samples before a code's span that its second spectrum depends on."""
+        return max(0, self.long_window - self.code_hop - self.lookahead)
+
+    @property
+    def filters(self) -> int:
+        """Values of the decoder per bin and channel: of the noise and, with pitches, magnitude and phase of the pulses. Without
+        levels, there is also a spectrum that is added."""
+        return self.noise_filter + 1 + 2 * (not self.leveled)
+
+    @property
+    def noise_filter(self) -> int:
+        """The index of the filter of the noise."""
+        return 2 if self.pitches or not self.leveled else 0
 
     @property
     def bins(self) -> int:
@@ -229,6 +256,11 @@ class Encoder(nnx.Module):
         self.front_bias = zeros(channels)
         self.stack = Stack(channels, config.encoder_dilations, causal, rngs=rngs)
         self.down = normal(rngs, config.stride * channels, channels)
+        self.long = (
+            normal(rngs, config.long_bins * (4 if config.audio_channels == 2 else 1), channels)
+            if config.long_bins
+            else None
+        )
         self.down_bias = zeros(channels)
         self.code_stack = Stack(channels, CODE_DILATIONS, causal, rngs=rngs)
         self.out = normal(rngs, channels, 2 * config.code_channels, gain=0.5)
@@ -238,7 +270,8 @@ class Encoder(nnx.Module):
     def init_cache(self, ahead: Float[Array, "batch audio lookahead"]) -> Cache:
         """The state of a stream before its first code. ahead: the first `lookahead` samples."""
         own = [stack.init_cache(len(ahead), self.config.dtype) for stack in (self.stack, self.code_stack)]
-        return {"samples": ahead, "frames": own[0], "codes": own[1]}
+        samples = jnp.pad(ahead, ((0, 0), (0, 0), (self.config.lookback, 0)))
+        return {"samples": samples, "frames": own[0], "codes": own[1]}
 
     def step(
         self, samples: Float[Array, "batch audio time"], cache: Cache | None
@@ -254,40 +287,72 @@ class Encoder(nnx.Module):
             The mean of n codes, the log variance of their features, and the state after them.
         """
         config = self.config
-        known = samples if cache is None else jnp.concatenate([cache["samples"], samples], axis=2)
-        x, level = self._spectra(known)
+        before = np.zeros((*samples.shape[:2], config.lookback), np.float32) if cache is None else cache["samples"]
+        known = jnp.concatenate([before, samples], axis=2)
+        x, long, level = self._spectra(known)
         x = x.astype(config.dtype)
         x = plus(x @ self.front[...].astype(x.dtype), self.front_bias)
         x, frames = self.stack(x, None if cache is None else cache["frames"])
         x = x.reshape(len(x), -1, config.stride * x.shape[-1])
         x = plus(x @ self.down[...].astype(x.dtype), self.down_bias)
+        if self.long is not None:
+            x += long.astype(x.dtype) @ self.long[...].astype(x.dtype)
         x, codes = self.code_stack(x, None if cache is None else cache["codes"])
         x = plus(x.astype(jnp.float32) @ self.out[...], self.out_bias)
         mean, log_variance = jnp.split(x, 2, axis=-1)
-        kept = {"samples": known[..., known.shape[2] - config.lookahead :], "frames": frames, "codes": codes}
+        kept = {
+            "samples": known[..., known.shape[2] - config.lookahead - config.lookback :],
+            "frames": frames,
+            "codes": codes,
+        }
         mean = mean if level is None else jnp.concatenate([mean, level], axis=-1)
         return mean, jnp.clip(log_variance, -12.0, 4.0), kept
 
     def _spectra(
         self, samples: Float[Array, "batch audio time"]
-    ) -> tuple[Float[Array, "batch frames inputs"], Float[Array, "batch codes 1"] | None]:
-        """Log-magnitude spectra relative to the level of each code, and the levels."""
+    ) -> tuple[
+        Float[Array, "batch frames inputs"], Float[Array, "batch codes long"], Float[Array, "batch codes 1"] | None
+    ]:
+        """Log-magnitude spectra relative to the level of each code, second spectra, and the levels.
+
+        samples: they begin `lookback` samples before the first code.
+        """
         config, (batch, audio, _) = self.config, samples.shape
         seen = jnp.concatenate([samples, mid_side(samples)], axis=1) if audio == 2 else samples
-        hops = seen.reshape(batch * seen.shape[1], -1, config.hop)
-        hann = hann_window(config.window)
-        windows = windowed(hops, config.window)
-        windows = (windows * jnp.broadcast_to(hann, windows.shape)).reshape(batch, seen.shape[1], -1, config.window)
-        level = None
+        windows = self._tapered(seen[..., config.lookback :], config.hop, config.window)
+        scale, level = 1.0, None
         if config.leveled:
+            hann = hann_window(config.window)
             power = jnp.square(windows[:, :audio]).sum(axis=(1, 3)) * np.float32(1 / (np.square(hann).sum() * audio))
             power = power.reshape(batch, -1, config.stride).mean(axis=2, keepdims=True)
             level = jnp.log(power / QUIETEST**2 + 1) / (2 * LEVEL_UNIT)
-            windows /= amplitude(level).repeat(config.stride, axis=1)[:, None]
-        magnitude = jnp.abs(jnp.fft.rfft(windows)) * np.float32(2 / hann.sum())
-        floor = RELATIVE_FLOOR if config.leveled else SOFT_FLOOR
-        x = jnp.log(magnitude / floor + 1) / SPECTRUM_UNIT  # silence is 0, as is the time before a sound
-        return x.transpose(0, 2, 1, 3).reshape(batch, x.shape[2], -1), level
+            scale = 1 / amplitude(level)[:, None]
+            windows *= scale.repeat(config.stride, axis=2)
+        x = self._logarithms(windows)
+        if not config.long_window:
+            return x, jnp.zeros((batch, x.shape[1] // config.stride, 0)), level
+        long = self._tapered(seen, config.code_hop, config.long_window) * scale
+        return x, self._logarithms(long, config.long_bins), level
+
+    @staticmethod
+    def _tapered(
+        samples: Float[Array, "batch audio time"], hop: int, window: int
+    ) -> Float[Array, "batch audio frames {window}"]:
+        """The windows that begin with each hop, as far as they are whole, times a Hann window."""
+        batch, audio, _ = samples.shape
+        hops = samples.reshape(batch * audio, -1, hop)
+        windows = windowed(hops, window)
+        return (windows * jnp.broadcast_to(hann_window(window), windows.shape)).reshape(batch, audio, -1, window)
+
+    def _logarithms(
+        self, windows: Float[Array, "batch audio frames window"], bins: int | None = None
+    ) -> Float[Array, "batch frames inputs"]:
+        """The logarithms of the windows' magnitudes over a floor; silence is 0, as is the time before a sound."""
+        batch, _, frames, window = windows.shape
+        magnitude = jnp.abs(jnp.fft.rfft(windows)[..., :bins]) * np.float32(2 / hann_window(window).sum())
+        floor = RELATIVE_FLOOR if self.config.leveled else SOFT_FLOOR
+        x = jnp.log(magnitude / floor + 1) / SPECTRUM_UNIT
+        return x.transpose(0, 2, 1, 3).reshape(batch, frames, -1)
 
     def __call__(
         self, sounds: Float[Array, "batch audio time"]
@@ -311,9 +376,10 @@ class Decoder(nnx.Module):
         self.up_bias = zeros(config.stride * channels)
         self.stack = Stack(channels, config.dilations, config.causal, rngs=rngs)
         hertz = np.arange(bins) * (config.sample_rate / config.window)
-        own = np.zeros((5, bins), np.float32)  # of each channel: see `_windows`
-        own[0] = np.log(PULSE_LEVEL) - np.log(np.maximum(hertz / TILT_HZ, 1))
-        own[2] = np.log(NOISE_LEVEL)
+        own = np.zeros((config.filters, bins), np.float32)  # of each channel: see `_windows`
+        own[config.noise_filter] = np.log(NOISE_LEVEL)
+        if config.pitches:
+            own[PULSE] = np.log(PULSE_LEVEL) - np.log(np.maximum(hertz / TILT_HZ, 1))
         audio = config.audio_channels
         common = np.full(bins * (audio - 1), COMMON_NOISE, np.float32)
         mixed = np.full(audio * len(config.tones), np.log(TONE_LEVEL), np.float32)
@@ -355,15 +421,7 @@ class Decoder(nnx.Module):
             Samples [B, C, n code_hop] and the state after them.
         """
         config, cache = self.config, jax.tree.map(jnp.asarray, cache)
-        x = codes[..., : config.code_channels].astype(config.dtype)
-        x = plus(x @ self.front[...].astype(x.dtype), self.front_bias)
-        if self.pitch is not None:
-            x += (one_hot(pitch, config.pitches) @ self.pitch[...])[:, None].astype(x.dtype)
-        x, code_cache = self.code_stack(x, None if whole else cache["codes"])
-        x = plus(x @ self.up[...].astype(x.dtype), self.up_bias)
-        x = x.reshape(len(x), -1, config.channels)
-        x, frame_cache = self.stack(x, None if whole else cache["frames"])
-        x = plus(jax.nn.silu(x) @ self.out[...].astype(x.dtype), self.out_bias).astype(jnp.float32)
+        x, code_cache, frame_cache = self._network(codes, pitch, None if whole else cache)
         windows, gains = self._windows(x, pitch, keys, cache["frame"])
         if config.leveled:
             windows = self._at_level(windows, codes[..., config.code_channels :])
@@ -376,6 +434,22 @@ class Decoder(nnx.Module):
         }  # fmt: skip
         return (hops.reshape(len(hops), -1) * gain).reshape(len(codes), config.audio_channels, -1), kept
 
+    def _network(
+        self, codes: Float[Array, "batch codes code_width"], pitch: Float[Array, " batch"], cache: Cache | None
+    ) -> tuple[Float[Array, "batch frames outputs"], list[Array], list[Array]]:
+        """The output for the next codes, and the states of both stacks. cache: None if these are all codes."""
+        config = self.config
+        x = codes[..., : config.code_channels].astype(config.dtype)
+        x = plus(x @ self.front[...].astype(x.dtype), self.front_bias)
+        if self.pitch is not None:
+            x += (one_hot(pitch, config.pitches) @ self.pitch[...])[:, None].astype(x.dtype)
+        x, code_cache = self.code_stack(x, None if cache is None else cache["codes"])
+        x = plus(x @ self.up[...].astype(x.dtype), self.up_bias)
+        x = x.reshape(len(x), -1, config.channels)
+        x, frame_cache = self.stack(x, None if cache is None else cache["frames"])
+        x = plus(jax.nn.silu(x) @ self.out[...].astype(x.dtype), self.out_bias).astype(jnp.float32)
+        return x, code_cache, frame_cache
+
     def _windows(
         self,
         x: Float[Array, "batch frames outputs"],
@@ -385,10 +459,7 @@ class Decoder(nnx.Module):
     ) -> tuple[Float[Array, "batch audio frames window"], Float[Array, "batch audio gains"]]:
         """Windows of sound and their gains from the network's output [B, F, outputs]; frame `first` is the first."""
         config, audio, bins = self.config, self.config.audio_channels, self.config.bins
-        sizes = [5 * audio * bins, (audio - 1) * bins, audio * len(config.tones)]
-        filters, common, mixed, gains = jnp.split(x, np.cumsum(sizes), axis=-1)
-        filters = filters.reshape(*x.shape[:2], audio, 5, bins).transpose(3, 0, 2, 1, 4)
-        pulse, phase, hiss, real, imaginary = filters  # each [B, C, F, bins]
+        filters, common, mixed, gains = self._parts(x)
         taper = np.sqrt(hann_window(config.window))
         count = x.shape[1] + config.overlap - 1
 
@@ -399,22 +470,22 @@ class Decoder(nnx.Module):
         hisses = source(noise(keys, first, count, config.hop))[:, None]
         if audio == 2:  # the right channel's noise is partly the left one's, partly its own
             others = source(noise(jax.vmap(jax.random.fold_in, (0, None))(keys, RIGHT), first, count, config.hop))
-            share = jnp.tanh(common)
-            right = share * hisses[:, 0] + jnp.sqrt(1 - jnp.square(share) + 1e-6) * others
+            right = common * hisses[:, 0] + jnp.sqrt(1 - jnp.square(common) + 1e-6) * others
             hisses = jnp.concatenate([hisses, right[:, None]], axis=1)
-        own = OWN_LEVEL * config.window
-        spectrum = jnp.exp(jnp.minimum(hiss, LOUDEST)) * hisses + jax.lax.complex(own * real, own * imaginary)
+        spectrum = jnp.exp(jnp.minimum(filters[config.noise_filter], LOUDEST)) * hisses
         if config.pitches:
             harmonic = source(pulses(pitch, first, count, config.hop, config.sample_rate))[:, None]
-            size = jnp.exp(jnp.minimum(pulse, LOUDEST))
-            spectrum += jax.lax.complex(size * jnp.cos(phase), size * jnp.sin(phase)) * harmonic
-        if mixed.shape[-1]:
-            size = jnp.exp(jnp.minimum(mixed, LOUDEST)).reshape(*x.shape[:2], audio, -1).transpose(0, 2, 1, 3)
-            phases = tones(config.tones, first, x.shape[1], config.hop, config.sample_rate)
+            size = jnp.exp(jnp.minimum(filters[PULSE], LOUDEST))
+            spectrum += jax.lax.complex(size * jnp.cos(filters[PHASE]), size * jnp.sin(filters[PHASE])) * harmonic
+        if not config.leveled:
+            spectrum += OWN_LEVEL * config.window * jax.lax.complex(filters[3], filters[4])
+        if config.tones:
+            size = jnp.exp(jnp.minimum(mixed, LOUDEST))
+            phases = tones(np.array(config.tones), first, x.shape[1], config.hop, config.sample_rate)
             parts = jnp.concatenate([size, size], axis=-1) * jnp.broadcast_to(
                 phases, (*size.shape[:3], phases.shape[1])
             )
-            tonal = parts @ tone_spectra(config.tones, taper, config.sample_rate)
+            tonal = parts @ tone_spectra(np.array(config.tones), taper, config.sample_rate)
             spectrum += jax.lax.complex(tonal[..., :bins], tonal[..., bins:])
         # The tapers before and after make a Hann window; overlapping Hann windows sum to half the hops in a window.
         windows = jnp.fft.irfft(spectrum, config.window)
@@ -423,11 +494,46 @@ class Decoder(nnx.Module):
         gains = jax.nn.sigmoid(gains)
         if not config.leveled:
             return windows, 2 * gains
-        power = (
-            jnp.square(gains).reshape(len(x), audio, -1, config.stride * config.gains).mean(axis=(1, 3), keepdims=True)
+        shaped = gains.reshape(len(x), audio, -1, config.stride * config.gains)
+        level = jnp.sqrt(jnp.square(shaped).mean(axis=3, keepdims=True))  # gains shape a code and leave its power
+        return windows, (shaped / level).reshape(gains.shape)
+
+    def _parts(self, x: Float[Array, "batch frames outputs"]) -> tuple[Array, Array, Array, Array]:
+        """The network's output as filters [filters, B, C, F, bins], the correlation of the noise [B, F, bins] of stereo sounds,
+        the logarithms of tones' amplitudes [B, C, F, G], and gains."""
+        config, audio, bins = self.config, self.config.audio_channels, self.config.bins
+        sizes = [config.filters * audio * bins, (audio - 1) * bins, audio * len(config.tones)]
+        filters, common, mixed, gains = jnp.split(x, np.cumsum(sizes), axis=-1)
+        filters = filters.reshape(*x.shape[:2], audio, config.filters, bins).transpose(3, 0, 2, 1, 4)
+        mixed = mixed.reshape(*x.shape[:2], audio, -1).transpose(0, 2, 1, 3)
+        return filters, jnp.tanh(common), mixed, gains
+
+    def powers(
+        self, codes: Float[Array, "batch codes code_width"]
+    ) -> tuple[Float[Array, "batch audio frames bins"], Float[Array, "batch audio frames tones"]]:
+        """The power of the noise and the amplitudes of the tones in each frame of whole paths, on average over the noise.
+
+        Of stereo sounds: left, right, middle and side. The first frame begins `held * stride` hops before the sound. For a
+        decoder with levels and without pitches.
+        """
+        config = self.config
+        codes = jnp.concatenate([jnp.repeat(codes[:, :1], config.held, axis=1), codes], axis=1)
+        unpitched = jnp.full(len(codes), jnp.nan)
+        filters, common, mixed, _ = self._parts(self._network(codes, unpitched, None)[0])
+        noise, size = (
+            jnp.exp(2 * jnp.minimum(filters[config.noise_filter], LOUDEST)),
+            jnp.exp(jnp.minimum(mixed, LOUDEST)),
         )
-        level = jnp.sqrt(power).repeat(config.stride * config.gains, axis=2)
-        return windows, gains / level.reshape(len(x), 1, -1)
+        power = noise.mean(axis=(1, 3)) + jnp.square(size).sum(axis=3).mean(axis=1) / 2
+        scale = self._scale(power, codes[..., config.code_channels :])[:, None, :, None]
+        noise, size = noise * jnp.square(scale), size * scale
+        if config.audio_channels == 1:
+            return noise, size
+        both = common * jnp.sqrt(noise[:, 0] * noise[:, 1] + 1e-30)
+        mean = noise.mean(axis=1)
+        noise = jnp.concatenate([noise, jnp.stack([mean + both, mean - both], axis=1)], axis=1)
+        size = jnp.concatenate([size, mid_side(size.reshape(*size.shape[:2], -1)).reshape(size.shape)], axis=1)
+        return noise, size
 
     def _at_level(
         self, windows: Float[Array, "batch audio frames window"], level: Float[Array, "batch codes 1"]
@@ -436,10 +542,15 @@ class Decoder(nnx.Module):
         config = self.config
         full = np.square(hann_window(config.window) * np.float32(2 / config.overlap)).sum() * config.audio_channels
         power = jnp.square(windows).sum(axis=(1, 3)) * np.float32(1 / full)
-        power = power.reshape(len(windows), -1, config.stride).mean(axis=2)
+        return windows * self._scale(power, level)[:, None, :, None]
+
+    def _scale(
+        self, power: Float[Array, "batch frames"], level: Float[Array, "batch codes 1"]
+    ) -> Float[Array, "batch frames"]:
+        """The factors that bring frames of a power to the levels of their codes."""
+        power = power.reshape(len(power), -1, self.config.stride).mean(axis=2)
         wanted = amplitude(level)[..., 0] - QUIETEST  # silence is exactly 0
-        scale = jnp.maximum(wanted, 0.0) * jax.lax.rsqrt(power + 1e-12)
-        return windows * scale.repeat(config.stride, axis=1)[:, None, :, None]
+        return (jnp.maximum(wanted, 0.0) * jax.lax.rsqrt(power + 1e-12)).repeat(self.config.stride, axis=1)
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""The objective of autoencoders: spectral reconstruction and, in a second phase, adversarial losses."""
+"""The objective of autoencoders: band powers on average, then spectra of sounds and, in the end, adversarial losses."""
 
 import math
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from wavesynth.audio.stereo import mid_side
 from wavesynth.conditions import Conditions
 from wavesynth.config import Share, TrainingConfig, Weight
 from wavesynth.fields import Real
+from wavesynth.models.expected import Bands, Frames, bands
 from wavesynth.models.layers import one_hot
 from wavesynth.training.objective import Batch, Metrics
 from wavesynth.training.state import (
@@ -38,8 +39,11 @@ from wavesynth.training.state import (
 )
 
 Loss = Literal["hinge", "relativistic"]
-RANGE_DB = 80.0  # below the level of the training sounds, where spectra are compared
+RANGE_DB = 80.0  # below the level of the training sounds, where mel spectra are compared
+FINE_DB = 90.0  # likewise, spectra of several resolutions and band powers
+IMAGE_DB = 50.0  # likewise, spectra of middle and side; lower, the side of a nearly mono sound would outweigh all else
 FAINT_DB = 40.0  # below that level, sounds count less in the spectral convergence
+EXPECTED, SPECTRAL, ADVERSARIAL = range(3)  # phases
 DIVERGED = 1e6  # a loss of this size counts as divergence
 
 
@@ -53,6 +57,8 @@ class ReconstructionTraining(TrainingConfig):
         kl_weight: weight of the divergence above `kl_target`, decibels of spectral loss per nat.
         pitch_adversary: weight of the loss that hides the pitch from a probe that predicts it from the code; 0 turns the probe
             off. The decoder is conditioned on the pitch, so if the code does not contain it, the player controls it.
+        expected_until: fraction of the steps in which the decoder's average band powers are compared, before its sounds are.
+            Only a decoder of sounds without pitches knows its average; others begin with sounds.
         adversarial_from: fraction of the steps after which the adversarial phase begins; 1 for never. An extended run stays in
             this phase.
         loss: of the discriminators, "hinge" (Lim and Ye, 2017) or "relativistic" (Jolicoeur-Martineau, 2018).
@@ -70,10 +76,11 @@ class ReconstructionTraining(TrainingConfig):
     crop_seconds: float = 1.0
     learning_rate: float = 2e-3
     convergence_weight: Weight = 10.0
-    kl_target: Weight = 24.0
+    kl_target: Weight = 50.0
     kl_weight: Weight = 0.05
     pitch_adversary: Weight = 0.3
-    adversarial_from: Share = 0.6
+    expected_until: Share = 0.7
+    adversarial_from: Share = 1.0
     loss: Loss = "hinge"
     adversarial_weight: Weight = 1.0
     feature_weight: Weight = 4.0
@@ -97,6 +104,9 @@ class Reconstruction:
         sample_rate: Hz.
         level_db: the root mean square of the training sounds, decibels. Spectra are compared down to 80 dB below it.
         training: how to train.
+        frames: those of `powers`; None if the decoder does not know its average.
+        powers: (autoencoder's parameters, codes) to the power of the noise [B, C, F, bins] and the amplitudes of the tones
+            [B, C, F, G] in each frame; in stereo, of left, right, middle and side.
         pace: see `wavesynth.training.state.Pace`; None for that of `training`.
     """
 
@@ -108,11 +118,13 @@ class Reconstruction:
     sample_rate: int
     level_db: float
     training: ReconstructionTraining
+    frames: Frames | None = None
+    powers: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]] | None = None
     pace: Pace | None = None
     metric: ClassVar[str] = "distance"
     meaning: ClassVar[str] = "log-mel distance between {sounds} and their reconstructions, dB"
     aim: ClassVar[str] = "a good model lies below the last"
-    watched: ClassVar[str] = "distance"
+    watched: ClassVar[str] = "spectral"
     remedy: ClassVar[str] = "a smaller learning rate"
 
     @cached_property
@@ -137,10 +149,12 @@ class Reconstruction:
         return self.probe_logits is not None and self.training.pitch_adversary > 0
 
     def phase(self, step: int) -> int:
-        """0: spectral losses only; 1: adversarial losses too."""
-        return int(step >= self.training.adversarial_from * self.training.steps)
+        """0: expected band powers; 1: spectra of sounds; 2: adversarial losses too."""
+        done = step / self.training.steps
+        begun = self.frames is None or done >= self.training.expected_until
+        return EXPECTED if not begun else ADVERSARIAL if done >= self.training.adversarial_from else SPECTRAL
 
-    def step(self, state: TrainState, batch: Batch, phase: int = 0) -> tuple[TrainState, Metrics]:
+    def step(self, state: TrainState, batch: Batch, phase: int = SPECTRAL) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(self.training.seed), state.step)
         gradients: dict[str, Params] = {}
         (_, (metrics, made, mean)), gradients["coder"] = jax.value_and_grad(self._coder_loss, has_aux=True)(
@@ -150,7 +164,7 @@ class Reconstruction:
             metrics["pitch"], gradients["probe"] = jax.value_and_grad(self._probe_loss)(
                 state.params["probe"], mean, batch
             )
-        if phase:
+        if phase == ADVERSARIAL:
             (metrics["discriminator"], metrics["accuracy"]), gradients["discriminators"] = jax.value_and_grad(
                 self._discriminator_loss, has_aux=True
             )(state.params["discriminators"], batch["samples"], made, key)
@@ -180,14 +194,19 @@ class Reconstruction:
         features, level = jnp.split(mean, [log_variance.shape[-1]], axis=-1)
         drawn = features + jnp.exp(log_variance / 2) * jax.random.normal(own, features.shape)
         codes = jnp.concatenate([drawn, level], axis=-1)
-        made = self.decode(coder, codes, batch["conditions"], self._keys(noise, len(sounds)))
-        metrics = {"distance": distance(made, batch, self.sample_rate, self.mel)[0]}
-        metrics["spectral"] = self._spectral(made, sounds)
+        if phase == EXPECTED:
+            made, metrics = sounds, {"spectral": self._expected(coder, codes, sounds)}
+        else:
+            made = self.decode(coder, codes, batch["conditions"], self._keys(noise, len(sounds)))
+            metrics = {
+                "distance": distance(made, batch, self.sample_rate, self.mel)[0],
+                "spectral": self._spectral(made, sounds),
+            }
         metrics["kl"] = kl_divergence(features, log_variance).mean()
         loss = metrics["spectral"] + training.kl_weight * jax.nn.relu(metrics["kl"] - training.kl_target)
         if self.probing:
             loss -= training.pitch_adversary * self._cross_entropy(others["probe"], mean, batch, hiding=True)
-        if phase:
+        if phase == ADVERSARIAL:
             real, real_features = self.discriminate(others["discriminators"], self.views(sounds), chance)
             fake, fake_features = self.discriminate(others["discriminators"], self.views(made), chance)
             metrics["adversary"] = (
@@ -225,15 +244,37 @@ class Reconstruction:
         return jnp.sum(jnp.where(counted, cost, 0.0)) / jnp.maximum(counted.sum(), 1)
 
     def _spectral(self, made: jax.Array, sounds: jax.Array) -> jax.Array:
-        """Log-mel and multi-resolution spectral distance over all frames, dB; of stereo, of middle and side too."""
-        if sounds.shape[1] == 2:
-            made, sounds = (jnp.concatenate([both, mid_side(both)], axis=1) for both in (made, sounds))
-        mel = jnp.abs(log_mel(made, self.sample_rate, self.mel) - log_mel(sounds, self.sample_rate, self.mel)).mean()
-        floor = 10 ** ((self.level_db - RANGE_DB) / 20)
-        fine = multi_resolution_distance(made, sounds, self.sample_rate, floor=floor).mean()
+        """Log-mel and multi-resolution distance and spectral convergence over all frames, dB; of stereo, of the image too."""
         faint = 10 ** ((self.level_db - FAINT_DB) / 20)
         loudest = spectral_convergence(made, sounds, self.sample_rate, floor=faint).mean()
-        return mel + fine + self.training.convergence_weight * loudest
+        distance = self._apart(made, sounds, RANGE_DB, FINE_DB)
+        if sounds.shape[1] == 2:
+            distance = (distance + self._apart(mid_side(made), mid_side(sounds), IMAGE_DB, IMAGE_DB)) / 2
+        return distance + self.training.convergence_weight * loudest
+
+    def _apart(self, made: jax.Array, sounds: jax.Array, range_db: float, fine_db: float) -> jax.Array:
+        """The distance of log-mel spectra and of spectra of several resolutions, down to so far below the sounds' level, dB."""
+        mel = relative_mel(self.sample_rate, self.level_db, range_db)
+        whole = jnp.abs(log_mel(made, self.sample_rate, mel) - log_mel(sounds, self.sample_rate, mel)).mean()
+        floor = 10 ** ((self.level_db - fine_db) / 20)
+        return whole + multi_resolution_distance(made, sounds, self.sample_rate, floor=floor).mean()
+
+    def _expected(self, coder: Params, codes: jax.Array, sounds: jax.Array) -> jax.Array:
+        """The distance of band powers that the decoder's sounds have on average from those of sounds, dB."""
+        assert self.frames is not None
+        assert self.powers is not None
+        if sounds.shape[1] == 2:
+            sounds = jnp.concatenate([sounds, mid_side(sounds)], axis=1)
+        noise, tones = self.powers(coder, codes)
+        below = np.array([FINE_DB] + ([FINE_DB, IMAGE_DB, IMAGE_DB] if sounds.shape[1] == 4 else []))
+        floor = (10 ** ((self.level_db - below) / 10)).astype(np.float32)[None, :, None, None]
+
+        def distance(each: Bands) -> jax.Array:
+            powers = each.measured(sounds), each.expected(noise, tones, sounds.shape[2])
+            levels = [10 * jnp.log10(power + floor) for power in powers]
+            return jnp.abs(levels[0] - levels[1]).mean()
+
+        return sum(distance(each) for each in bands(self.frames)) / len(bands(self.frames))  # type: ignore[return-value]
 
     @staticmethod
     def _keys(key: jax.Array, rows: int) -> jax.Array:
@@ -245,9 +286,9 @@ def kl_divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     return 0.5 * jnp.sum(jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance, axis=-1)
 
 
-def relative_mel(sample_rate: int, level_db: float) -> MelSettings:
-    """Mel settings with a floor 80 dB below the level of some sounds, so that quiet recordings count like loud ones."""
-    return mel_settings(sample_rate, floor_db=level_db - RANGE_DB)
+def relative_mel(sample_rate: int, level_db: float, range_db: float = RANGE_DB) -> MelSettings:
+    """Mel settings with a floor far below the level of some sounds, so that quiet recordings count like loud ones."""
+    return mel_settings(sample_rate, floor_db=level_db - range_db)
 
 
 def distance(made: jax.Array, batch: Batch, sample_rate: int, mel: MelSettings) -> tuple[jax.Array, jax.Array]:

@@ -13,6 +13,7 @@ from wavesynth.config import TrainingConfig
 
 Params = Any  # nested dictionaries of arrays
 Schedule = Callable[[Any], jax.Array]  # from a step, an integer or int32 [], to a learning rate, float32 []
+MUON_RMS = 0.2  # root mean square of Muon's updates at a learning rate of 1, about that of AdamW's (Liu et al., 2025)
 REWARMED = 0.25  # of the peak: the highest learning rate of a run that was finished and then extended
 
 
@@ -101,7 +102,7 @@ def learning_rate(training: TrainingConfig, pace: Pace | None = None) -> Schedul
 
 
 def make_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
-    """Clips gradients, then AdamW (Loshchilov and Hutter, 2019) or Muon (Jordan et al., 2024).
+    """Clips gradients, then AdamW (Loshchilov and Hutter, 2019), or Muon (Jordan et al., 2024) with updates of the same size.
 
     Its learning rate is 1; the caller multiplies its updates by `learning_rate` at the run's step. So all parts of a model
     follow one schedule, even if they start to train at different steps.
@@ -109,7 +110,7 @@ def make_optimizer(training: TrainingConfig) -> optax.GradientTransformation:
     optimizer = optax.adamw(1.0, b1=training.beta1, b2=training.beta2, weight_decay=training.weight_decay, mask=trained)
     if training.optimizer == "muon":
         optimizer = optax.contrib.muon(
-            1.0, beta=training.beta1, adam_b1=training.beta1, adam_b2=training.beta2,
+            1.0, consistent_rms=MUON_RMS, beta=training.beta1, adam_b1=training.beta1, adam_b2=training.beta2,
             weight_decay=training.weight_decay, weight_decay_mask=trained, adam_weight_decay=0.0,
         )  # fmt: skip
     return optax.chain(optax.clip_by_global_norm(training.clip), optimizer)

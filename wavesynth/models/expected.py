@@ -1,0 +1,132 @@
+"""The band powers that a decoder's sounds have on average, without making the sounds.
+
+A decoder of noise and steady tones is learned much faster from them than from its sounds: in a sound, noise fluctuates and
+neighbouring tones beat, and so do the gradients.
+
+Bands are triangular, on scales that are fine for long windows and coarse for short ones.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from wavesynth.audio.rates import power_of_two
+from wavesynth.audio.spectral import hann_window, num_frames, stft_magnitude
+
+HANN_BINS = 1.5  # noise bandwidth of a Hann window
+LEAST_BINS = 1.5  # from one band to the next
+NOISE_POWER = 6.0  # of a bin of white noise of variance 1, times the samples of the window
+LEAKAGE_BINS = 6.0  # how far from its frequency a tone is counted
+RESOLUTIONS = (  # seconds of the window; the lowest and the highest frequency, Hz; bands per octave
+    (0.186, 30.0, 2_500.0, 48),
+    (0.093, 40.0, 5_000.0, 36),
+    (0.046, 30.0, 20_000.0, 24),
+    (0.023, 60.0, 20_000.0, 16),
+    (0.0116, 100.0, 20_000.0, 12),
+)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of noise and tones, overlap-added with Hann windows.
+
+    Attributes:
+        sample_rate: Hz.
+        hop: samples from one frame to the next.
+        window: samples of a frame.
+        tones: frequencies of the tones, Hz.
+        first: where the first frame begins, in hops; negative before the sound.
+    """
+
+    sample_rate: int
+    hop: int
+    window: int
+    tones: tuple[float, ...]
+    first: int = 0
+
+
+class Bands:
+    """The band powers of sounds in windows of one length, and what to expect of frames.
+
+    Args:
+        frames: of the decoder.
+        seconds: length of the window; the nearest power of two in samples is taken.
+        lowest: frequency where the first band begins, Hz.
+        highest: frequency where the last band ends at most, Hz.
+        each: bands per octave, where they are wide enough.
+    """
+
+    def __init__(self, frames: Frames, seconds: float, lowest: float, highest: float, each: int) -> None:
+        self.frames, rate = frames, frames.sample_rate
+        self.window = power_of_two(seconds, rate, least=16)
+        self.hop = max(self.window // 4, frames.hop)
+        self._bins = np.arange(self.window // 2 + 1) * (rate / self.window)
+        edges = [lowest]
+        while edges[-1] <= min(highest, rate / 2):
+            edges.append(max(edges[-1] * 2 ** (1 / each), edges[-1] + LEAST_BINS * rate / self.window))
+        low, centre, high = np.array(edges[:-3]), np.array(edges[1:-2]), np.array(edges[2:-1])
+        bins = self._bins[:, None]
+        filters = np.maximum(0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))
+        self.filters = (filters / HANN_BINS).astype(np.float32)
+
+    def measured(self, sounds: Float[Array, "batch audio time"]) -> Float[Array, "batch audio windows bands"]:
+        """The band powers of sounds."""
+        return jnp.square(stft_magnitude(sounds, self.window, self.hop)) @ self.filters
+
+    def expected(
+        self,
+        noise: Float[Array, "batch audio frames bins"],
+        tones: Float[Array, "batch audio frames tones"],
+        length: int,
+    ) -> Float[Array, "batch audio windows bands"]:
+        """The band powers that frames have on average.
+
+        Args:
+            noise: power of the noise at each bin of a frame; that of white noise of variance 1 is 1.
+            tones: amplitudes of the tones.
+            length: samples of the sound.
+        """
+        amplitude, power = self._weights(noise.shape[2], length)
+        tonal = jnp.square(jnp.einsum("wf,baft->bawt", amplitude, tones)) @ self._of_tones
+        return tonal + jnp.einsum("wf,bafn->bawn", power, noise) @ self._of_noise
+
+    def _weights(self, count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """How much each frame adds to the amplitudes, and to the powers, of each window: float32 [windows, frames]."""
+        frame = hann_window(self.frames.window) * np.float32(2 * self.frames.hop / self.frames.window)
+        hop, margin = self.frames.hop, self.frames.window - self.frames.hop
+        shares = []
+        for weights in (hann_window(self.window), np.square(hann_window(self.window))):
+            padded = np.pad(weights, (margin, margin))
+            places = range(0, len(padded) - len(frame) + 1, hop)
+            shares.append(
+                [float(padded[place : place + len(frame)] @ frame) / float(weights.sum()) for place in places]
+            )
+        windows = np.arange(num_frames(length, self.hop))[:, None] * self.hop - self.window // 2
+        begins = (np.arange(count)[None] + self.frames.first) * hop - windows + margin
+        index = begins // hop
+        seen = (index >= 0) & (index < len(shares[0]))
+        return tuple(np.where(seen, np.take(share, index, mode="clip"), 0).astype(np.float32) for share in shares)  # type: ignore[return-value]
+
+    @cached_property
+    def _of_tones(self) -> np.ndarray:
+        """The band powers of tones of amplitude 1: float32 [tones, bands]."""
+        apart = (self._bins - np.array(self.frames.tones)[:, None]) * (self.window / self.frames.sample_rate)
+        apart = np.where(np.abs(np.abs(apart) - 1) < 1e-6, 1 + 1e-6, np.abs(apart))
+        leaked = np.square(np.sinc(apart) / (1 - np.square(apart)))  # of a Hann window
+        return (np.where(apart < LEAKAGE_BINS, leaked, 0) @ self.filters).astype(np.float32)
+
+    @cached_property
+    def _of_noise(self) -> np.ndarray:
+        """The band powers of noise of power 1 at each bin of a frame, interpolated between them: float32 [bins, bands]."""
+        own = np.arange(self.frames.window // 2 + 1) * (self.frames.sample_rate / self.frames.window)
+        between = np.stack([np.interp(self._bins, own, unit) for unit in np.eye(len(own))])
+        return (between @ self.filters * (NOISE_POWER / self.window)).astype(np.float32)
+
+
+@lru_cache
+def bands(frames: Frames) -> tuple[Bands, ...]:
+    """Bands at all resolutions whose windows are no shorter than a frame's hop."""
+    return tuple(Bands(frames, *resolution) for resolution in RESOLUTIONS)
