@@ -1,9 +1,9 @@
 """Reconstruction by wavesynth's autoencoder and by RAVE, trained on the same recordings for the same minutes, one core each.
 
-    python bench/rave.py --rave-venv PATH [--sounds FOLDER] [--held-out NAME] [--minutes 5 25 60] [--json PATH]
+    python bench/rave.py --rave-venv PATH --sounds FOLDER [--held-out NAME] [--minutes 5 25 60] [--json PATH]
 
-One recording of the folder is held out; both learn from all others, mixed to 44.1 kHz mono and 16 bits. Needs Linux and two
-cores. RAVE (Caillon and Esling, 2021) needs an environment of its own, with Python 3.11, and ffmpeg, without which it waits
+One recording of the folder is held out; both learn from all others. All are mixed to 44.1 kHz mono and 16 bits. Needs Linux and
+two cores. RAVE (Caillon and Esling, 2021) needs an environment of its own, with Python 3.11, and ffmpeg, without which it waits
 for ever:
 
     python3.11 -m venv PATH
@@ -23,7 +23,7 @@ Both have a core of their own, one thread on it, and keep freed memory. Both clo
 exclude importing the package and preparing the sounds. wavesynth learns from all recordings but the one held out, without a
 validation split; so does RAVE, except for the 2 % that it always sets aside.
 
-Rows, each of seconds 2 to 22 of the held-out recording, encoded and decoded without anything else of it, clipped to [-1, 1]:
+Each row measures seconds 2 to 22 of the held-out recording, encoded and decoded on their own, and clipped to [-1, 1]:
 
 - log_mel_db: mean absolute difference of log-mel spectra: 128 bands from 30 Hz to 20 kHz, window 2,048, hop 512. The gain that
   brings the recording to -20 dB RMS is applied to both; the floor is -100 dB.
@@ -220,7 +220,9 @@ def split(folder: Path, held_out: str, learned: Path) -> np.ndarray:
     for index, path in enumerate(path for path, held in paths.items() if not held):
         files.write(learned / f"{index:03d}-{path.stem}.wav", files.read(path, RATE)[0], RATE)
     (held,) = (path for path, held in paths.items() if held)
-    recording = files.read(held, RATE)[0]
+    recording = (
+        np.round(files.read(held, RATE)[0] * 32_768).clip(-32_768, 32_767).astype(np.float32) / 32_768
+    )  # as they learn
     if len(recording) < LAST * RATE:
         raise SystemExit(f"{held.name} has {len(recording) / RATE:.1f} seconds: hold out one of at least {LAST}")
     return recording[FIRST * RATE : LAST * RATE]
@@ -361,7 +363,7 @@ def measured(
 def parse() -> argparse.Namespace:
     parser = arguments(__doc__)
     parser.add_argument("--rave-venv", type=Path, required=True, metavar="PATH", help="the environment of RAVE")
-    parser.add_argument("--sounds", type=Path, default=Path("../shared/data/piano44"), help="the folder of recordings")
+    parser.add_argument("--sounds", type=Path, required=True, metavar="FOLDER", help="the folder of recordings")
     parser.add_argument(
         "--held-out", default="bwv855", metavar="NAME", help="how the name of the recording to hold out begins"
     )

@@ -35,6 +35,12 @@ Share = Annotated[float, Real(least=0, most=1)]
 Decay = Annotated[float, Real(least=0, below=1)]
 
 
+def check_frequencies(name: str, hertz: tuple[float, ...], sample_rate: int) -> None:
+    """Raises UserError unless frequencies ascend and lie below half the sample rate."""
+    if list(hertz) != sorted(set(hertz)) or any(each >= sample_rate / 2 for each in hertz):
+        raise UserError(f"{name} is {shown(hertz)}: frequencies must ascend and lie below half of {sample_rate} Hz")
+
+
 @dataclass(frozen=True)
 class DatasetInfo(Checked):
     """Facts about the training sounds that a model depends on.
@@ -59,7 +65,7 @@ class DatasetInfo(Checked):
     channels: Annotated[int, Whole(1, 2)] = 1
     typical: Annotated[tuple[LabelAndPitch, ...], Count(0, 4_096)] = ()
     level_db: Annotated[float, Real(least=-120, most=0)] = -20.0
-    partials: Frequencies = ()
+    partials: Frequencies = dataclasses.field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,6 +73,7 @@ class DatasetInfo(Checked):
             raise UserError(f"labels is {shown(self.labels)}: the labels must differ")
         if len(self.pitches) == 1 or list(self.pitches) != sorted(self.pitches):
             raise UserError(f"pitches is {self.pitches}: give the lowest and the highest, or none")
+        check_frequencies("partials", self.partials, self.sample_rate)
         for pair in self.typical:
             if pair[0] not in range(-1, len(self.labels)) or pair[1] > 127:
                 raise UserError(

@@ -46,7 +46,7 @@ def test_no_sound_gives_an_even_spread(sounds: list[np.ndarray]):
     assert steps_in_cents(found).max() < 2 * WIDEST
 
 
-def test_a_loud_sound_counts_as_much_as_a_quiet_one():
+def test_a_quiet_sound_counts_as_much_as_a_loud_one():
     time = np.arange(32_000) / 16_000
     sounds = [np.sin(2 * np.pi * 333.0 * time), 1e-3 * np.sin(2 * np.pi * 777.0 * time)]
     found = partials(sounds, 16_000)

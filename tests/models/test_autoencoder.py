@@ -44,6 +44,7 @@ SHAPES = {
     "without levels": replace(TINY, leveled=False),
     "stereo": replace(TINY, audio_channels=2),
     "stereo, no pitches": replace(UNPITCHED, audio_channels=2),
+    "stereo, without levels or pitches": replace(UNPITCHED, audio_channels=2, leveled=False),
 }
 KEYS = jax.random.split(jax.random.key(3), 2)
 PITCH = jnp.array([69.0, jnp.nan])

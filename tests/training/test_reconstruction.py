@@ -278,13 +278,13 @@ def test_average_powers_are_learned_first_and_pull_the_level_to_that_of_the_soun
         coder = parameters()["coder"] | {"amplitude": jnp.float32(amplitude)}
         _, (metrics, _, _) = own._coder_loss(coder, parameters(), batch, jax.random.key(0), EXPECTED)
         assert "distance" not in metrics
-        return metrics["spectral"]
+        return metrics["average"]
 
     assert float(loss(0.1)) < 5 < float(loss(0.04))  # noise fluctuates
     assert float(jax.grad(loss)(0.07)) < 0 < float(jax.grad(loss)(0.14))
 
 
-def test_phases_are_two_programs_and_discriminators_learn_in_the_second():
+def test_phases_are_programs_of_their_own_and_discriminators_learn_in_the_last():
     own = objective()
     assert isinstance(own, Phased)
     assert [own.phase(step) for step in range(5)] == [SPECTRAL] * 3 + [ADVERSARIAL] * 2

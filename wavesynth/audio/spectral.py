@@ -324,14 +324,26 @@ def mel_filterbank(sample_rate: int, settings: MelSettings) -> np.ndarray:
     >>> mel_filterbank(16_000, mel_settings(16_000)).shape
     (513, 80)
     """
-    edges = band_edges(sample_rate, settings)
-    bins = np.arange(settings.window // 2 + 1)[:, None] * (sample_rate / settings.window)
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    filters = np.maximum(0, np.minimum(rising, falling))
+    bins = np.arange(settings.window // 2 + 1) * (sample_rate / settings.window)
+    filters = triangles(bins, band_edges(sample_rate, settings))
     if not filters.any(axis=0).all():
         raise UserError(
             f"num_bands: {settings.num_bands} bands are too narrow for bins of {sample_rate / settings.window:.1f} Hz;"
             f" use fewer bands or a window longer than {settings.window}"
         )
     return filters.astype(np.float32)
+
+
+def triangles(places: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Triangular filters of height 1: filter i rises from edge i, peaks at edge i + 1 and ends at edge i + 2.
+
+    Returns:
+        float64 [places, filters].
+
+    >>> triangles(np.array([1.0, 1.5, 2.0]), np.array([0.0, 1.0, 2.0, 3.0])).tolist()
+    [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
+    """
+    bins = places[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    return np.maximum(0, np.minimum(rising, falling))

@@ -1,4 +1,4 @@
-"""The frequencies of the partials that some sounds have most."""
+"""Frequencies where sounds most often have partials."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,8 @@ WINDOW_SECONDS = 0.37  # long enough to tell neighbouring notes of a bass apart
 LOWEST, HIGHEST = 27.5, 7_000.0  # Hz
 CENT_STEP = 4  # width of a histogram's places, cents
 SMOOTHED = 8.0  # standard deviation of its smoothing, cents
-NARROWEST, WIDEST, APART_HZ = 30.0, 90.0, 35.0  # cents, and between them Hz, from one frequency to the next
+APART_HZ = 35.0  # Hz, from one frequency to the next
+NARROWEST, WIDEST = 30.0, 90.0  # cents, limits of that distance
 RANGE_DB = 60.0  # below the strongest partial of a window; weaker ones do not count
 EVERYWHERE = 0.02  # added to the histogram, times its mean, so that frequencies without partials are filled in evenly
 

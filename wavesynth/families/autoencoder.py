@@ -36,7 +36,10 @@ NEIGHBOURS = 200  # training clips compared for the baseline "nearest training s
 
 
 class AutoencoderFamily(CodingFamily):
-    """An autoencoder whose decoder filters harmonics and noise. Its convolutions are causal or look both ways."""
+    """An autoencoder whose decoder filters noise and harmonics, or mixes noise with steady tones.
+
+    Its convolutions are causal or look both ways.
+    """
 
     channels: ClassVar[int] = 2
     autoregressive: ClassVar[bool] = False
@@ -48,7 +51,7 @@ class AutoencoderFamily(CodingFamily):
         "autoencoder-tiny": Config(
             "autoencoder",
             AutoencoderConfig(encoder_channels=64, encoder_dilations=(1, 2, 4), channels=96, dilations=(1, 2, 4, 8)),
-            ReconstructionTraining(steps=1_500, batch_size=8, learning_rate=4e-3, ema=0.99, adversarial_from=1.0),
+            ReconstructionTraining(steps=1_500, batch_size=8, learning_rate=4e-3, ema=0.99),
         ),
         "autoencoder-small": Config(
             "autoencoder",
@@ -115,7 +118,7 @@ class AutoencoderFamily(CodingFamily):
             discriminate=discriminate,
             probe_logits=probe_logits if self.model.pitches else None,
             sample_rate=self.dataset.sample_rate, level_db=self.dataset.level_db, training=training,
-            frames=None if self.model.pitches else self._frames, powers=powers,
+            frames=self._frames if self.model.knows_average else None, powers=powers,
         )  # fmt: skip
 
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:

@@ -19,14 +19,14 @@ as loud as it was, even a kind that was never trained on. Of stereo sounds, the 
 decoder generates filters for left and right and, for each bin, the correlation of their noise.
 
 A decoder of sounds without pitches mixes steady tones in place of the pulse train, at frequencies that the training sounds
-have. `powers` says what its noise and tones add up to on average, which is what it is trained on first.
+have. Training first compares the average power of its noise and tones, which `powers` gives, with that of the sounds.
 
 Frame k begins at sample `hop k`, in the encoder and in the decoder. So the decoder generates `code_hop` samples from each code,
 and the encoder looks `lookahead` samples ahead, which is the latency of a stream. Before the first code, the decoder repeats
 that code until its windows overlap.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import jax
@@ -38,7 +38,7 @@ from jaxtyping import Array, Float, Key, UInt
 from wavesynth.audio.rates import power_of_two
 from wavesynth.audio.spectral import SOFT_FLOOR, hann_window
 from wavesynth.audio.stereo import mid_side
-from wavesynth.config import Frequencies, Width
+from wavesynth.config import Frequencies, Width, check_frequencies
 from wavesynth.errors import UserError
 from wavesynth.fields import Count, Real, Whole
 from wavesynth.models.discriminators import DiscriminatorsConfig, normal, plus
@@ -51,9 +51,9 @@ WIDTH = 3  # taps of a convolution
 SPECTRUM_UNIT = 3.0  # of the encoder's input, the natural logarithm of magnitudes over the floor
 CODE_DILATIONS = (1, 2)  # of the convolutions at the rate of codes
 PULSE_LEVEL, NOISE_LEVEL = 0.02, 0.005  # of an untrained decoder's sources: quiet, as sounds are
-PULSE, PHASE = 0, 1  # indices of filters of a decoder with pitches
 OWN_LEVEL, TONE_LEVEL = 0.002, 2e-4  # likewise, of the spectrum added to them and of each steady tone
 TILT_HZ = 300.0  # above it, an untrained pulse filter falls by 6 dB per octave
+PULSE, PHASE, REAL, IMAGINARY = 0, 1, 3, 4  # indices of filters
 FIRST_LOG_VARIANCE = -3.0
 PROBE_CHANNELS = 128
 LOUDEST = 6.0  # natural logarithm of a filter's largest magnitude
@@ -106,7 +106,7 @@ class AutoencoderConfig(DiscriminatorsConfig):
     dilations: Dilations = (1, 2, 4, 1, 2, 4)
     causal: bool = True
     pitches: Annotated[int, Whole(0, 128)] = 0
-    tones: Frequencies = ()
+    tones: Frequencies = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,6 +115,7 @@ class AutoencoderConfig(DiscriminatorsConfig):
                 f"stride is {self.stride}: with the hop {self.hop}, a code would last {self.code_hop:,} samples, more than "
                 f"{MOST_CODE_HOP:,}"
             )
+        check_frequencies("tones", self.tones, self.sample_rate)
         check_remembered("encoder_channels", self.encoder_channels, (WIDTH - 1) * sum(self.encoder_dilations))
         check_remembered("channels", self.channels, (WIDTH - 1) * sum(self.dilations))
 
@@ -168,14 +169,24 @@ class AutoencoderConfig(DiscriminatorsConfig):
 
     @property
     def filters(self) -> int:
-        """Values of the decoder per bin and channel: of the noise and, with pitches, magnitude and phase of the pulses. Without
-        levels, there is also a spectrum that is added."""
+        """Values of the decoder per bin and channel: magnitude and phase of the pulses, if there are pitches; magnitude of the
+        noise; without levels, the real and imaginary part of an added spectrum."""
         return self.noise_filter + 1 + 2 * (not self.leveled)
 
     @property
     def noise_filter(self) -> int:
         """The index of the filter of the noise."""
         return 2 if self.pitches or not self.leveled else 0
+
+    @property
+    def knows_average(self) -> bool:
+        """Whether `Decoder.powers` is known."""
+        return self.leveled and not self.pitches
+
+    @property
+    def views(self) -> int:
+        """Channels that the encoder sees: of stereo sounds left, right, middle and side."""
+        return 4 if self.audio_channels == 2 else 1
 
     @property
     def bins(self) -> int:
@@ -252,15 +263,11 @@ class Encoder(nnx.Module):
     def __init__(self, config: AutoencoderConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
         channels, causal = config.encoder_channels, config.causal
-        self.front = normal(rngs, config.bins * (4 if config.audio_channels == 2 else 1), channels)
+        self.front = normal(rngs, config.views * config.bins, channels)
         self.front_bias = zeros(channels)
         self.stack = Stack(channels, config.encoder_dilations, causal, rngs=rngs)
         self.down = normal(rngs, config.stride * channels, channels)
-        self.long = (
-            normal(rngs, config.long_bins * (4 if config.audio_channels == 2 else 1), channels)
-            if config.long_bins
-            else None
-        )
+        self.long = normal(rngs, config.views * config.long_bins, channels) if config.long_bins else None
         self.down_bias = zeros(channels)
         self.code_stack = Stack(channels, CODE_DILATIONS, causal, rngs=rngs)
         self.out = normal(rngs, channels, 2 * config.code_channels, gain=0.5)
@@ -478,7 +485,7 @@ class Decoder(nnx.Module):
             size = jnp.exp(jnp.minimum(filters[PULSE], LOUDEST))
             spectrum += jax.lax.complex(size * jnp.cos(filters[PHASE]), size * jnp.sin(filters[PHASE])) * harmonic
         if not config.leveled:
-            spectrum += OWN_LEVEL * config.window * jax.lax.complex(filters[3], filters[4])
+            spectrum += OWN_LEVEL * config.window * jax.lax.complex(filters[REAL], filters[IMAGINARY])
         if config.tones:
             size = jnp.exp(jnp.minimum(mixed, LOUDEST))
             phases = tones(np.array(config.tones), first, x.shape[1], config.hop, config.sample_rate)
@@ -517,23 +524,21 @@ class Decoder(nnx.Module):
         decoder with levels and without pitches.
         """
         config = self.config
-        codes = jnp.concatenate([jnp.repeat(codes[:, :1], config.held, axis=1), codes], axis=1)
+        codes = self._held(codes)
         unpitched = jnp.full(len(codes), jnp.nan)
         filters, common, mixed, _ = self._parts(self._network(codes, unpitched, None)[0])
-        noise, size = (
-            jnp.exp(2 * jnp.minimum(filters[config.noise_filter], LOUDEST)),
-            jnp.exp(jnp.minimum(mixed, LOUDEST)),
-        )
-        power = noise.mean(axis=(1, 3)) + jnp.square(size).sum(axis=3).mean(axis=1) / 2
+        hiss = jnp.exp(2 * jnp.minimum(filters[config.noise_filter], LOUDEST))
+        size = jnp.exp(jnp.minimum(mixed, LOUDEST))
+        power = hiss.mean(axis=(1, 3)) + jnp.square(size).sum(axis=3).mean(axis=1) / 2
         scale = self._scale(power, codes[..., config.code_channels :])[:, None, :, None]
-        noise, size = noise * jnp.square(scale), size * scale
+        hiss, size = hiss * jnp.square(scale), size * scale
         if config.audio_channels == 1:
-            return noise, size
-        both = common * jnp.sqrt(noise[:, 0] * noise[:, 1] + 1e-30)
-        mean = noise.mean(axis=1)
-        noise = jnp.concatenate([noise, jnp.stack([mean + both, mean - both], axis=1)], axis=1)
+            return hiss, size
+        both = common * jnp.sqrt(hiss[:, 0] * hiss[:, 1] + 1e-30)
+        mean = hiss.mean(axis=1)
+        hiss = jnp.concatenate([hiss, jnp.stack([mean + both, mean - both], axis=1)], axis=1)
         size = jnp.concatenate([size, mid_side(size.reshape(*size.shape[:2], -1)).reshape(size.shape)], axis=1)
-        return noise, size
+        return hiss, size
 
     def _at_level(
         self, windows: Float[Array, "batch audio frames window"], level: Float[Array, "batch codes 1"]
@@ -559,10 +564,12 @@ class Decoder(nnx.Module):
         keys: Key[Array, " batch"],
     ) -> Float[Array, "batch audio time"]:
         """Sounds [B, C, F code_hop] of whole paths. pitch: MIDI numbers, NaN for none. keys: of the noise."""
-        held = self.config.held
-        codes = jnp.concatenate([jnp.repeat(codes[:, :1], held, axis=1), codes], axis=1)
-        sounds, _ = self.step(codes, pitch, keys, self.init_cache(len(codes)), whole=True)
-        return sounds[..., held * self.config.code_hop :]
+        sounds, _ = self.step(self._held(codes), pitch, keys, self.init_cache(len(codes)), whole=True)
+        return sounds[..., self.config.held * self.config.code_hop :]
+
+    def _held(self, codes: Float[Array, "batch codes code_width"]) -> Float[Array, "batch _ code_width"]:
+        """Paths whose first code is repeated before the sound begins."""
+        return jnp.concatenate([jnp.repeat(codes[:, :1], self.config.held, axis=1), codes], axis=1)
 
 
 def amplitude(level: Float[Array, "*batch"]) -> Float[Array, "*batch"]:

@@ -1,9 +1,9 @@
-"""The band powers that a decoder's sounds have on average, without making the sounds.
+"""The band powers that a decoder's sounds have on average, computed without making the sounds.
 
-A decoder of noise and steady tones is learned much faster from them than from its sounds: in a sound, noise fluctuates and
+A decoder of noise and steady tones trains much faster on these averages than on its sounds: in a sound, noise fluctuates and
 neighbouring tones beat, and so do the gradients.
 
-Bands are triangular, on scales that are fine for long windows and coarse for short ones.
+Bands are triangular, narrow for long windows and wide for short ones.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from wavesynth.audio.rates import power_of_two
-from wavesynth.audio.spectral import hann_window, num_frames, stft_magnitude
+from wavesynth.audio.spectral import hann_window, num_frames, stft_magnitude, triangles
 
 HANN_BINS = 1.5  # noise bandwidth of a Hann window
 LEAST_BINS = 1.5  # from one band to the next
@@ -56,21 +56,18 @@ class Bands:
         seconds: length of the window; the nearest power of two in samples is taken.
         lowest: frequency where the first band begins, Hz.
         highest: frequency where the last band ends at most, Hz.
-        each: bands per octave, where they are wide enough.
+        per_octave: number of bands, where they are wide enough.
     """
 
-    def __init__(self, frames: Frames, seconds: float, lowest: float, highest: float, each: int) -> None:
+    def __init__(self, frames: Frames, seconds: float, lowest: float, highest: float, per_octave: int) -> None:
         self.frames, rate = frames, frames.sample_rate
-        self.window = power_of_two(seconds, rate, least=16)
+        self.window = power_of_two(seconds, rate, least=max(16, 2 * frames.hop))
         self.hop = max(self.window // 4, frames.hop)
         self._bins = np.arange(self.window // 2 + 1) * (rate / self.window)
         edges = [lowest]
         while edges[-1] <= min(highest, rate / 2):
-            edges.append(max(edges[-1] * 2 ** (1 / each), edges[-1] + LEAST_BINS * rate / self.window))
-        low, centre, high = np.array(edges[:-3]), np.array(edges[1:-2]), np.array(edges[2:-1])
-        bins = self._bins[:, None]
-        filters = np.maximum(0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))
-        self.filters = (filters / HANN_BINS).astype(np.float32)
+            edges.append(max(edges[-1] * 2 ** (1 / per_octave), edges[-1] + LEAST_BINS * rate / self.window))
+        self.filters = (triangles(self._bins, np.array(edges[:-1])) / HANN_BINS).astype(np.float32)
 
     def measured(self, sounds: Float[Array, "batch audio time"]) -> Float[Array, "batch audio windows bands"]:
         """The band powers of sounds."""
@@ -90,28 +87,30 @@ class Bands:
             length: samples of the sound.
         """
         amplitude, power = self._weights(noise.shape[2], length)
-        tonal = jnp.square(jnp.einsum("wf,baft->bawt", amplitude, tones)) @ self._of_tones
-        return tonal + jnp.einsum("wf,bafn->bawn", power, noise) @ self._of_noise
+        tonal = jnp.square(jnp.einsum("wf,baft->bawt", amplitude, tones)) @ self._tone_powers
+        return tonal + jnp.einsum("wf,bafn->bawn", power, noise) @ self._noise_powers
 
     def _weights(self, count: int, length: int) -> tuple[np.ndarray, np.ndarray]:
         """How much each frame adds to the amplitudes, and to the powers, of each window: float32 [windows, frames]."""
-        frame = hann_window(self.frames.window) * np.float32(2 * self.frames.hop / self.frames.window)
         hop, margin = self.frames.hop, self.frames.window - self.frames.hop
-        shares = []
-        for weights in (hann_window(self.window), np.square(hann_window(self.window))):
-            padded = np.pad(weights, (margin, margin))
-            places = range(0, len(padded) - len(frame) + 1, hop)
-            shares.append(
-                [float(padded[place : place + len(frame)] @ frame) / float(weights.sum()) for place in places]
-            )
-        windows = np.arange(num_frames(length, self.hop))[:, None] * self.hop - self.window // 2
-        begins = (np.arange(count)[None] + self.frames.first) * hop - windows + margin
-        index = begins // hop
-        seen = (index >= 0) & (index < len(shares[0]))
-        return tuple(np.where(seen, np.take(share, index, mode="clip"), 0).astype(np.float32) for share in shares)  # type: ignore[return-value]
+        frame = hann_window(self.frames.window).astype(np.float64) * (2 * hop / self.frames.window)
+        hann = hann_window(self.window).astype(np.float64)
+        begins = np.arange(num_frames(length, self.hop)) * self.hop - self.window // 2
+        weights = np.zeros((2, len(begins), count))
+        for row, begin in enumerate(begins):
+            inside = (np.arange(self.window) >= -begin) & (np.arange(self.window) < length - begin)
+            offsets = (
+                (np.arange(count) + self.frames.first) * hop - begin + margin
+            )  # of the frames, in the padded window
+            seen = (offsets >= 0) & (offsets <= self.window + margin - hop)
+            for kind, window in enumerate((hann, np.square(hann))):
+                padded = np.pad(window * inside, margin)
+                shares = np.lib.stride_tricks.sliding_window_view(padded, len(frame))[::hop] @ frame / window.sum()
+                weights[kind, row, seen] = shares[offsets[seen] // hop]
+        return weights[0].astype(np.float32), weights[1].astype(np.float32)
 
     @cached_property
-    def _of_tones(self) -> np.ndarray:
+    def _tone_powers(self) -> np.ndarray:
         """The band powers of tones of amplitude 1: float32 [tones, bands]."""
         apart = (self._bins - np.array(self.frames.tones)[:, None]) * (self.window / self.frames.sample_rate)
         apart = np.where(np.abs(np.abs(apart) - 1) < 1e-6, 1 + 1e-6, np.abs(apart))
@@ -119,14 +118,19 @@ class Bands:
         return (np.where(apart < LEAKAGE_BINS, leaked, 0) @ self.filters).astype(np.float32)
 
     @cached_property
-    def _of_noise(self) -> np.ndarray:
+    def _noise_powers(self) -> np.ndarray:
         """The band powers of noise of power 1 at each bin of a frame, interpolated between them: float32 [bins, bands]."""
-        own = np.arange(self.frames.window // 2 + 1) * (self.frames.sample_rate / self.frames.window)
-        between = np.stack([np.interp(self._bins, own, unit) for unit in np.eye(len(own))])
+        places = self._bins * (self.frames.window / self.frames.sample_rate)
+        below = np.minimum(places.astype(int), self.frames.window // 2 - 1)
+        between = np.zeros((self.frames.window // 2 + 1, len(places)))
+        between[below, np.arange(len(places))] = 1 - (places - below)
+        between[below + 1, np.arange(len(places))] = places - below
         return (between @ self.filters * (NOISE_POWER / self.window)).astype(np.float32)
 
 
 @lru_cache
 def bands(frames: Frames) -> tuple[Bands, ...]:
-    """Bands at all resolutions whose windows are no shorter than a frame's hop."""
-    return tuple(Bands(frames, *resolution) for resolution in RESOLUTIONS)
+    """Bands at all resolutions whose windows last at least two hops, and at least at the first."""
+    least = 2 * frames.hop / frames.sample_rate
+    fitting = [resolution for resolution in RESOLUTIONS if resolution[0] * 2**0.5 > least]
+    return tuple(Bands(frames, *resolution) for resolution in fitting or RESOLUTIONS[:1])

@@ -1,10 +1,11 @@
 """The objective of autoencoders: band powers on average, then spectra of sounds and, in the end, adversarial losses."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,9 @@ from wavesynth.training.state import (
 Loss = Literal["hinge", "relativistic"]
 RANGE_DB = 80.0  # below the level of the training sounds, where mel spectra are compared
 FINE_DB = 90.0  # likewise, spectra of several resolutions and band powers
-IMAGE_DB = 50.0  # likewise, spectra of middle and side; lower, the side of a nearly mono sound would outweigh all else
+IMAGE_DB = (
+    50.0  # likewise, spectra of middle and side: with a lower floor, the side of a nearly mono sound would dominate
+)
 FAINT_DB = 40.0  # below that level, sounds count less in the spectral convergence
 EXPECTED, SPECTRAL, ADVERSARIAL = range(3)  # phases
 DIVERGED = 1e6  # a loss of this size counts as divergence
@@ -58,9 +61,9 @@ class ReconstructionTraining(TrainingConfig):
         pitch_adversary: weight of the loss that hides the pitch from a probe that predicts it from the code; 0 turns the probe
             off. The decoder is conditioned on the pitch, so if the code does not contain it, the player controls it.
         expected_until: fraction of the steps in which the decoder's average band powers are compared, before its sounds are.
-            Only a decoder of sounds without pitches knows its average; others begin with sounds.
-        adversarial_from: fraction of the steps after which the adversarial phase begins; 1 for never. An extended run stays in
-            this phase.
+            Decoders of sounds with pitches begin with sounds.
+        adversarial_from: fraction of the steps after which the adversarial phase begins, but not before `expected_until`; 1 for
+            never. An extended run stays in its last phase.
         loss: of the discriminators, "hinge" (Lim and Ye, 2017) or "relativistic" (Jolicoeur-Martineau, 2018).
         adversarial_weight: weight of the adversarial loss of the decoder.
         feature_weight: weight of the decoder's feature matching loss: the distance between the discriminators' activations
@@ -86,10 +89,14 @@ class ReconstructionTraining(TrainingConfig):
     feature_weight: Weight = 4.0
     discriminator_rate: Annotated[float, Real(above=0, most=1e3)] = 0.2
 
+    def from_base(self) -> Self:
+        """These settings for training that begins from another model, which has learned average powers already."""
+        return dataclasses.replace(super().from_base(), expected_until=0.0)
+
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Spectral losses, and discriminators in a second phase, as pure steps (see `wavesynth.training.objective.Phased`).
+    """Three phases as pure steps (see `wavesynth.training.objective.Phased`): average powers, spectra, discriminators.
 
     The loss counts all frames, including the silence after a short clip. The metric `distance` counts real sound only.
 
@@ -102,9 +109,9 @@ class Reconstruction:
             the activations of each discriminator's layers.
         probe_logits: (probe's parameters, codes) to logits of pitches [B, F, P]; None for sounds without pitches.
         sample_rate: Hz.
-        level_db: the root mean square of the training sounds, decibels. Spectra are compared down to 80 dB below it.
+        level_db: the root mean square of the training sounds, decibels, from which the floors of spectra are counted.
         training: how to train.
-        frames: those of `powers`; None if the decoder does not know its average.
+        frames: those of `powers`; None if the decoder's average powers are not known.
         powers: (autoencoder's parameters, codes) to the power of the noise [B, C, F, bins] and the amplitudes of the tones
             [B, C, F, G] in each frame; in stereo, of left, right, middle and side.
         pace: see `wavesynth.training.state.Pace`; None for that of `training`.
@@ -124,7 +131,7 @@ class Reconstruction:
     metric: ClassVar[str] = "distance"
     meaning: ClassVar[str] = "log-mel distance between {sounds} and their reconstructions, dB"
     aim: ClassVar[str] = "a good model lies below the last"
-    watched: ClassVar[str] = "spectral"
+    watched: ClassVar[str] = "loss"
     remedy: ClassVar[str] = "a smaller learning rate"
 
     @cached_property
@@ -195,7 +202,7 @@ class Reconstruction:
         drawn = features + jnp.exp(log_variance / 2) * jax.random.normal(own, features.shape)
         codes = jnp.concatenate([drawn, level], axis=-1)
         if phase == EXPECTED:
-            made, metrics = sounds, {"spectral": self._expected(coder, codes, sounds)}
+            made, metrics = sounds, {"average": self._expected(coder, codes, sounds)}
         else:
             made = self.decode(coder, codes, batch["conditions"], self._keys(noise, len(sounds)))
             metrics = {
@@ -203,7 +210,9 @@ class Reconstruction:
                 "spectral": self._spectral(made, sounds),
             }
         metrics["kl"] = kl_divergence(features, log_variance).mean()
-        loss = metrics["spectral"] + training.kl_weight * jax.nn.relu(metrics["kl"] - training.kl_target)
+        loss = metrics["average" if phase == EXPECTED else "spectral"] + training.kl_weight * jax.nn.relu(
+            metrics["kl"] - training.kl_target
+        )
         if self.probing:
             loss -= training.pitch_adversary * self._cross_entropy(others["probe"], mean, batch, hiding=True)
         if phase == ADVERSARIAL:
@@ -244,16 +253,16 @@ class Reconstruction:
         return jnp.sum(jnp.where(counted, cost, 0.0)) / jnp.maximum(counted.sum(), 1)
 
     def _spectral(self, made: jax.Array, sounds: jax.Array) -> jax.Array:
-        """Log-mel and multi-resolution distance and spectral convergence over all frames, dB; of stereo, of the image too."""
+        """Log-mel and multi-resolution distance, in stereo also of middle and side, plus spectral convergence; dB."""
         faint = 10 ** ((self.level_db - FAINT_DB) / 20)
         loudest = spectral_convergence(made, sounds, self.sample_rate, floor=faint).mean()
-        distance = self._apart(made, sounds, RANGE_DB, FINE_DB)
+        apart = self._log_distance(made, sounds, RANGE_DB, FINE_DB)
         if sounds.shape[1] == 2:
-            distance = (distance + self._apart(mid_side(made), mid_side(sounds), IMAGE_DB, IMAGE_DB)) / 2
-        return distance + self.training.convergence_weight * loudest
+            apart = (apart + self._log_distance(mid_side(made), mid_side(sounds), IMAGE_DB, IMAGE_DB)) / 2
+        return apart + self.training.convergence_weight * loudest
 
-    def _apart(self, made: jax.Array, sounds: jax.Array, range_db: float, fine_db: float) -> jax.Array:
-        """The distance of log-mel spectra and of spectra of several resolutions, down to so far below the sounds' level, dB."""
+    def _log_distance(self, made: jax.Array, sounds: jax.Array, range_db: float, fine_db: float) -> jax.Array:
+        """Log-mel distance plus multi-resolution distance, dB, down to `range_db` and `fine_db` below the sounds' level."""
         mel = relative_mel(self.sample_rate, self.level_db, range_db)
         whole = jnp.abs(log_mel(made, self.sample_rate, mel) - log_mel(sounds, self.sample_rate, mel)).mean()
         floor = 10 ** ((self.level_db - fine_db) / 20)
@@ -269,12 +278,12 @@ class Reconstruction:
         below = np.array([FINE_DB] + ([FINE_DB, IMAGE_DB, IMAGE_DB] if sounds.shape[1] == 4 else []))
         floor = (10 ** ((self.level_db - below) / 10)).astype(np.float32)[None, :, None, None]
 
-        def distance(each: Bands) -> jax.Array:
+        def apart(each: Bands) -> jax.Array:
             powers = each.measured(sounds), each.expected(noise, tones, sounds.shape[2])
             levels = [10 * jnp.log10(power + floor) for power in powers]
             return jnp.abs(levels[0] - levels[1]).mean()
 
-        return sum(distance(each) for each in bands(self.frames)) / len(bands(self.frames))  # type: ignore[return-value]
+        return sum(apart(each) for each in bands(self.frames)) / len(bands(self.frames))  # type: ignore[return-value]
 
     @staticmethod
     def _keys(key: jax.Array, rows: int) -> jax.Array:
