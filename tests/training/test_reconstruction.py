@@ -269,7 +269,7 @@ def test_average_powers_are_learned_first_and_pull_the_level_to_that_of_the_soun
         shape = (ROWS, 1, LENGTH // 128 + 4)
         return jnp.full((*shape, 257), 1.0) * params["amplitude"] ** 2, jnp.zeros((*shape, 1))
 
-    training = replace(TRAINING, expected_until=0.3, adversarial_from=0.6)
+    training = replace(TRAINING, expected_until=0.3, adversarial_from=0.6, convergence_weight=0.0)
     own = replace(objective(training), frames=frames, powers=powers)
     assert [own.phase(step) for step in range(10)] == [EXPECTED] * 3 + [SPECTRAL] * 3 + [ADVERSARIAL] * 4
     assert objective(training).phase(0) == SPECTRAL  # a decoder that does not know its average
@@ -282,6 +282,24 @@ def test_average_powers_are_learned_first_and_pull_the_level_to_that_of_the_soun
 
     assert float(loss(0.1)) < 5 < float(loss(0.04))  # noise fluctuates
     assert float(jax.grad(loss)(0.07)) < 0 < float(jax.grad(loss)(0.14))
+
+
+@pytest.mark.parametrize("audio", [1, 2])
+def test_average_powers_of_silence_have_finite_gradients(audio: int):
+    frames = Frames(RATE, 128, 512, (440.0,), first=-4)
+    channels = 4 if audio == 2 else 1
+    own = replace(objective(), frames=frames)
+    sounds = jnp.zeros((ROWS, audio, LENGTH))
+
+    def loss(level: jax.Array) -> jax.Array:
+        shape = (ROWS, channels, LENGTH // 128 + 4)
+        made = level**2 * jnp.ones((*shape, 257)), level * jnp.ones((*shape, 1))
+        return replace(own, powers=lambda params, codes: made)._expected({}, jnp.zeros(0), sounds)
+
+    assert float(loss(jnp.float32(0.0))) < 0.01  # a thousandth of the convergence of sounds that differ
+    for level in (0.0, 1e-6, 0.1):
+        assert np.isfinite(jax.grad(loss)(jnp.float32(level)))
+    assert float(loss(jnp.float32(0.1))) > 10
 
 
 def test_phases_are_programs_of_their_own_and_discriminators_learn_in_the_last():

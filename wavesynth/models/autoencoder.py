@@ -51,7 +51,11 @@ WIDTH = 3  # taps of a convolution
 SPECTRUM_UNIT = 3.0  # of the encoder's input, the natural logarithm of magnitudes over the floor
 CODE_DILATIONS = (1, 2)  # of the convolutions at the rate of codes
 PULSE_LEVEL, NOISE_LEVEL = 0.02, 0.005  # of an untrained decoder's sources: quiet, as sounds are
-OWN_LEVEL, TONE_LEVEL = 0.002, 2e-4  # likewise, of the spectrum added to them and of each steady tone
+OWN_LEVEL = 0.002  # likewise, of the spectrum added to them
+TONE_LEVEL, HISS_LEVEL = (
+    0.005,
+    0.001,
+)  # of each steady tone and of noise beside them: noise that is louder takes their place
 TILT_HZ = 300.0  # above it, an untrained pulse filter falls by 6 dB per octave
 PULSE, PHASE, REAL, IMAGINARY = 0, 1, 3, 4  # indices of filters
 FIRST_LOG_VARIANCE = -3.0
@@ -384,7 +388,7 @@ class Decoder(nnx.Module):
         self.stack = Stack(channels, config.dilations, config.causal, rngs=rngs)
         hertz = np.arange(bins) * (config.sample_rate / config.window)
         own = np.zeros((config.filters, bins), np.float32)  # of each channel: see `_windows`
-        own[config.noise_filter] = np.log(NOISE_LEVEL)
+        own[config.noise_filter] = np.log(HISS_LEVEL if config.tones else NOISE_LEVEL)
         if config.pitches:
             own[PULSE] = np.log(PULSE_LEVEL) - np.log(np.maximum(hertz / TILT_HZ, 1))
         audio = config.audio_channels

@@ -46,6 +46,7 @@ IMAGE_DB = (
     50.0  # likewise, spectra of middle and side: with a lower floor, the side of a nearly mono sound would dominate
 )
 FAINT_DB = 40.0  # below that level, sounds count less in the spectral convergence
+CONVERGED = 1e-9  # added under a square root, whose gradient is infinite at 0
 EXPECTED, SPECTRAL, ADVERSARIAL = range(3)  # phases
 DIVERGED = 1e6  # a loss of this size counts as divergence
 
@@ -269,7 +270,7 @@ class Reconstruction:
         return whole + multi_resolution_distance(made, sounds, self.sample_rate, floor=floor).mean()
 
     def _expected(self, coder: Params, codes: jax.Array, sounds: jax.Array) -> jax.Array:
-        """The distance of band powers that the decoder's sounds have on average from those of sounds, dB."""
+        """The distance of average band powers from those of sounds plus their spectral convergence; dB."""
         assert self.frames is not None
         assert self.powers is not None
         if sounds.shape[1] == 2:
@@ -278,12 +279,17 @@ class Reconstruction:
         below = np.array([FINE_DB] + ([FINE_DB, IMAGE_DB, IMAGE_DB] if sounds.shape[1] == 4 else []))
         floor = (10 ** ((self.level_db - below) / 10)).astype(np.float32)[None, :, None, None]
 
-        def apart(each: Bands) -> jax.Array:
+        faint = 10 ** ((self.level_db - FAINT_DB) / 10)
+
+        def distance(each: Bands) -> jax.Array:
             powers = each.measured(sounds), each.expected(noise, tones, sounds.shape[2])
             levels = [10 * jnp.log10(power + floor) for power in powers]
-            return jnp.abs(levels[0] - levels[1]).mean()
+            real, made = (jnp.sqrt(power + floor) for power in powers)
+            apart, whole = (jnp.square(x).sum(axis=(-2, -1)) for x in (real - made, real))
+            loudest = jnp.sqrt(apart / (whole + faint * real.shape[-2]) + CONVERGED).mean()
+            return jnp.abs(levels[0] - levels[1]).mean() + self.training.convergence_weight * loudest
 
-        return sum(apart(each) for each in bands(self.frames)) / len(bands(self.frames))  # type: ignore[return-value]
+        return sum(distance(each) for each in bands(self.frames)) / len(bands(self.frames))  # type: ignore[return-value]
 
     @staticmethod
     def _keys(key: jax.Array, rows: int) -> jax.Array:
