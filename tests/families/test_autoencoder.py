@@ -30,7 +30,7 @@ MODEL = AutoencoderConfig(
     dilations=(2,), spectral_windows=(0.004,), spectral_channels=8,
 )  # fmt: skip
 TRAINING = ReconstructionTraining(
-    steps=30, batch_size=4, crop_seconds=0.256, warmup=2, learning_rate=1e-2, ema=0.8, adversarial_from=0.8, validate_every=5,
+    steps=30, batch_size=4, crop_seconds=0.256, warmup=2, learning_rate=5e-3, ema=0.8, adversarial_from=0.8, validate_every=5,
     validation_windows=8, save_every=10, preview_every=100, preview_seconds=0.05,
 )  # fmt: skip
 

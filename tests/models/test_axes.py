@@ -86,7 +86,7 @@ def test_wavenet_autoencoder():
 def test_autoencoder(audio: int, leveled: bool):
     config = AutoencoderConfig(
         hop_seconds=0.002, overlap=2, gains=2, encoder_channels=4, encoder_dilations=(1, 2), channels=6, dilations=(1,),
-        pitches=128, sample_rate=8_000, audio_channels=audio, leveled=leveled,
+        pitches=128, code_channels=16, sample_rate=8_000, audio_channels=audio, leveled=leveled,
     )  # fmt: skip
     made = shape(lambda given: Autoencoder(config, rngs=nnx.Rngs(0)).encoder(given), jnp.zeros((2, audio, 192)))
     assert made == ((2, 3, 16 + leveled), (2, 3, 16))
