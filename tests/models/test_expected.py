@@ -100,7 +100,8 @@ def test_a_decoder_tells_the_average_of_its_sounds(audio: int):
         measured = np.asarray(own.measured(made))[:, :, INNER].mean(axis=(0, 2))
         apart = 10 * np.log10(expected / measured)
         assert np.abs(np.median(apart, axis=1)).max() < 0.5
-        assert np.abs(apart).max() < 3.5
+        loud = measured > 1e-3 * measured.max()  # the gains, which are not counted, modulate tones by little
+        assert np.abs(apart[loud]).max() < 3.5
 
 
 def test_windows_and_bands_follow_the_rate():

@@ -19,7 +19,6 @@ from wavesynth.audio.spectral import hann_window, num_frames, stft_magnitude, tr
 HANN_BINS = 1.5  # noise bandwidth of a Hann window
 LEAST_BINS = 1.5  # from one band to the next
 NOISE_POWER = 6.0  # of a bin of white noise of variance 1, times the samples of the window
-LEAKAGE_BINS = 6.0  # how far from its frequency a tone is counted
 RESOLUTIONS = (  # seconds of the window; the lowest and the highest frequency, Hz; bands per octave
     (0.186, 30.0, 2_500.0, 48),
     (0.093, 40.0, 5_000.0, 36),
@@ -115,7 +114,7 @@ class Bands:
         apart = (self._bins - np.array(self.frames.tones)[:, None]) * (self.window / self.frames.sample_rate)
         apart = np.where(np.abs(np.abs(apart) - 1) < 1e-6, 1 + 1e-6, np.abs(apart))
         leaked = np.square(np.sinc(apart) / (1 - np.square(apart)))  # of a Hann window
-        return (np.where(apart < LEAKAGE_BINS, leaked, 0) @ self.filters).astype(np.float32)
+        return (leaked @ self.filters).astype(np.float32)
 
     @cached_property
     def _noise_powers(self) -> np.ndarray:
