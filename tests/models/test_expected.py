@@ -14,7 +14,7 @@ from wavesynth.models.functional import initialize, pure
 
 RATE, HOP, WINDOW, LENGTH = 16_000, 128, 512, 16_384
 CONFIG = AutoencoderConfig(
-    code_channels=3, hop_seconds=0.008, overlap=4, stride=2, gains=1, encoder_channels=8, encoder_dilations=(1,), channels=12,
+    code_channels=3, hop_seconds=0.008, overlap=4, stride=1, gains=1, encoder_channels=8, encoder_dilations=(1,), channels=12,
     dilations=(1,), sample_rate=RATE,
 )  # fmt: skip
 ROWS = 48  # sounds of other noise
@@ -88,7 +88,7 @@ def test_a_decoder_tells_the_average_of_its_sounds(audio: int):
     decoder = pure(make)(params).decoder
     codes = np.random.default_rng(0).standard_normal((1, 1, config.code_width), np.float32)
     codes = codes.repeat(LENGTH // config.code_hop, axis=1)  # steady, because frames that differ add up to less
-    codes[..., -1] = 1.4 + 0.02 * np.sin(np.arange(codes.shape[1]) / 9)
+    codes[..., -1] = 1.4
     noise, tones = decoder.powers(jnp.asarray(codes))
     frames = Frames(RATE, config.hop, config.window, config.tones, first=-config.held * config.stride)
     keys = jax.random.split(jax.random.key(1), ROWS)
@@ -99,9 +99,10 @@ def test_a_decoder_tells_the_average_of_its_sounds(audio: int):
         expected = np.asarray(own.expected(noise, tones, LENGTH))[0, :, INNER].mean(axis=1)
         measured = np.asarray(own.measured(made))[:, :, INNER].mean(axis=(0, 2))
         apart = 10 * np.log10(expected / measured)
-        assert np.abs(np.median(apart, axis=1)).max() < 0.5
-        loud = measured > 1e-3 * measured.max()  # the gains, which are not counted, modulate tones by little
-        assert np.abs(apart[loud]).max() < 3.5
+        median = np.abs(np.median(apart, axis=1))
+        assert median[:3].max() < 0.3
+        assert median.max() < 1.0  # in the side, neighbouring bins of an untrained network differ, and add up to less
+        assert np.abs(apart).max() < 3.5
 
 
 def test_windows_and_bands_follow_the_rate():
