@@ -102,7 +102,7 @@ def test_a_decoder_tells_the_average_of_its_sounds(audio: int):
         median = np.abs(np.median(apart, axis=1))
         assert median[:3].max() < 0.3
         assert median.max() < 1.0  # in the side, neighbouring bins of an untrained network differ, and add up to less
-        assert np.abs(apart).max() < 3.5
+        assert np.abs(apart[:3]).max() < 3.5
 
 
 def test_windows_and_bands_follow_the_rate():
