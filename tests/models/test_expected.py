@@ -85,6 +85,9 @@ def test_a_decoder_tells_the_average_of_its_sounds(audio: int):
         return Autoencoder(config, rngs=rngs)
 
     params = initialize(make, jax.random.key(0))
+    out, bias = params["decoder"]["out"], params["decoder"]["out_bias"]
+    smooth = 0.3 * np.sin(np.arange(len(bias)) / 60)  # neighbouring bins that differ add up to less
+    params["decoder"] |= {"out": jnp.zeros_like(out), "out_bias": bias + smooth.astype(np.float32)}
     decoder = pure(make)(params).decoder
     codes = np.random.default_rng(0).standard_normal((1, 1, config.code_width), np.float32)
     codes = codes.repeat(LENGTH // config.code_hop, axis=1)  # steady, because frames that differ add up to less
@@ -99,10 +102,8 @@ def test_a_decoder_tells_the_average_of_its_sounds(audio: int):
         expected = np.asarray(own.expected(noise, tones, LENGTH))[0, :, INNER].mean(axis=1)
         measured = np.asarray(own.measured(made))[:, :, INNER].mean(axis=(0, 2))
         apart = 10 * np.log10(expected / measured)
-        median = np.abs(np.median(apart, axis=1))
-        assert median[:3].max() < 0.3
-        assert median.max() < 1.0  # in the side, neighbouring bins of an untrained network differ, and add up to less
-        assert np.abs(apart[:3]).max() < 3.5
+        assert np.abs(np.median(apart, axis=1)).max() < 0.3
+        assert np.abs(apart).max() < 2.0
 
 
 def test_windows_and_bands_follow_the_rate():
