@@ -17,9 +17,9 @@ EVERYWHERE = 0.02  # added to the histogram, times its mean, so that frequencies
 
 
 def partials(excerpts: Iterable[np.ndarray], sample_rate: int) -> tuple[float, ...]:
-    """Frequencies at which steady tones can sound like some sounds: where these have partials, and evenly between.
+    """Frequencies of steady tones for some sounds: those of the sounds' partials, and others evenly between them.
 
-    Notes of a scale have their partials at few frequencies. A tone must meet them: two neighbours in its place would beat.
+    Notes of a scale share few partial frequencies. A tone must lie on each: two tones on either side of it would beat.
 
     Args:
         excerpts: sounds, float [num_samples] of any length.

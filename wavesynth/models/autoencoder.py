@@ -55,7 +55,7 @@ OWN_LEVEL = 0.002  # likewise, of the spectrum added to them
 TONE_LEVEL, HISS_LEVEL = (
     0.005,
     0.001,
-)  # of each steady tone and of noise beside them: noise that is louder takes their place
+)  # of each steady tone, and of noise beside tones, which louder noise would replace
 TILT_HZ = 300.0  # above it, an untrained pulse filter falls by 6 dB per octave
 PULSE, PHASE, REAL, IMAGINARY = 0, 1, 3, 4  # indices of filters
 FIRST_LOG_VARIANCE = -3.0

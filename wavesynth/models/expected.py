@@ -98,9 +98,8 @@ class Bands:
         weights = np.zeros((2, len(begins), count))
         for row, begin in enumerate(begins):
             inside = (np.arange(self.window) >= -begin) & (np.arange(self.window) < length - begin)
-            offsets = (
-                (np.arange(count) + self.frames.first) * hop - begin + margin
-            )  # of the frames, in the padded window
+            # Where the frames begin in the padded window.
+            offsets = (np.arange(count) + self.frames.first) * hop - begin + margin
             seen = (offsets >= 0) & (offsets <= self.window + margin - hop)
             for kind, window in enumerate((hann, np.square(hann))):
                 padded = np.pad(window * inside, margin)

@@ -1,4 +1,4 @@
-"""The objective of autoencoders: band powers on average, then spectra of sounds and, in the end, adversarial losses."""
+"""The objective of autoencoders: average band powers, then spectra of sounds, then adversarial losses."""
 
 import dataclasses
 import math
@@ -42,9 +42,7 @@ from wavesynth.training.state import (
 Loss = Literal["hinge", "relativistic"]
 RANGE_DB = 80.0  # below the level of the training sounds, where mel spectra are compared
 FINE_DB = 90.0  # likewise, spectra of several resolutions and band powers
-IMAGE_DB = (
-    50.0  # likewise, spectra of middle and side: with a lower floor, the side of a nearly mono sound would dominate
-)
+IMAGE_DB = 50.0  # likewise, spectra of middle and side; further down, the side of nearly mono sounds would dominate
 FAINT_DB = 40.0  # below that level, sounds count less in the spectral convergence
 CONVERGED = 1e-9  # added under a square root, whose gradient is infinite at 0
 EXPECTED, SPECTRAL, ADVERSARIAL = range(3)  # phases
@@ -61,8 +59,8 @@ class ReconstructionTraining(TrainingConfig):
         kl_weight: weight of the divergence above `kl_target`, decibels of spectral loss per nat.
         pitch_adversary: weight of the loss that hides the pitch from a probe that predicts it from the code; 0 turns the probe
             off. The decoder is conditioned on the pitch, so if the code does not contain it, the player controls it.
-        expected_until: fraction of the steps in which the decoder's average band powers are compared, before its sounds are.
-            Decoders of sounds with pitches begin with sounds.
+        expected_until: fraction of the steps that compare the decoder's average band powers; later steps compare its sounds.
+            Models of pitched sounds compare sounds from the first step on.
         adversarial_from: fraction of the steps after which the adversarial phase begins, but not before `expected_until`; 1 for
             never. An extended run stays in its last phase.
         loss: of the discriminators, "hinge" (Lim and Ye, 2017) or "relativistic" (Jolicoeur-Martineau, 2018).
@@ -270,7 +268,7 @@ class Reconstruction:
         return whole + multi_resolution_distance(made, sounds, self.sample_rate, floor=floor).mean()
 
     def _expected(self, coder: Params, codes: jax.Array, sounds: jax.Array) -> jax.Array:
-        """The distance of average band powers from those of sounds plus their spectral convergence; dB."""
+        """The distance of the decoder's average band powers from those of sounds, plus their spectral convergence; dB."""
         assert self.frames is not None
         assert self.powers is not None
         if sounds.shape[1] == 2:
@@ -278,7 +276,6 @@ class Reconstruction:
         noise, tones = self.powers(coder, codes)
         below = np.array([FINE_DB] + ([FINE_DB, IMAGE_DB, IMAGE_DB] if sounds.shape[1] == 4 else []))
         floor = (10 ** ((self.level_db - below) / 10)).astype(np.float32)[None, :, None, None]
-
         faint = 10 ** ((self.level_db - FAINT_DB) / 10)
 
         def distance(each: Bands) -> jax.Array:
