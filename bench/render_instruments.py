@@ -14,16 +14,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from wavesynth.demo.render_sounds import (
-    RENDER_RATE,
-    TAIL_SECONDS,
+    SAMPLE_RATE,
     Instrument,
     check_fluidsynth,
     leveled,
-    midi_file,
-    play,
+    notes_of,
 )
 from wavesynth.errors import UserError
 
@@ -31,7 +27,6 @@ FONTS = {
     "fluid": Path("/usr/share/sounds/sf2/FluidR3_GM.sf2"),
     "muse": Path("/usr/share/sounds/sf2/MuseScore_General_Full.sf2"),
 }
-SAMPLE_RATE = 44_100
 KEYS = range(28, 97, 6)
 VELOCITIES = (50, 110)
 SECONDS, HELD = 2.0, 1.4
@@ -67,20 +62,12 @@ class Work:
 def render(work: Work) -> int:
     """Writes the notes of one program and returns their number."""
     import soundfile
-    import soxr
 
     instrument, folder = work.instrument, work.out / work.instrument.label
-    played = play(midi_file(instrument), work.font)
-    slot, length = round((instrument.seconds + TAIL_SECONDS) * RENDER_RATE), round(instrument.seconds * SAMPLE_RATE)
-    notes = []
-    for index in range(len(instrument.notes)):
-        note = played[index * slot : (index + 1) * slot]
-        note = np.pad(note, ((0, slot - len(note)), (0, 0)))
-        notes.append(soxr.resample(note, RENDER_RATE, SAMPLE_RATE, quality="VHQ")[:length])
     folder.mkdir(parents=True, exist_ok=True)
-    for named, samples in zip(instrument.notes, leveled(np.stack(notes)), strict=True):
+    for named, samples in zip(instrument.notes, leveled(notes_of(instrument, work.font)), strict=True):
         soundfile.write(folder / instrument.file_name(*named), samples, SAMPLE_RATE, subtype="PCM_16")
-    return len(notes)
+    return len(instrument.notes)
 
 
 def works(out: Path, programs: list[str]) -> list[Work]:

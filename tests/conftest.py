@@ -81,11 +81,25 @@ def forget_programs() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def sounds() -> Path:
-    """The folder of short sounds that ships with the package: LABEL/*.flac, 16 kHz, one second or less."""
+def shipped() -> Path:
+    """The folder of short sounds that ships with the package: LABEL/*.flac, 44.1 kHz, stereo, one second or less."""
     import wavesynth
 
     return Path(wavesynth.__file__).parent / "demo" / "sounds"
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory: pytest.TempPathFactory, shipped: Path) -> Path:
+    """The same sounds at 16 kHz, mono, with which tests are fast."""
+    import soundfile
+
+    from wavesynth.audio import files
+
+    folder = tmp_path_factory.mktemp("sounds")
+    for path in sorted(shipped.rglob("*.flac")):
+        (copy := folder / path.relative_to(shipped)).parent.mkdir(exist_ok=True)
+        soundfile.write(copy, files.read(path, 16_000)[0], 16_000, subtype="PCM_16")
+    return folder
 
 
 @pytest.fixture(scope="session")

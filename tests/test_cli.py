@@ -265,37 +265,47 @@ def test_info_of_published_weights(trained: Path, tmp_path: Path, start):
     assert start("sample", tmp_path, tmp_path / "out", "--n", 1, "--seconds", 0.01).status == 0
 
 
-def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, compile_cache: None):
+def test_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, compile_cache: None, shipped: Path
+):
     # With networks that train in a second, for two steps; what it leaves is the demo's own.
     import dataclasses
 
     from wavesynth import demo
 
-    whole = wavesynth.preset("wavenet-tiny")
-    model = dataclasses.replace(whole.model, stacks=1, layers_per_stack=4, channels=4, skip_channels=8, head_channels=8)
-    training = dataclasses.replace(whole.training, steps=180, batch_size=2, crop_seconds=0.016, preview_seconds=0.05)
-    tiny = {"wavenet-tiny": dataclasses.replace(whole, model=model, training=training)}
+    whole, published = wavesynth.preset("autoencoder-tiny"), tmp_path / "published"
+    model = dataclasses.replace(
+        whole.model, encoder_channels=8, encoder_dilations=(1,), channels=8, dilations=(1,), long_seconds=0.0
+    )
+    training = dataclasses.replace(
+        whole.training, steps=1, batch_size=2, crop_seconds=0.1, validation_windows=2, preview_seconds=0.05
+    )
+    wavesynth.train(
+        shipped / "cello", published, dataclasses.replace(whole, model=model, training=training), progress=False
+    )
+    monkeypatch.setattr(demo, "PUBLISHED", str(published))
+    monkeypatch.setattr(demo, "NOTE_STEPS", 180)
     gan = wavesynth.preset("wavegan-tiny")
     model = dataclasses.replace(
         gan.model, strides=(16,), channels=4, latent=8, style_channels=8, discriminator_channels=0, spectral_windows=(0.004,),
         spectral_channels=8,
     )  # fmt: skip
-    tiny["wavegan-tiny"] = dataclasses.replace(
-        gan, model=model, training=dataclasses.replace(gan.training, batch_size=2)
-    )
-    monkeypatch.setattr(demo, "preset", tiny.__getitem__)
+    gan = dataclasses.replace(gan, model=model, training=dataclasses.replace(gan.training, batch_size=2))
+    monkeypatch.setattr(demo, "preset", {"wavegan-tiny": gan}.__getitem__)
     out, flags = tmp_path / "demo", ["--seconds-per-model", "1"]
     assert main(["demo", str(out), *flags]) == 0
     said = capsys.readouterr()
-    assert all(f"{i} of 7" in said.out for i in range(1, 8))
+    assert all(f"{i} of 5" in said.out for i in range(1, 6))
     assert "2 steps" in said.out  # of 180 in 90 seconds
     assert f"open {out / 'index.html'}" in said.out
     page = (out / "index.html").read_text()
     wavs = list(out.glob("*/*.wav"))
-    for folder, count in {"between": 9, "drums": 6, "real-drums": 6, "grid": 16}.items():
+    counts = {"morph": 9, "sampled": 6, "real": 6, "glide": 1, "drums": 6, "real-drums": 6, "grid": 16}
+    for folder, count in counts.items():
         assert sum(wav.parent.name == folder for wav in wavs) == count
-    assert len(wavs) >= 15 + 28 + 9
     for wav in wavs:
+        assert soundfile.info(wav).samplerate == 44_100
+        assert soundfile.info(wav).channels == 2
         assert wav.name.replace(" ", "%20") in page or wav.name in page
     assert main(["demo", str(out), *flags]) == 2
     assert "replace a demo with --force" in capsys.readouterr().err

@@ -81,25 +81,25 @@ def test_it_grows_with_the_difference_of_mean_and_spread():
 
 @pytest.mark.parametrize("sample_rate", [8_000, 16_000, 44_100, 96_000])
 def test_spectra_are_half_as_fine_as_others(sample_rate: int):
-    fine, coarse = mel_settings(sample_rate), coarse_mel(sample_rate)
+    fine, coarse = mel_settings(sample_rate), coarse_mel(sample_rate, -20.0)
     assert (coarse.window, coarse.num_bands) == (fine.window // 2, fine.num_bands // 2)
-    assert np.isfinite(spectra(np.ones((1, 2, 3_000), np.float32), sample_rate)).all()
+    assert np.isfinite(spectra(np.ones((1, 2, 3_000), np.float32), sample_rate, -20.0)).all()
 
 
 def test_the_channels_of_stereo_sounds_count_alike():
     sounds = 0.1 * np.random.default_rng(0).standard_normal((2, 1, 2_000), np.float32)
-    mono, stereo = (np.asarray(spectra(each, RATE)) for each in (sounds, np.repeat(sounds, 2, axis=1)))
+    mono, stereo = (np.asarray(spectra(each, RATE, -20.0)) for each in (sounds, np.repeat(sounds, 2, axis=1)))
     apart = [np.linalg.norm(points[0] - points[1]) for points in (mono, stereo)]
     assert apart[1] == pytest.approx(apart[0], rel=rounding("float32", terms=512))
 
 
 def test_points_lie_as_far_apart_as_spectra_in_decibels():
     sounds = 0.1 * np.random.default_rng(0).standard_normal((2, 2_000), np.float32)
-    points = np.asarray(spectra(sounds, RATE))
-    levels = np.asarray(log_mel(sounds, RATE, coarse_mel(RATE)))
+    points = np.asarray(spectra(sounds, RATE, -20.0))
+    levels = np.asarray(log_mel(sounds, RATE, coarse_mel(RATE, -20.0)))
     expected = np.sqrt(np.mean(np.square(levels[0] - levels[1])))
     assert np.linalg.norm(points[0] - points[1]) == pytest.approx(expected, rel=rounding("float32", terms=512))
-    louder = np.asarray(spectra(sounds * np.float32(2), RATE))
+    louder = np.asarray(spectra(sounds * np.float32(2), RATE, -20.0))
     np.testing.assert_allclose(
         np.linalg.norm(louder - points, axis=1), 20 * np.log10(2), atol=rounding("float32", terms=512, scale=70)
     )

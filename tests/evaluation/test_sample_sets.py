@@ -107,6 +107,16 @@ def test_copies_of_training_sounds_are_found():
     assert metrics.nearest.generated < 0.01 < 1 < metrics.nearest.real
 
 
+def test_distances_of_silence_are_large_however_quiet_the_sounds_are():
+    for gain in (1.0, 1e-3):
+        made, held_out = (SampleSet(np.float32(gain) * each.sounds, each.labels) for each in (TRAINING, HELD_OUT))
+        metrics = compare(made, held_out, made, [(str(i), sound) for i, sound in enumerate(made.sounds)], RATE)
+        assert metrics.energy.silence is not None
+        assert metrics.nearest.silence is not None
+        assert metrics.energy.silence > 10 * abs(metrics.energy.real) + 10
+        assert metrics.nearest.silence > 2 * metrics.nearest.real
+
+
 def test_sounds_without_a_label_do_not_count():
     made = sample_set(40, 3)
     half = SampleSet(made.sounds, np.where(np.arange(40) < 20, made.labels, -1))
@@ -133,19 +143,19 @@ def test_sample_sets_that_do_not_fit_are_named():
 
 def test_the_table_and_its_json():
     metrics = SampleSetMetrics(
-        500, 203, 200, 1.024, Comparison(2.125, 0.25), Comparison(9.0, 8.0),
+        500, 203, 200, 1.024, Comparison(2.125, 0.25, 40.0), Comparison(9.0, 8.0, 30.5),
         accuracy=Comparison(Interval(0.75, 0.5, 0.8), Interval(0.9, 0.85, 0.95)),
     )  # fmt: skip
     assert str(metrics).splitlines() == [
         "500 generated and 203 held-out sounds of 1.02 seconds",
-        "                            generated        real              real sounds",
-        "label accuracy              0.75 [0.5, 0.8]  0.9 [0.85, 0.95]  held-out sounds",
-        "energy distance, dB         2.12             0.25              training sounds",
-        "nearest training sound, dB  9                8                 held-out sounds",
+        "                            generated        real              silence  real sounds",
+        "label accuracy              0.75 [0.5, 0.8]  0.9 [0.85, 0.95]           held-out sounds",
+        "energy distance, dB         2.12             0.25              40       training sounds",
+        "nearest training sound, dB  9                8                 30.5     held-out sounds",
     ]
     written = json.loads(to_json(metrics))
     assert written["accuracy"]["generated"] == {"value": 0.75, "low": 0.5, "high": 0.8}
-    assert written["energy"] == {"generated": 2.125, "real": 0.25}
+    assert written["energy"] == {"generated": 2.125, "real": 0.25, "silence": 40.0}
     assert written["frechet"] is None
 
 

@@ -316,16 +316,15 @@ def test_few_lengths_are_compiled():
     assert [autoencoder._power_of_two(frames) for frames in (1, 2, 3, 8, 9)] == [1, 2, 4, 8, 16]
 
 
-@pytest.mark.parametrize("leveled", [True, False])
+@pytest.mark.parametrize("pitched", [True, False])
 @pytest.mark.parametrize("audio", [1, 2])
 @pytest.mark.parametrize("frames", [1, 5])
-def test_any_crop_trains_through_all_phases(frames: int, audio: int, leveled: bool):
+def test_any_crop_trains_through_all_phases(frames: int, audio: int, pitched: bool):
     model = AutoencoderConfig(
         encoder_channels=8, channels=8, dilations=(1,), encoder_dilations=(1,), discriminator_channels=4, periods=(2, 3),
         spectral_windows=(0.015,), spectral_channels=4, period_channels=4,
-        leveled=leveled,
     )  # fmt: skip
-    dataset = DatasetInfo(16_000, channels=audio, partials=(100.0, 200.0))
+    dataset = DatasetInfo(16_000, channels=audio, pitched=pitched, partials=(100.0, 200.0))
     family = AutoencoderFamily(AutoencoderFamily.adapt(model, dataset), dataset)
     training = ReconstructionTraining(crop_seconds=frames * family.code_hop / 16_000, batch_size=2)
     crop = family.crop(training)
@@ -338,7 +337,7 @@ def test_any_crop_trains_through_all_phases(frames: int, audio: int, leveled: bo
     }
     objective = family.objective(training)
     state = jax.eval_shape(objective.init, family.shapes())
-    assert objective.phase(0) == (EXPECTED if leveled else SPECTRAL)
+    assert objective.phase(0) == (SPECTRAL if pitched else EXPECTED)
     for phase in range(objective.phase(0), ADVERSARIAL + 1):
         stepped, metrics = jax.eval_shape(partial(objective.step, phase=phase), state, batch)
         assert jax.tree.map(jnp.shape, stepped) == jax.tree.map(jnp.shape, state)

@@ -41,10 +41,8 @@ SHAPES = {
     "bfloat16": replace(TINY, dtype="bfloat16"),
     "one frame a code, half overlapping": replace(TINY, stride=1, overlap=2),
     "eight windows overlap": replace(TINY, overlap=8, gains=1),
-    "without levels": replace(TINY, leveled=False),
     "stereo": replace(TINY, audio_channels=2),
     "stereo, no pitches": replace(UNPITCHED, audio_channels=2),
-    "stereo, without levels or pitches": replace(UNPITCHED, audio_channels=2, leveled=False),
 }
 KEYS = jax.random.split(jax.random.key(3), 2)
 PITCH = jnp.array([69.0, jnp.nan])
@@ -70,10 +68,9 @@ def sounds_of(config: AutoencoderConfig, frames: int = FRAMES) -> np.ndarray:
 
 
 def codes_of(config: AutoencoderConfig, frames: int = FRAMES) -> np.ndarray:
-    """Features and, if there are levels, levels of -42 to -33 dB of full scale."""
+    """Features, and levels of -42 to -33 dB of full scale."""
     codes = np.random.default_rng(1).standard_normal((2, frames, config.code_width), np.float32)
-    if config.leveled:
-        codes[..., -1] = 1.45 + 0.1 * np.tanh(codes[..., -1])
+    codes[..., -1] = 1.45 + 0.1 * np.tanh(codes[..., -1])
     return codes
 
 
@@ -158,7 +155,7 @@ def test_shapes_of_the_shortest_sounds(config: AutoencoderConfig):
     frames = 1
     encode, decode = programs(config)
     mean, log_variance = encode(sounds_of(config, frames))
-    assert mean.shape == (2, frames, config.code_channels + config.leveled)
+    assert mean.shape == (2, frames, config.code_channels + 1)
     assert log_variance.shape == (2, frames, config.code_channels)
     made = decode(mean)
     assert made.shape == (2, config.audio_channels, frames * config.code_hop)
@@ -167,10 +164,8 @@ def test_shapes_of_the_shortest_sounds(config: AutoencoderConfig):
     assert made.std() > 0
 
 
-@pytest.mark.parametrize(
-    "config", [TINY, SHAPES["without levels"], SHAPES["stereo"]], ids=["mono", "unleveled", "stereo"]
-)
-def test_silence_is_heard_and_has_gradients(config: AutoencoderConfig):
+@pytest.mark.parametrize("config", [TINY, SHAPES["stereo"]], ids=["mono", "stereo"])
+def test_silence_is_decoded_as_silence_and_has_gradients(config: AutoencoderConfig):
     params, bind = make(config)
 
     @jax.jit
@@ -184,8 +179,7 @@ def test_silence_is_heard_and_has_gradients(config: AutoencoderConfig):
     value, input_gradients = loss(params, jnp.zeros((2, config.audio_channels, FRAMES * config.code_hop)), KEYS)
     assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(input_gradients))
-    assert bool(value) != config.leveled  # at the level of silence, all is silent
-    assert np.any(input_gradients["encoder"]["out"]) != config.leveled
+    assert value == 0
 
 
 @pytest.mark.parametrize("config", [TINY, SHAPES["stereo"]], ids=["mono", "stereo"])
@@ -215,7 +209,7 @@ WRONG = [
     (dict(overlap=4.0), "overlap is 4.0: choose one of"),
     (dict(gains=5), "gains is 5: choose one of 1, 2, 4, 8, 16"),
     (dict(hop_seconds=0.0), "hop_seconds is 0.0: it must be at least 0.0005 and at most 0.1"),
-    (dict(leveled=1), "leveled is 1: it must be true or false"),
+    (dict(causal=1), "causal is 1: it must be true or false"),
     (dict(audio_channels=3), "audio_channels is 3: it must be at least 1 and at most 2"),
     (dict(dilations=(1, 0)), r"dilations\[1\] is 0: it must be at least 1"),
     (dict(stride=0), "stride is 0: it must be at least 1"),
@@ -408,21 +402,11 @@ def test_a_level_stands_for_its_root_mean_square():
     np.testing.assert_array_equal(amplitude(jnp.array([-3.0, 99.0])), amplitude(jnp.array([0.0, MOST_LEVEL])))
 
 
-def test_without_levels_the_code_is_features_alone():
-    config = replace(UNTRAINED, leveled=False)
-    encode, _ = untrained(config)
-    sounds = 0.3 * np.random.default_rng(2).standard_normal((1, 1, 12 * config.code_hop)).astype(np.float32)
-    loud, quiet = (np.asarray(encode(gain * sounds)) for gain in np.float32([1, 0.1]))
-    assert loud.shape[-1] == config.code_channels == config.code_width
-    assert np.abs(loud - quiet).max() > 0.1
-
-
 # Stereo.
 
 
-@pytest.mark.parametrize("leveled", [True, False])
-def test_rows_of_stereo_sounds_do_not_mix_and_are_repeatable(leveled: bool):
-    config = replace(TINY, audio_channels=2, leveled=leveled)
+def test_rows_of_stereo_sounds_do_not_mix_and_are_repeatable():
+    config = SHAPES["stereo"]
     encode, decode = programs(config)
     sounds, codes = sounds_of(config), codes_of(config)
     others, changed = sounds.copy(), codes.copy()

@@ -81,16 +81,15 @@ def test_wavenet_autoencoder():
     assert shape(lambda given: Encoder(config, rngs=nnx.Rngs(0))(given), samples) == (2, 3, config.code_channels)
 
 
-@pytest.mark.parametrize("leveled", [True, False])
 @pytest.mark.parametrize("audio", [1, 2])
-def test_autoencoder(audio: int, leveled: bool):
+def test_autoencoder(audio: int):
     config = AutoencoderConfig(
         hop_seconds=0.002, overlap=2, gains=2, encoder_channels=4, encoder_dilations=(1, 2), channels=6, dilations=(1,),
-        pitches=128, code_channels=16, sample_rate=8_000, audio_channels=audio, leveled=leveled,
+        pitches=128, code_channels=16, sample_rate=8_000, audio_channels=audio,
     )  # fmt: skip
     made = shape(lambda given: Autoencoder(config, rngs=nnx.Rngs(0)).encoder(given), jnp.zeros((2, audio, 192)))
-    assert made == ((2, 3, 16 + leveled), (2, 3, 16))
-    codes = jnp.zeros((2, 3, 16 + leveled))
+    assert made == ((2, 3, 17), (2, 3, 16))
+    codes = jnp.zeros((2, 3, 17))
     decoded = shape(lambda *given: Autoencoder(config, rngs=nnx.Rngs(0)).decoder(*given), codes, PITCH, KEYS)
     assert decoded == (2, audio, 192)
     assert shape(lambda given: Probe(config, rngs=nnx.Rngs(0))(given), codes[..., :16]) == (2, 3, 128)

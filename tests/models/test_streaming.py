@@ -26,7 +26,6 @@ SHAPES = {
     "stereo": replace(AUTOENCODER, audio_channels=2),
     "tones": replace(AUTOENCODER, pitches=0, tones=(200.0, 555.0)),
     "no long window": replace(AUTOENCODER, long_seconds=0.0),
-    "without levels": replace(AUTOENCODER, leveled=False),
 }
 PITCH = jnp.array([69.0, jnp.nan])
 KEYS = jax.random.split(jax.random.key(3), 2)
@@ -61,9 +60,8 @@ def test_encoder(config: AutoencoderConfig) -> None:
         mean, log_variance, cache = encoder.step(samples.transpose(0, 2, 1), cache)
         return jnp.concatenate([mean, log_variance], axis=-1), cache
 
-    frames = 2 * sum(config.encoder_dilations)
-    if config.leveled:  # a spectrum is relative to the level of all frames of its code
-        frames = -(-frames // config.stride) * config.stride
+    # A spectrum is relative to the level of all frames of its code.
+    frames = -(-2 * sum(config.encoder_dilations) // config.stride) * config.stride
     streaming = Streaming(
         lambda sounds: jnp.concatenate(encoder(sounds.transpose(0, 2, 1)), axis=-1),
         lambda ahead: encoder.init_cache(ahead.transpose(0, 2, 1)), step, hop=config.code_hop,
@@ -76,10 +74,9 @@ def test_encoder(config: AutoencoderConfig) -> None:
 @pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)
 def test_decoder(config: AutoencoderConfig) -> None:
     decoder = drawn(lambda rngs: Autoencoder(config, rngs=rngs)).decoder
-    # Frames at the decoder's rate that a hop of sound sees before its own code: of the convolutions, the windows, the gain.
-    windows, frames = config.overlap - 1, 2 * sum(config.dilations)
-    if config.leveled:  # all windows of a code are scaled together
-        windows = -(-windows // config.stride) * config.stride
+    # Frames at the decoder's rate that a hop of sound sees before its own code: of the windows, and of the convolutions. All
+    # windows of a code are scaled together.
+    windows, frames = -(-(config.overlap - 1) // config.stride) * config.stride, 2 * sum(config.dilations)
     codes = 2 * sum(CODE_DILATIONS) + -(-(windows + frames) // config.stride)
 
     def step(codes, cache):
@@ -92,8 +89,7 @@ def test_decoder(config: AutoencoderConfig) -> None:
     )  # fmt: skip
     assert streaming.latency == config.held
     given = noise(2, 20, config.code_width)
-    if config.leveled:
-        given[..., -1] = 1 + 0.1 * given[..., -1]  # louder than silence
+    given[..., -1] = 1 + 0.1 * given[..., -1]  # louder than silence
     verify_streaming(streaming, given)
 
 

@@ -355,6 +355,9 @@ def test_measuring_takes_some_steps_of_each_phase_and_keeps_none(tmp_path: Path,
 class InPhases(Likelihood):
     """The same objective, whose last phase does not fit."""
 
+    def other_aim(self, phase: int) -> bool:
+        return bool(self.training.seed)
+
     def phase(self, step: int) -> int:
         return int(step >= 0.75 * self.training.steps)
 
@@ -386,6 +389,24 @@ def test_a_phase_once_begun_stays_when_a_run_is_extended(tmp_path: Path, tiny_sh
     assert published.began.phase == 1  # step 12 of 40 would be in the first phase
     assert math.isfinite(published.began.best)
     assert all(value < published.began.best for _, value, _ in published.published)  # nothing worse is published
+
+
+@pytest.mark.parametrize("other_aim", [False, True])
+def test_only_a_phase_with_another_aim_may_publish_a_worse_metric(tmp_path: Path, tiny_shards: Path, other_aim: bool):
+    class Worse(InPhases):
+        """Its metric is worse in the last phase, which begins after 9 of 12 steps."""
+
+        def other_aim(self, phase: int) -> bool:
+            return other_aim
+
+        def step(self, state: Any, batch: Any, phase: int = 0) -> Any:
+            stepped, metrics = super().step(state, batch)
+            worse = jax.tree.map(lambda leaf: leaf + 5.0 * phase, stepped.ema)
+            return dataclasses.replace(stepped, ema=worse), metrics
+
+    recorder = Recorder(tmp_path / "run", tiny_shards, objective=Worse)
+    recorder.train()
+    assert [step for step, _, _ in recorder.published] == ([4, 8, 12] if other_aim else [4, 8])
 
 
 def test_signals_are_given_back():

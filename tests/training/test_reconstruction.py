@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wavesynth.audio.spectral import log_mel_distance
+from wavesynth.audio.spectral import log_mel_distance, relative_mel
 from wavesynth.conditions import Conditions
 from wavesynth.errors import UserError
 from wavesynth.models.expected import Frames
@@ -20,12 +20,12 @@ from wavesynth.training.reconstruction import (
     ADVERSARIAL,
     EXPECTED,
     SPECTRAL,
+    Average,
     Reconstruction,
     ReconstructionTraining,
     distance,
     kl_divergence,
     real_frames,
-    relative_mel,
 )
 from wavesynth.training.state import Pace, learning_rate
 
@@ -270,7 +270,7 @@ def test_average_powers_are_learned_first_and_pull_the_level_to_that_of_the_soun
         return jnp.full((*shape, 257), 1.0) * params["amplitude"] ** 2, jnp.zeros((*shape, 1))
 
     training = replace(TRAINING, expected_until=0.3, adversarial_from=0.6, convergence_weight=0.0)
-    own = replace(objective(training), frames=frames, powers=powers)
+    own = replace(objective(training), average=Average(frames, powers))
     assert [own.phase(step) for step in range(10)] == [EXPECTED] * 3 + [SPECTRAL] * 3 + [ADVERSARIAL] * 4
     assert objective(training).phase(0) == SPECTRAL  # a decoder that does not know its average
 
@@ -288,13 +288,13 @@ def test_average_powers_are_learned_first_and_pull_the_level_to_that_of_the_soun
 def test_average_powers_of_silence_have_finite_gradients(audio: int):
     frames = Frames(RATE, 128, 512, (440.0,), first=-4)
     channels = 4 if audio == 2 else 1
-    own = replace(objective(), frames=frames)
     sounds = jnp.zeros((ROWS, audio, LENGTH))
 
     def loss(level: jax.Array) -> jax.Array:
         shape = (ROWS, channels, LENGTH // 128 + 4)
         made = level**2 * jnp.ones((*shape, 257)), level * jnp.ones((*shape, 1))
-        return replace(own, powers=lambda params, codes: made)._expected({}, jnp.zeros(0), sounds)
+        own = replace(objective(), average=Average(frames, lambda params, codes: made))
+        return own._expected({}, jnp.zeros(0), sounds)
 
     assert float(loss(jnp.float32(0.0))) < 0.01  # a thousandth of the convergence of sounds that differ
     for level in (0.0, 1e-6, 0.1):
@@ -306,6 +306,7 @@ def test_phases_are_programs_of_their_own_and_discriminators_learn_in_the_last()
     own = objective()
     assert isinstance(own, Phased)
     assert [own.phase(step) for step in range(5)] == [SPECTRAL] * 3 + [ADVERSARIAL] * 2
+    assert [own.other_aim(phase) for phase in (SPECTRAL, ADVERSARIAL)] == [False, True]
     assert objective(replace(TRAINING, adversarial_from=1.0)).phase(9) == SPECTRAL
     step, state, batch, healthy = compiled(own), own.init(parameters()), batch_of(), jnp.asarray(True)
     discriminators = jax.tree.map(np.asarray, state.params["discriminators"])

@@ -20,6 +20,7 @@ from wavesynth.errors import UserError
 
 LOWEST_HZ, HIGHEST_HZ = 40.0, 20_000.0  # of mel bands: what people hear, as far as the sample rate goes
 BAND_MELS = 0.5512  # from one mel band to the next: 80 bands at 16 kHz, 104 at 44.1 kHz
+RANGE_DB = 80.0  # from the level of sounds down to the floor of the mel spectra that are compared
 WINDOW_SECONDS = 0.06  # of mel spectra; the nearest power of two in samples is taken
 RESOLUTIONS = (0.015, 0.03, 0.06, 0.12)  # seconds, windows of `multi_resolution_distance`
 SOFT_FLOOR = 1e-3  # added to magnitudes, 60 dB below a sine of amplitude 1
@@ -74,6 +75,15 @@ def mel_settings(sample_rate: int, *, floor_db: float = -60.0, seconds: float = 
     window = power_of_two(seconds, sample_rate, least=16)
     mels = float(hz_to_mel(min(HIGHEST_HZ, sample_rate / 2)) - hz_to_mel(LOWEST_HZ))
     return MelSettings(window, window // 4, max(1, round(mels / BAND_MELS) - 1), floor_db=floor_db)
+
+
+def relative_mel(sample_rate: int, level_db: float, range_db: float = RANGE_DB) -> MelSettings:
+    """Mel settings with a floor far below the level of some sounds, so that quiet sounds count like loud ones.
+
+    >>> relative_mel(16_000, -20.0).floor_db
+    -100.0
+    """
+    return mel_settings(sample_rate, floor_db=level_db - range_db)
 
 
 def num_frames(num_samples: int, hop: int) -> int:

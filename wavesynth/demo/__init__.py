@@ -1,4 +1,4 @@
-"""The demo: a morph by a published model, two models trained on the bundled sounds, and a web page with the results."""
+"""The demo: a morph by the published model, two models trained on the bundled sounds, and a web page with the results."""
 
 import shutil
 import time
@@ -12,7 +12,7 @@ import numpy as np
 from wavesynth import api
 from wavesynth.audio import files, pictures
 from wavesynth.audio.names import display, user_path
-from wavesynth.config import Config
+from wavesynth.bases import Base
 from wavesynth.data.prepare import prepare
 from wavesynth.demo.page import Picture, Section, Sound, write_page
 from wavesynth.errors import UserError
@@ -21,21 +21,17 @@ from wavesynth.synth import Synth
 from wavesynth.timbre.timbre import Timbre
 
 SOUNDS = Path(__file__).parent / "sounds"
-PUBLISHED = "checkpoints/notes"
-ENDS = ("cello", "trumpet")
-BETWEEN = 9  # sounds of the first morph
-PRESET = "wavenet-tiny"
-NOTES = ("flute", "cello", "trumpet", "church-organ")
-DRUMS = ("kick", "snare")
-MORPH = ("flute", "trumpet")
+PUBLISHED = "checkpoints/instruments"
+NOTES = ("cello", "church-organ", "flute", "nylon-guitar", "trumpet", "vibraphone")
+MORPH = ("cello", "trumpet")
+GLIDE = ("flute", "church-organ")
 PITCH = 60
-SAMPLE_RATE = 8_000  # half that of the sounds, so that the WaveNet trains on twice as many seconds in the same time
-STEPS = 5  # of the WaveNet's morph
-DRUM_PRESET = "wavegan-tiny"
+STEPS = 9  # of a morph
+NOTE_STEPS, NOTE_EMA = 150, 0.95
+DRUM_PRESET, DRUM_STEPS = "wavegan-tiny", 250
 DRUM_KIT = ("kick", "snare", "hat")
-DRUM_RATE = 16_000
-DRUM_SECONDS, DRUM_STEPS, DRUM_BATCH = 0.5, 400, 8
-TRAINING_SECONDS = 90  # training time of each model on two cores
+DRUM_SECONDS, DRUM_BATCH = 0.5, 8
+TRAINING_SECONDS = 90  # of each model on two cores
 EACH = 2  # sounds per drum
 GRID = 4  # rows and columns
 
@@ -80,58 +76,65 @@ def run(
 
 def _make(out: Path, published: Synth, share: float) -> Path:
     """Makes the demo, with a fraction of the default training steps."""
-    ends = [_note(label) for label in ENDS]
-    _say(f"1 of 7  morph: from {ends[0].name} to {ends[1].name}, with {PUBLISHED}")
-    between = dict(zip(_steps(BETWEEN), published.morph(*ends, steps=BETWEEN), strict=True))
-    _say(f"2 of 7  prepare: {display(str(SOUNDS))}")
-    print(prepare(SOUNDS, out / "shards", sample_rate=SAMPLE_RATE, test=0.0, progress=False))
-    _say(f"3 of 7  train: the preset {PRESET}, on all of these sounds")
-    synth = api.train(out / "shards", out / "run", _shortened(preset(PRESET), share))
-    _say(f"4 of 7  sample: {', '.join(NOTES + DRUMS)}")
-    sampled = {label: synth.sample(1, 1.0, label=label, pitch=PITCH, temperature=0.8)[0] for label in NOTES}
-    sampled |= {label: synth.sample(1, 0.5, label=label, temperature=0.8)[0] for label in DRUMS}
-    _say(f"5 of 7  morph: from {MORPH[0]} to {MORPH[1]} in {STEPS} steps")
-    morph = synth.morph(*MORPH, steps=STEPS, seconds=1.0, pitch=PITCH, temperature=0.8)
-    steps_named = dict(zip(_steps(STEPS), morph, strict=True))
+    ends = [_note(label) for label in MORPH]
+    _say(f"1 of 5  morph: from {ends[0].name} to {ends[1].name}, with {PUBLISHED}")
+    morph = dict(zip(_steps(STEPS), published.morph(*ends, steps=STEPS), strict=True))
+    _say(f"2 of 5  train: from {PUBLISHED}, on notes of six instruments")
+    notes = _train_notes(out, share)
+    _say(f"3 of 5  sample: {', '.join(NOTES)}, and a glide")
+    sampled = {label: notes.sample(1, 1.0, label=label, pitch=PITCH)[0] for label in NOTES}
+    real = {label: files.read(_note(label), notes.sample_rate, notes.channels) for label in NOTES}
+    glide = {" to ".join(GLIDE): notes.glide(*GLIDE, seconds=4.0, pitch=PITCH)}
+    _say(f"4 of 5  train: the preset {DRUM_PRESET}, on {', '.join(DRUM_KIT)}")
     drums = _train_drums(out, share)
-    _say(f"7 of 7  sample: {', '.join(DRUM_KIT)}, and a grid between them")
+    _say(f"5 of 5  sample: {', '.join(DRUM_KIT)}, and a grid between them")
     generated = [list(drums.sample(EACH, label=label)) for label in DRUM_KIT]
     grid = drums.grid(_corners(drums), size=GRID)
     places = {f"row {y + 1} column {x + 1}": grid[y, x] for y in range(GRID) for x in range(GRID)}
     sections = [
-        _section(out, published, "between", f"From {ends[0].name} to {ends[1].name}, with {PUBLISHED}", between),
-        _section(out, synth, "sampled", "The WaveNet's sounds, given a label and a pitch", sampled),
-        _section(out, synth, "real", "Training sounds of the same labels", _real(synth)),
-        _section(out, synth, "morph", f"The WaveNet's morph from {MORPH[0]} to {MORPH[1]}", steps_named),
-        _section(out, drums, "drums", "The WaveGAN's drums, given a label", _numbered(generated)),
-        _section(out, drums, "real-drums", "Its training sounds", _numbered(_real_drums(drums))),
+        _section(out, published, "morph", f"From {ends[0].name} to {ends[1].name}, with {PUBLISHED}", morph),
+        _section(out, notes, "sampled", "Sampled notes, given an instrument and a pitch", sampled),
+        _section(out, notes, "real", "Training sounds of the same instruments", real),
+        _section(out, notes, "glide", f"One sound that moves from the {GLIDE[0]} to the {GLIDE[1]}", glide),
+        _section(out, drums, "drums", "Sampled drums", _numbered(generated)),
+        _section(out, drums, "real-drums", "Training sounds of the same drums", _numbered(_real_drums(drums))),
         _section(out, drums, "grid", "Between a kick, a snare, a hat and another snare", places, columns=GRID),
     ]
     introduction = (
-        f"The first morph uses {PUBLISHED}, an autoencoder that comes with wavesynth. The demo then trained two models from "
-        f"scratch: a WaveNet with {synth.num_parameters:,} parameters on {len(list(SOUNDS.rglob('*.flac')))} sounds, and a "
-        f"WaveGAN with {drums.num_parameters:,} on the drums among them. They are small and trained briefly, so they are "
-        "noisy.\n\nTrain longer, on your own sounds: wavesynth train FOLDER RUN."
+        f"All sounds have {notes.sample_rate:,} Hz, in stereo. The morph uses {PUBLISHED}, an autoencoder that comes with "
+        f"wavesynth. The demo then trained two models: an autoencoder, which began from {PUBLISHED}, on "
+        f"{_count(NOTES)} notes, and a WaveGAN with {drums.num_parameters:,} parameters, which began from nothing, on "
+        f"{_count(DRUM_KIT)} drums. Their training was short, and the drums are noisy.\n\n"
+        "Train longer, on your own sounds: wavesynth train FOLDER RUN."
     )
     return write_page(out, "wavesynth: the demo", sections, introduction=introduction)
 
 
-def _shortened(config: Config, share: float) -> Config:
-    steps = max(1, round(config.training.steps * share))
-    return replace(config, training=replace(config.training, steps=steps))
+def _train_notes(out: Path, share: float) -> Synth:
+    """Trains an autoencoder that begins from the published one."""
+    shards, config = _prepared(out, "notes", NOTES), Base(PUBLISHED).config()
+    config = replace(config, training=replace(config.training, ema=NOTE_EMA))
+    return api.train(shards, out / "run", config, base=PUBLISHED, steps=max(1, round(NOTE_STEPS * share)))
 
 
 def _train_drums(out: Path, share: float) -> Synth:
-    """Trains a WaveGAN on the drums at 16 kHz: most of a hat's sound lies above 4 kHz, the limit of the WaveNet."""
-    _say(f"6 of 7  train: the preset {DRUM_PRESET}, on {', '.join(DRUM_KIT)}")
-    for label in DRUM_KIT:
-        shutil.copytree(SOUNDS / label, out / "drum-sounds" / label)
-    print(prepare(out / "drum-sounds", out / "drum-shards", sample_rate=DRUM_RATE, test=0.0, progress=False))
-    config = preset(DRUM_PRESET)
-    batch_size = min(config.training.batch_size, DRUM_BATCH)
-    training = replace(config.training, batch_size=batch_size, steps=DRUM_STEPS)
+    shards, config = _prepared(out, "drums", DRUM_KIT), preset(DRUM_PRESET)
+    training = replace(config.training, batch_size=min(config.training.batch_size, DRUM_BATCH))
     config = replace(config, model=replace(config.model, seconds=DRUM_SECONDS), training=training)
-    return api.train(out / "drum-shards", out / "drum-run", _shortened(config, share))
+    return api.train(shards, out / "drum-run", config, steps=max(1, round(DRUM_STEPS * share)))
+
+
+def _prepared(out: Path, name: str, labels: Sequence[str]) -> Path:
+    """The shards of the bundled sounds with some labels."""
+    sounds, shards = out / f"{name}-sounds", out / f"{name}-shards"
+    for label in labels:
+        shutil.copytree(SOUNDS / label, sounds / label)
+    print(prepare(sounds, shards, test=0.0, progress=False))
+    return shards
+
+
+def _count(labels: Sequence[str]) -> int:
+    return sum(len(list((SOUNDS / label).glob("*.flac"))) for label in labels)
 
 
 def _steps(count: int) -> list[str]:
@@ -160,7 +163,7 @@ def _numbered(sounds: Sequence[Sequence[np.ndarray]]) -> dict[str, np.ndarray]:
 def _real_drums(drums: Synth) -> list[list[np.ndarray]]:
     """The first training sounds of each drum."""
     return [
-        [files.read(path, drums.sample_rate)[0] for path in sorted((SOUNDS / label).glob("*.flac"))[:EACH]]
+        [files.read(path, drums.sample_rate, drums.channels) for path in sorted((SOUNDS / label).glob("*.flac"))[:EACH]]
         for label in DRUM_KIT
     ]
 
@@ -177,13 +180,6 @@ def _section(
         pictures.spectrogram(out / f"{name}.png", sounds, synth.sample_rate, columns=columns or len(sounds))
         shown = [Picture(f"{name}.png", heading)]
     return Section(heading, "", pictures=shown, sounds=[Sound(title, f"{name}/{title}.wav") for title in sounds])
-
-
-def _real(synth: Synth) -> dict[str, np.ndarray]:
-    """One training sound for each sampled sound."""
-    named = {label: _note(label) for label in NOTES}
-    named |= {label: next(iter(sorted((SOUNDS / label).glob("*.flac")))) for label in DRUMS}
-    return {label: files.read(path, synth.sample_rate)[0] for label, path in named.items()}
 
 
 def _say(text: str) -> None:

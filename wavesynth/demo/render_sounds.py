@@ -5,9 +5,9 @@ Run by hand, and only to change the shipped sounds::
     apt-get install fluidsynth fluid-soundfont-gm
     python -m wavesynth.demo.render_sounds OUT
 
-Every instrument is one MIDI file played by FluidSynth without reverb and chorus at 48 kHz, mixed to mono, brought to
-16 kHz by soxr, cut, faded and scaled by one gain per instrument, and written as 16-bit FLAC. The same versions of
-FluidSynth, the sound font and soxr give the same samples.
+Every instrument is one MIDI file played by FluidSynth without reverb and chorus at 48 kHz in stereo, brought to 44.1 kHz
+by soxr, cut, faded and scaled by one gain per instrument, and written as 16-bit FLAC. The same versions of FluidSynth, the
+sound font and soxr give the same samples.
 
 Pitched sounds are called ``LABEL_PITCH_VELOCITY.flac`` with the MIDI note number as PITCH. A drum's key is not a pitch,
 so drums are called ``LABEL-KEY_VELOCITY.flac``.
@@ -30,7 +30,7 @@ import numpy as np
 from wavesynth.errors import UserError
 
 SOUND_FONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
-SAMPLE_RATE = 16_000
+SAMPLE_RATE = 44_100
 RENDER_RATE = 48_000
 
 TICKS_PER_SECOND = 960  # 480 ticks a quarter note at MIDI's default of 120 quarters a minute
@@ -133,22 +133,27 @@ def play(midi: bytes, sound_font: Path) -> np.ndarray:
     return samples
 
 
-def render(instrument: Instrument, sound_font: Path = SOUND_FONT) -> np.ndarray:
-    """All notes of an instrument: int16 [num_notes, num_samples] at SAMPLE_RATE, in the order of `notes`."""
+def notes_of(instrument: Instrument, sound_font: Path) -> np.ndarray:
+    """All notes of an instrument: float64 [num_notes, num_samples, 2] at SAMPLE_RATE, in the order of `notes`."""
     import soxr
 
-    played = play(midi_file(instrument), sound_font).mean(axis=1)
+    played = play(midi_file(instrument), sound_font)
     slot = round((instrument.seconds + TAIL_SECONDS) * RENDER_RATE)
     num_samples = round(instrument.seconds * SAMPLE_RATE)
-    fade = num_samples // 8
-    envelope = np.ones(num_samples)
-    envelope[-fade:] = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, fade + 1) / fade)
-    sounds = []
+    notes = []
     for index in range(len(instrument.notes)):
         note = played[index * slot : (index + 1) * slot]
-        note = np.pad(note, (0, slot - len(note)))
-        sounds.append(soxr.resample(note, RENDER_RATE, SAMPLE_RATE, quality="VHQ")[:num_samples] * envelope)
-    return leveled(np.stack(sounds))
+        note = np.pad(note, ((0, slot - len(note)), (0, 0)))
+        notes.append(soxr.resample(note, RENDER_RATE, SAMPLE_RATE, quality="VHQ")[:num_samples])
+    return np.stack(notes)
+
+
+def render(instrument: Instrument, sound_font: Path = SOUND_FONT) -> np.ndarray:
+    """The shipped notes of an instrument: int16 [num_notes, num_samples, 2]. They are faded out over their last eighth."""
+    notes = notes_of(instrument, sound_font)
+    fade = notes.shape[1] // 8
+    notes[:, -fade:] *= 0.5 + 0.5 * np.cos(np.pi * np.arange(1, fade + 1)[:, None] / fade)
+    return leveled(notes)
 
 
 def leveled(sounds: np.ndarray) -> np.ndarray:

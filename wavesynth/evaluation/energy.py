@@ -5,35 +5,38 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from wavesynth.audio.spectral import MelSettings, log_mel, mel_settings
+from wavesynth.audio.spectral import MelSettings, log_mel, relative_mel
+
+BELOW_DB = 50.0  # from the level of sounds down to the floor of their spectra
 
 
-def coarse_mel(sample_rate: int) -> MelSettings:
+def coarse_mel(sample_rate: int, level_db: float) -> MelSettings:
     """Settings of the spectra that are compared: half as fine as `mel_settings` in time and in frequency.
 
-    >>> coarse_mel(16_000)
+    >>> coarse_mel(16_000, -20.0)
     MelSettings(window=512, hop=256, num_bands=40, lowest_hz=40.0, highest_hz=20000.0, floor_db=-70.0)
     """
-    fine = mel_settings(sample_rate, floor_db=-70.0)
+    fine = relative_mel(sample_rate, level_db, BELOW_DB)
     return replace(fine, window=fine.window // 2, num_bands=fine.num_bands // 2)
 
 
-def spectra(samples: jax.Array, sample_rate: int) -> jax.Array:
+def spectra(samples: jax.Array, sample_rate: int, level_db: float) -> jax.Array:
     """Log-mel spectra as points, whose Euclidean distance is the root mean square difference of the spectra in decibels.
 
     Args:
         samples: float [B, ..., num_samples], such as [B, num_samples] or [B, channels, num_samples].
         sample_rate: samples per second.
+        level_db: root mean square of the sounds that are compared, decibels, from which the floor of the spectra is counted.
 
     Returns:
         float32 [B, D].
 
     >>> noise = np.random.default_rng(0).normal(0, 0.1, (1, 4_000))
-    >>> quiet, loud = (spectra(gain * noise, 16_000)[0] for gain in (1, 2))
+    >>> quiet, loud = (spectra(gain * noise, 16_000, -20.0)[0] for gain in (1, 2))
     >>> round(float(np.linalg.norm(loud - quiet)))
     6
     """
-    levels = log_mel(samples, sample_rate, coarse_mel(sample_rate))
+    levels = log_mel(samples, sample_rate, coarse_mel(sample_rate, level_db))
     return levels.reshape(len(levels), -1) / jnp.sqrt(levels[0].size)
 
 

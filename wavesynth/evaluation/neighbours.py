@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wavesynth.audio.pcm import to_float
 from wavesynth.audio.sounds import samples_of
-from wavesynth.audio.spectral import log_mel, mel_settings, num_frames
+from wavesynth.audio.spectral import MelSettings, log_mel, mel_settings, num_frames, relative_mel
 from wavesynth.data.batches import mono
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
@@ -52,10 +52,12 @@ class Memorization:
     Attributes:
         generated: of the model's samples.
         held_out: of real sounds that were not trained on.
+        silence: of silence.
     """
 
     generated: float
     held_out: float
+    silence: float
 
 
 def nearest_sounds(
@@ -64,6 +66,7 @@ def nearest_sounds(
     sample_rate: int,
     k: int = 1,
     *,
+    mel: MelSettings | None = None,
     block_samples: int = BLOCK_SAMPLES,
 ) -> Neighbours:
     """The k sounds of a library nearest to each sample.
@@ -80,6 +83,7 @@ def nearest_sounds(
         library: names and sounds, float [num_samples_i], of any lengths.
         sample_rate: samples per second of all.
         k: number of neighbours per sample.
+        mel: of the spectra that are compared; None for those of `mel_settings`, with a floor 60 dB below full scale.
         block_samples: samples of the library to hold at once; a longer sound is a block of its own.
 
     Returns:
@@ -96,15 +100,15 @@ def nearest_sounds(
     if k < 1:
         raise UserError(f"k: {k} must be at least 1")
     # Padded by one window: all later frames are at the floor, and are not kept.
-    mel = mel_settings(sample_rate)
-    sample_mel = log_mel(np.pad(samples, ((0, 0), (0, mel.window))), sample_rate)
+    mel = mel or mel_settings(sample_rate)
+    sample_mel = log_mel(np.pad(samples, ((0, 0), (0, mel.window))), sample_rate, mel)
     names: list[str] = []
     numbers = np.zeros((len(samples), 0), np.int64)
     distances = np.zeros((len(samples), 0), np.float32)
     for block_names, block, lengths in _blocks(library, block_samples, mel.window):
         frames = [num_frames(max(int(length), samples.shape[1]), mel.hop) for length in lengths]
         counts = np.array(frames, np.int32)
-        found = np.asarray(_distances(sample_mel, block, counts, sample_rate))[:, : len(block_names)]
+        found = np.asarray(_distances(sample_mel, block, counts, sample_rate, mel))[:, : len(block_names)]
         distances = np.concatenate([distances, found], axis=1)
         count = len(names) + np.arange(len(block_names))
         numbers = np.concatenate([numbers, np.broadcast_to(count, found.shape)], axis=1)
@@ -132,7 +136,8 @@ def nearest(
         sample_rate: sample rate of a sound given as an array, Hz; None for the synth's.
 
     Returns:
-        File names and log-mel distances in decibels, the nearest first.
+        File names and log-mel distances in decibels, the nearest first. The floor lies 80 dB below the level of the sounds
+        that the synth was trained on.
 
     Raises:
         UserError: the shards have another sample rate, or fewer than k training sounds.
@@ -154,7 +159,8 @@ def nearest(
     library = (
         (source.clips[clip].file, mono(to_float(source.samples(clip)))) for clip in source.split("train")
     )  # fmt: skip
-    found = nearest_sounds(samples[None], library, synth.sample_rate, k)
+    mel = relative_mel(synth.sample_rate, synth.family.dataset.level_db)
+    found = nearest_sounds(samples[None], library, synth.sample_rate, k, mel=mel)
     return [(name, float(distance)) for name, distance in zip(found.names[0], found.distances[0], strict=True)]
 
 
@@ -164,7 +170,7 @@ def memorization(
     library: Iterable[tuple[str, ArrayLike]],
     sample_rate: int,
 ) -> Memorization:
-    """Median distances of samples and of held-out sounds to their nearest training sounds.
+    """Median distances of samples, of held-out sounds and of silence to their nearest training sounds.
 
     Both must have the same length, because shared silence at the end makes any two sounds more similar.
 
@@ -175,7 +181,7 @@ def memorization(
         sample_rate: samples per second of all.
 
     Returns:
-        The two medians.
+        The medians.
 
     Raises:
         UserError: as `nearest_sounds`, or the lengths differ, or most held-out sounds are in the library.
@@ -192,8 +198,10 @@ def memorization(
         raise UserError(
             f"held_out: sounds of {held_out.shape[1]} samples, but the model's have {samples.shape[1]}; cut or pad them"
         )
-    distances = nearest_sounds(np.concatenate([samples, held_out]), library, sample_rate).distances[:, 0]
-    metrics = Memorization(float(np.median(distances[: len(samples)])), float(np.median(distances[len(samples) :])))
+    both = np.concatenate([samples, held_out, np.zeros_like(samples[:1])])
+    distances = nearest_sounds(both, library, sample_rate).distances[:, 0]
+    generated, real = distances[: len(samples)], distances[len(samples) : -1]
+    metrics = Memorization(float(np.median(generated)), float(np.median(real)), float(distances[-1]))
     if metrics.held_out < SAME:
         raise UserError("held_out: most sounds are in the library too; give sounds that were not trained on")
     return metrics
@@ -245,19 +253,21 @@ def _blocks(
         yield block()
 
 
-@functools.partial(jax.jit, static_argnames="sample_rate")
-def _distances(sample_mel: jax.Array, block: jax.Array, frames: jax.Array, sample_rate: int) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("sample_rate", "settings"))
+def _distances(
+    sample_mel: jax.Array, block: jax.Array, frames: jax.Array, sample_rate: int, settings: MelSettings
+) -> jax.Array:
     """Mean absolute difference [n, rows] over the first `frames` [rows] frames of each pair.
 
     sample_mel: [n, F, bands]; block: [rows, padded]. Behind its last frame, a sound is at the floor. Behind the F frames
     of the samples the difference is the same for all of them.
     """
-    floor = jnp.float32(mel_settings(sample_rate).floor_db)
+    floor = jnp.float32(settings.floor_db)
     known = sample_mel.shape[1]
 
     def to_all(row: tuple[jax.Array, jax.Array]) -> jax.Array:
         sound, count = row
-        mel = log_mel(sound, sample_rate)
+        mel = log_mel(sound, sample_rate, settings)
         mel = jnp.pad(mel, ((0, max(known - len(mel), 0)), (0, 0)), constant_values=floor)
         within = (jnp.arange(len(mel)) < count)[:, None]
         near = jnp.where(within[None, :known], jnp.abs(sample_mel - mel[None, :known]), 0)

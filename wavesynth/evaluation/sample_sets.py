@@ -27,7 +27,7 @@ from wavesynth.evaluation.neighbours import memorization
 ROWS = 64  # sounds whose spectra are computed at once
 RESAMPLES = 300
 
-_spectra = jax.jit(spectra, static_argnums=1)
+_spectra = jax.jit(spectra, static_argnums=(1, 2))
 _energy_distance = jax.jit(energy_distance)
 
 Value = TypeVar("Value", float, Interval)
@@ -64,10 +64,11 @@ class SampleSet:
 
 @dataclass(frozen=True)
 class Comparison(Generic[Value]):
-    """A metric of generated sounds and the same of real ones; numbers, or intervals."""
+    """A metric of generated sounds, of real ones and, of distances, of silence; numbers, or intervals."""
 
     generated: Value
     real: Value
+    silence: Value | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class SampleSetMetrics:
         held_out: number of held-out sounds.
         equal_count: number of sounds per set for the inception score and the Fréchet distance.
         seconds: length of all sounds.
-        energy: energy distance from the held-out sounds, decibels; real: of training sounds.
+        energy: energy distance from the held-out sounds, decibels; real: of training sounds. Silence has one too.
         nearest: median distance to the nearest training sound, decibels, with all peaks at 1; real: of held-out sounds.
             Generated sounds that are far nearer were memorised.
         accuracy: fraction of the sounds whose label the judge predicts; None without a judge or without labels.
@@ -106,12 +107,14 @@ class SampleSetMetrics:
             ("nearest training sound, dB", self.nearest, "held-out sounds"),
         ]
         head = f"{self.generated} generated and {self.held_out} held-out sounds of {self.seconds:.3g} seconds"
-        cells = [("", "generated", "real", "real sounds")]
+        cells = [("", "generated", "real", "silence", "real sounds")]
         cells += [
-            (name, _cell(pair.generated), _cell(pair.real), real) for name, pair, real in rows if pair is not None
+            (name, _cell(pair.generated), _cell(pair.real), _cell(pair.silence), real)
+            for name, pair, real in rows
+            if pair is not None
         ]
-        widths = [max(len(line[column]) for line in cells) for column in range(3)]
-        lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(line, widths)), line[3]]) for line in cells]
+        widths = [max(len(line[column]) for line in cells) for column in range(4)]
+        lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(line, widths)), line[4]]) for line in cells]
         return "\n".join([head, *lines])
 
 
@@ -154,7 +157,9 @@ def compare(
                 "length as all others"
             )
     equal_count = min(map(len, sample_sets.values()))
-    points = [_points(sample_set.sounds, sample_rate) for sample_set in sample_sets.values()]
+    level = float(np.clip(10 * np.log10(np.square(held_out.sounds).mean() + 1e-12), -100.0, 0.0).round())
+    sounds = [sample_set.sounds for sample_set in sample_sets.values()]
+    points = [_points(each, sample_rate, level) for each in (*sounds, np.zeros_like(held_out.sounds[:2]))]
     normalized = ((name, _peak_normalized(np.asarray(sound, np.float32))) for name, sound in library)
     distances = memorization(
         _peak_normalized(generated.sounds), _peak_normalized(held_out.sounds), normalized, sample_rate
@@ -162,8 +167,8 @@ def compare(
     metrics = SampleSetMetrics(
         generated=len(generated), held_out=len(held_out), equal_count=equal_count,
         seconds=generated.sounds.shape[1] / sample_rate,
-        energy=Comparison(_energy(points[0], points[1]), _energy(points[2], points[1])),
-        nearest=Comparison(distances.generated, distances.held_out),
+        energy=Comparison(*(_energy(points[which], points[1]) for which in (0, 2, 3))),
+        nearest=Comparison(distances.generated, distances.held_out, distances.silence),
     )  # fmt: skip
     return metrics if judge is None else _judged(metrics, sample_sets, judge, seed)
 
@@ -249,9 +254,9 @@ def _judged(metrics: SampleSetMetrics, sample_sets: dict[str, SampleSet], judge:
     )
 
 
-def _points(sounds: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+def _points(sounds: NDArray[np.float32], sample_rate: int, level_db: float) -> NDArray[np.float32]:
     padded = np.pad(sounds, ((0, -len(sounds) % ROWS), (0, 0))).reshape(-1, ROWS, sounds.shape[1])
-    return np.concatenate([np.asarray(_spectra(rows, sample_rate)) for rows in padded])[: len(sounds)]
+    return np.concatenate([np.asarray(_spectra(rows, sample_rate, level_db)) for rows in padded])[: len(sounds)]
 
 
 def _energy(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
@@ -269,5 +274,7 @@ def _peak_normalized(sounds: NDArray[np.float32]) -> NDArray[np.float32]:
     return (sounds / np.where(peaks > 0, peaks, 1)).astype(np.float32)
 
 
-def _cell(metric: float | Interval) -> str:
+def _cell(metric: float | Interval | None) -> str:
+    if metric is None:
+        return ""
     return str(metric) if isinstance(metric, Interval) else f"{metric:.3g}"

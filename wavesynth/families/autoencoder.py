@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wavesynth.audio.spectral import log_mel
+from wavesynth.audio.spectral import log_mel, relative_mel
 from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo
 from wavesynth.data.batches import Batches
@@ -25,7 +25,7 @@ from wavesynth.models.discriminators import Discriminators, views
 from wavesynth.models.expected import Frames
 from wavesynth.models.functional import initialize, pure, shapes
 from wavesynth.training.objective import Batch
-from wavesynth.training.reconstruction import Reconstruction, ReconstructionTraining, real_frames, relative_mel
+from wavesynth.training.reconstruction import Average, Reconstruction, ReconstructionTraining, real_frames
 from wavesynth.training.state import Params
 
 ROWS = 8  # batch size of encoding and decoding several sounds
@@ -118,7 +118,7 @@ class AutoencoderFamily(CodingFamily):
             discriminate=discriminate,
             probe_logits=probe_logits if self.model.pitches else None,
             sample_rate=self.dataset.sample_rate, level_db=self.dataset.level_db, training=training,
-            frames=self._frames if self.model.knows_average else None, powers=powers,
+            average=Average(self._frames, powers) if self.model.knows_average else None,
         )  # fmt: skip
 
     def baselines(self, training: Batches, held_out: Batches) -> dict[str, float]:

@@ -147,7 +147,7 @@ class WaveGANFamily(Family):
         for step, batch in enumerate(held_out.held_out()):
             real, others = jnp.asarray(batch["real"].any(axis=1)), learned.batch(step)["samples"]
             points = [
-                spectra(jnp.asarray(sounds), self.dataset.sample_rate)
+                spectra(jnp.asarray(sounds), self.dataset.sample_rate, self.dataset.level_db)
                 for sounds in (batch["samples"], others * 0, others)
             ]
             values.append([float(energy_distance(points[0], other, real, jnp.ones_like(real))) for other in points[1:]])
@@ -275,7 +275,8 @@ class WaveGANFamily(Family):
         alone = real.sum() == 1
         like = jnp.where(real, jnp.arange(len(real)), jnp.argmax(real))
         generated = self._generate_for(params, jax.random.key(0), {"conditions": batch["conditions"].rows(like)})
-        points = [spectra(sounds, self.dataset.sample_rate) for sounds in (generated, batch["samples"])]
+        rate, level_db = self.dataset.sample_rate, self.dataset.level_db
+        points = [spectra(sounds, rate, level_db) for sounds in (generated, batch["samples"])]
         distance = energy_distance(points[0], points[1], real | alone, real)
         return distance, jnp.where(alone, ALONE, real.sum())
 

@@ -36,7 +36,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key, UInt
 
 from wavesynth.audio.rates import power_of_two
-from wavesynth.audio.spectral import SOFT_FLOOR, hann_window
+from wavesynth.audio.spectral import hann_window
 from wavesynth.audio.stereo import mid_side
 from wavesynth.config import Frequencies, Width, check_frequencies
 from wavesynth.errors import UserError
@@ -51,13 +51,10 @@ WIDTH = 3  # taps of a convolution
 SPECTRUM_UNIT = 3.0  # of the encoder's input, the natural logarithm of magnitudes over the floor
 CODE_DILATIONS = (1, 2)  # of the convolutions at the rate of codes
 PULSE_LEVEL, NOISE_LEVEL = 0.02, 0.005  # of an untrained decoder's sources: quiet, as sounds are
-OWN_LEVEL = 0.002  # likewise, of the spectrum added to them
-TONE_LEVEL, HISS_LEVEL = (
-    0.005,
-    0.001,
-)  # of each steady tone, and of noise beside tones, which louder noise would replace
+TONE_LEVEL = 0.005  # likewise, of each steady tone
+HISS_LEVEL = 0.001  # likewise, of noise beside tones, whose place louder noise would take
 TILT_HZ = 300.0  # above it, an untrained pulse filter falls by 6 dB per octave
-PULSE, PHASE, REAL, IMAGINARY = 0, 1, 3, 4  # indices of filters
+PULSE, PHASE = 0, 1  # indices of filters
 FIRST_LOG_VARIANCE = -3.0
 PROBE_CHANNELS = 128
 LOUDEST = 6.0  # natural logarithm of a filter's largest magnitude
@@ -83,7 +80,6 @@ class AutoencoderConfig(DiscriminatorsConfig):
         overlap: hops in a frame's window.
         stride: frames per code.
         gains: values of the decoder's gain per hop.
-        leveled: whether codes have a level.
         long_seconds: window of the encoder's second spectra, one for each code, in seconds; the nearest power of two in code
             hops is taken. They look back, so that they add no latency. 0 for none.
         encoder_channels: channels of the encoder.
@@ -102,7 +98,6 @@ class AutoencoderConfig(DiscriminatorsConfig):
     overlap: Literal[2, 4, 8, 16] = 4
     stride: Annotated[int, Whole(1, 256)] = 4
     gains: Literal[1, 2, 4, 8, 16] = 4
-    leveled: bool = True
     long_seconds: Annotated[float, Real(least=0, most=1.0)] = 0.18
     encoder_channels: Width = 128
     encoder_dilations: Dilations = (1, 2, 4, 8)
@@ -145,8 +140,8 @@ class AutoencoderConfig(DiscriminatorsConfig):
 
     @property
     def code_width(self) -> int:
-        """Numbers in a code: its features and, if it has one, its level."""
-        return self.code_channels + self.leveled
+        """Numbers in a code: its features and its level."""
+        return self.code_channels + 1
 
     @property
     def lookahead(self) -> int:
@@ -174,18 +169,18 @@ class AutoencoderConfig(DiscriminatorsConfig):
     @property
     def filters(self) -> int:
         """Values of the decoder per bin and channel: magnitude and phase of the pulses, if there are pitches; magnitude of the
-        noise; without levels, the real and imaginary part of an added spectrum."""
-        return self.noise_filter + 1 + 2 * (not self.leveled)
+        noise."""
+        return self.noise_filter + 1
 
     @property
     def noise_filter(self) -> int:
         """The index of the filter of the noise."""
-        return 2 if self.pitches or not self.leveled else 0
+        return 2 if self.pitches else 0
 
     @property
     def knows_average(self) -> bool:
         """Whether `Decoder.powers` is known."""
-        return self.leveled and not self.pitches
+        return not self.pitches
 
     @property
     def views(self) -> int:
@@ -316,14 +311,11 @@ class Encoder(nnx.Module):
             "frames": frames,
             "codes": codes,
         }
-        mean = mean if level is None else jnp.concatenate([mean, level], axis=-1)
-        return mean, jnp.clip(log_variance, -12.0, 4.0), kept
+        return jnp.concatenate([mean, level], axis=-1), jnp.clip(log_variance, -12.0, 4.0), kept
 
     def _spectra(
         self, samples: Float[Array, "batch audio time"]
-    ) -> tuple[
-        Float[Array, "batch frames inputs"], Float[Array, "batch codes long"], Float[Array, "batch codes 1"] | None
-    ]:
+    ) -> tuple[Float[Array, "batch frames inputs"], Float[Array, "batch codes long"], Float[Array, "batch codes 1"]]:
         """Log-magnitude spectra relative to the level of each code, second spectra, and the levels.
 
         samples: they begin `lookback` samples before the first code.
@@ -331,15 +323,12 @@ class Encoder(nnx.Module):
         config, (batch, audio, _) = self.config, samples.shape
         seen = jnp.concatenate([samples, mid_side(samples)], axis=1) if audio == 2 else samples
         windows = self._tapered(seen[..., config.lookback :], config.hop, config.window)
-        scale, level = 1.0, None
-        if config.leveled:
-            hann = hann_window(config.window)
-            power = jnp.square(windows[:, :audio]).sum(axis=(1, 3)) * np.float32(1 / (np.square(hann).sum() * audio))
-            power = power.reshape(batch, -1, config.stride).mean(axis=2, keepdims=True)
-            level = jnp.log(power / QUIETEST**2 + 1) / (2 * LEVEL_UNIT)
-            scale = 1 / amplitude(level)[:, None]
-            windows *= scale.repeat(config.stride, axis=2)
-        x = self._logarithms(windows)
+        hann = hann_window(config.window)
+        power = jnp.square(windows[:, :audio]).sum(axis=(1, 3)) * np.float32(1 / (np.square(hann).sum() * audio))
+        power = power.reshape(batch, -1, config.stride).mean(axis=2, keepdims=True)
+        level = jnp.log(power / QUIETEST**2 + 1) / (2 * LEVEL_UNIT)
+        scale = 1 / amplitude(level)[:, None]
+        x = self._logarithms(windows * scale.repeat(config.stride, axis=2))
         if not config.long_window:
             return x, jnp.zeros((batch, x.shape[1] // config.stride, 0)), level
         long = self._tapered(seen, config.code_hop, config.long_window) * scale
@@ -361,8 +350,7 @@ class Encoder(nnx.Module):
         """The logarithms of the windows' magnitudes over a floor; silence is 0, as is the time before a sound."""
         batch, _, frames, window = windows.shape
         magnitude = jnp.abs(jnp.fft.rfft(windows)[..., :bins]) * np.float32(2 / hann_window(window).sum())
-        floor = RELATIVE_FLOOR if self.config.leveled else SOFT_FLOOR
-        x = jnp.log(magnitude / floor + 1) / SPECTRUM_UNIT
+        x = jnp.log(magnitude / RELATIVE_FLOOR + 1) / SPECTRUM_UNIT
         return x.transpose(0, 2, 1, 3).reshape(batch, frames, -1)
 
     def __call__(
@@ -434,8 +422,7 @@ class Decoder(nnx.Module):
         config, cache = self.config, jax.tree.map(jnp.asarray, cache)
         x, code_cache, frame_cache = self._network(codes, pitch, None if whole else cache)
         windows, gains = self._windows(x, pitch, keys, cache["frame"])
-        if config.leveled:
-            windows = self._at_level(windows, codes[..., config.code_channels :])
+        windows = self._at_level(windows, codes[..., config.code_channels :])
         windows, gains = windows.reshape(-1, *windows.shape[2:]), gains.reshape(-1, gains.shape[-1])
         hops, over = overlapped(windows, config.hop, cache["over"])
         gain = ramps(gains, cache["gain"], config.gain_hop)
@@ -488,8 +475,6 @@ class Decoder(nnx.Module):
             harmonic = source(pulses(pitch, first, count, config.hop, config.sample_rate))[:, None]
             size = jnp.exp(jnp.minimum(filters[PULSE], LOUDEST))
             spectrum += jax.lax.complex(size * jnp.cos(filters[PHASE]), size * jnp.sin(filters[PHASE])) * harmonic
-        if not config.leveled:
-            spectrum += OWN_LEVEL * config.window * jax.lax.complex(filters[REAL], filters[IMAGINARY])
         if config.tones:
             size = jnp.exp(jnp.minimum(mixed, LOUDEST))
             phases = tones(np.array(config.tones), first, x.shape[1], config.hop, config.sample_rate)
@@ -503,8 +488,6 @@ class Decoder(nnx.Module):
         windows *= jnp.broadcast_to(taper * np.float32(2 / config.overlap), windows.shape)
         gains = gains.reshape(*x.shape[:2], audio, config.gains).transpose(0, 2, 1, 3).reshape(len(x), audio, -1)
         gains = jax.nn.sigmoid(gains)
-        if not config.leveled:
-            return windows, 2 * gains
         shaped = gains.reshape(len(x), audio, -1, config.stride * config.gains)
         level = jnp.sqrt(jnp.square(shaped).mean(axis=3, keepdims=True))  # gains shape a code and leave its power
         return windows, (shaped / level).reshape(gains.shape)

@@ -211,10 +211,11 @@ class Loop:
         return max(self.history.phase, self.objective.phase(step)) if isinstance(self.objective, Phased) else 0
 
     def _begin_phase(self, step: int) -> None:
-        """Records the phase of a step, counted from 1. A new phase resets the best metric, because its aim differs."""
+        """Records the phase of a step, counted from 1. A phase with another aim resets the best metric."""
         phase = self.phase(step - 1)
-        if phase != self.history.phase:
-            self.history = replace(self.history, phase=phase, best=math.inf)
+        if isinstance(self.objective, Phased) and phase != self.history.phase:
+            other = any(self.objective.other_aim(begun) for begun in range(self.history.phase + 1, phase + 1))
+            self.history = replace(self.history, phase=phase, best=math.inf if other else self.history.best)
 
     def _read(self, bar: Progress, left: int, stopping: bool) -> int | None:
         """Reads the metrics of all steps but the last `left`. Returns the number of the first failed step, if any."""

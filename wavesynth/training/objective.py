@@ -64,3 +64,7 @@ class Phased(Protocol):
     def phase(self, step: int) -> int:
         """The phase of a step. Steps and phases are numbered from 0; phases never decrease."""
         ...
+
+    def other_aim(self, phase: int) -> bool:
+        """Whether a phase has another aim than the one before: its weights are published even if the metric is worse."""
+        ...

@@ -13,11 +13,12 @@ import numpy as np
 import optax
 
 from wavesynth.audio.spectral import (
+    RANGE_DB,
     MelSettings,
     log_mel,
-    mel_settings,
     multi_resolution_distance,
     num_frames,
+    relative_mel,
     spectral_convergence,
 )
 from wavesynth.audio.stereo import mid_side
@@ -40,8 +41,9 @@ from wavesynth.training.state import (
 )
 
 Loss = Literal["hinge", "relativistic"]
-RANGE_DB = 80.0  # below the level of the training sounds, where mel spectra are compared
-FINE_DB = 90.0  # likewise, spectra of several resolutions and band powers
+FINE_DB = (
+    90.0  # from the level of the training sounds to the floor of spectra of several resolutions, and of band powers
+)
 IMAGE_DB = 50.0  # likewise, spectra of middle and side; further down, the side of nearly mono sounds would dominate
 FAINT_DB = 40.0  # below that level, sounds count less in the spectral convergence
 CONVERGED = 1e-9  # added under a square root, whose gradient is infinite at 0
@@ -94,6 +96,20 @@ class ReconstructionTraining(TrainingConfig):
 
 
 @dataclass(frozen=True)
+class Average:
+    """What a decoder makes on average over its noise.
+
+    Attributes:
+        frames: of the decoder.
+        powers: (autoencoder's parameters, codes) to the power of the noise [B, C, F, bins] and the amplitudes of the tones
+            [B, C, F, G] in each frame; in stereo, of left, right, middle and side.
+    """
+
+    frames: Frames
+    powers: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """Three phases as pure steps (see `wavesynth.training.objective.Phased`): average powers, spectra, discriminators.
 
@@ -110,9 +126,7 @@ class Reconstruction:
         sample_rate: Hz.
         level_db: the root mean square of the training sounds, decibels, from which the floors of spectra are counted.
         training: how to train.
-        frames: those of `powers`; None if the decoder's average powers are not known.
-        powers: (autoencoder's parameters, codes) to the power of the noise [B, C, F, bins] and the amplitudes of the tones
-            [B, C, F, G] in each frame; in stereo, of left, right, middle and side.
+        average: the decoder's average powers; None if they are not known.
         pace: see `wavesynth.training.state.Pace`; None for that of `training`.
     """
 
@@ -124,8 +138,7 @@ class Reconstruction:
     sample_rate: int
     level_db: float
     training: ReconstructionTraining
-    frames: Frames | None = None
-    powers: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]] | None = None
+    average: Average | None = None
     pace: Pace | None = None
     metric: ClassVar[str] = "distance"
     meaning: ClassVar[str] = "log-mel distance between {sounds} and their reconstructions, dB"
@@ -157,8 +170,11 @@ class Reconstruction:
     def phase(self, step: int) -> int:
         """0: expected band powers; 1: spectra of sounds; 2: adversarial losses too."""
         done = step / self.training.steps
-        begun = self.frames is None or done >= self.training.expected_until
+        begun = self.average is None or done >= self.training.expected_until
         return EXPECTED if not begun else ADVERSARIAL if done >= self.training.adversarial_from else SPECTRAL
+
+    def other_aim(self, phase: int) -> bool:
+        return phase == ADVERSARIAL
 
     def step(self, state: TrainState, batch: Batch, phase: int = SPECTRAL) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(self.training.seed), state.step)
@@ -269,11 +285,10 @@ class Reconstruction:
 
     def _expected(self, coder: Params, codes: jax.Array, sounds: jax.Array) -> jax.Array:
         """The distance of the decoder's average band powers from those of sounds, plus their spectral convergence; dB."""
-        assert self.frames is not None
-        assert self.powers is not None
+        assert self.average is not None
         if sounds.shape[1] == 2:
             sounds = jnp.concatenate([sounds, mid_side(sounds)], axis=1)
-        noise, tones = self.powers(coder, codes)
+        noise, tones = self.average.powers(coder, codes)
         below = np.array([FINE_DB] + ([FINE_DB, IMAGE_DB, IMAGE_DB] if sounds.shape[1] == 4 else []))
         floor = (10 ** ((self.level_db - below) / 10)).astype(np.float32)[None, :, None, None]
         faint = 10 ** ((self.level_db - FAINT_DB) / 10)
@@ -286,7 +301,8 @@ class Reconstruction:
             loudest = jnp.sqrt(apart / (whole + faint * real.shape[-2]) + CONVERGED).mean()
             return jnp.abs(levels[0] - levels[1]).mean() + self.training.convergence_weight * loudest
 
-        return sum(distance(each) for each in bands(self.frames)) / len(bands(self.frames))  # type: ignore[return-value]
+        resolutions = bands(self.average.frames)
+        return sum(map(distance, resolutions)) / len(resolutions)  # type: ignore[return-value]
 
     @staticmethod
     def _keys(key: jax.Array, rows: int) -> jax.Array:
@@ -296,11 +312,6 @@ class Reconstruction:
 def kl_divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     """KL divergence of diagonal Gaussians [..., D] from the standard Gaussian, nats [...]."""
     return 0.5 * jnp.sum(jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance, axis=-1)
-
-
-def relative_mel(sample_rate: int, level_db: float, range_db: float = RANGE_DB) -> MelSettings:
-    """Mel settings with a floor far below the level of some sounds, so that quiet recordings count like loud ones."""
-    return mel_settings(sample_rate, floor_db=level_db - range_db)
 
 
 def distance(made: jax.Array, batch: Batch, sample_rate: int, mel: MelSettings) -> tuple[jax.Array, jax.Array]:
