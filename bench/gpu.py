@@ -372,7 +372,9 @@ def stepping(
 ) -> list[Row]:
     """A training step, of each phase where there are phases."""
     rows = []
-    rest = [(0,), (1,)] if isinstance(objective, Phased) else [()]
+    rest: list[tuple[int, ...]] = [()]
+    if isinstance(objective, Phased):
+        rest = [(phase,) for phase in range(objective.phase(0), objective.phase(objective.training.steps - 1) + 1)]
     for phase in rest:
         state = objective.init(jax.tree.map(jnp.copy, params))
         step = jax.jit(objective.step, static_argnums=2 if phase else ())

@@ -23,6 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import wavesynth
+from wavesynth import Synth
+from wavesynth.audio.pcm import to_float
+from wavesynth.data.batches import mono
+from wavesynth.data.shards import Shards
 from wavesynth.models.wavenet import WaveNetConfig
 
 Row = dict[str, Any]
@@ -140,6 +144,23 @@ def matrix_product(rows: int, columns: int = 2_048) -> Callable[[], Any]:
     left, right = jnp.ones((rows, columns)), jnp.ones((columns, columns))
     multiply = jax.jit(jnp.matmul)
     return lambda: multiply(left, right).block_until_ready()
+
+
+def shards_for(synth: Synth, path: str | Path) -> Shards:
+    """Opens shards, which must have the model's sample rate, and its channels unless it is mono."""
+    shards = Shards.open(path)
+    if shards.sample_rate != synth.sample_rate or synth.channels not in (1, shards.channels):
+        raise SystemExit(
+            f"SHARDS is {path}, of {shards.sample_rate} Hz and {shards.channels} channels; the model has {synth.sample_rate} "
+            f"Hz and {synth.channels}: prepare the sounds like those that it was trained on"
+        )
+    return shards
+
+
+def sound_of(shards: Shards, clip: int, channels: int, length: int | None = None) -> np.ndarray:
+    """A clip or its beginning, float32 [C, T]. It is mixed if one channel is asked for."""
+    samples = to_float(shards.samples(clip)[:, :length])
+    return mono(samples)[None] if channels == 1 else samples
 
 
 def print_table(rows: list[Row], columns: tuple[str, ...]) -> None:

@@ -20,19 +20,18 @@ Encoding, for models that search for latents (WaveGAN), of --encode held-out sou
 import itertools
 import statistics
 import time
-from functools import partial
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import Row, arguments, machine, print_table, write_json
+from harness import Row, arguments, machine, print_table, shards_for, sound_of, write_json
 from tqdm import tqdm
 
 import wavesynth
 from wavesynth import Synth, Timbre
 from wavesynth.audio import pictures
 from wavesynth.audio import pitch as pitches
-from wavesynth.audio.pcm import to_float
 from wavesynth.audio.spectral import multi_resolution_distance
 from wavesynth.data.shards import ClipRecord, Shards
 from wavesynth.evaluation.analysis import Analysis
@@ -49,23 +48,24 @@ def held_out(shards: Shards) -> list[int]:
 
 
 def pairs_of_sounds(synth: Synth, shards: Shards, count: int) -> list[tuple[str, Timbre, Timbre]]:
-    """Pairs of held-out sounds of two labels and one pitch; each pair of labels at most once."""
+    """Pairs of held-out sounds of two labels and one pitch; all pairs of labels about equally often."""
     clips = [(clip, shards.clips[clip]) for clip in held_out(shards)]
     found = [
         (a, b) for a, b in itertools.combinations(clips, 2)
         if a[1].label != b[1].label and a[1].pitch == b[1].pitch
     ]  # fmt: skip
     np.random.default_rng(0).shuffle(found)  # type: ignore[arg-type]
-    chosen, used = [], set()
+    uses: Counter[frozenset] = Counter()
+    rounds = []
     for a, b in found:
         labels = frozenset((a[1].label, b[1].label))
-        if labels not in used and len(chosen) < count:
-            used.add(labels)
-            chosen.append((a, b))
+        rounds.append(uses[labels])
+        uses[labels] += 1
+    chosen = [found[index] for index in np.argsort(rounds, kind="stable")[:count]]
 
     def encoded(clip: int, record: ClipRecord) -> Timbre:
-        samples = to_float(shards.samples(clip)[0])[: round(SECONDS * synth.sample_rate)]
-        return synth.encode(samples, pitch=record.pitch)
+        sound = sound_of(shards, clip, synth.channels, round(SECONDS * synth.sample_rate))
+        return synth.encode(sound, synth.sample_rate, pitch=record.pitch)
 
     return [(f"{a[1].file} - {b[1].file}", encoded(*a), encoded(*b)) for a, b in chosen]
 
@@ -123,25 +123,28 @@ def encode_rows(synth: Synth, shards: Shards, count: int) -> list[Row]:
     length = synth.family.length
     assert length is not None
     random = synth.latents(0, RANDOM_LATENTS)
-    sounds = np.concatenate([synth.sample(8, timbre=random[first : first + 8]) for first in range(0, len(random), 8)])
-    distance = partial(multi_resolution_distance, sample_rate=synth.sample_rate)
+    drawn = [synth.sample(8, timbre=random[first : first + 8]) for first in range(0, len(random), 8)]
+    sounds = np.concatenate(drawn).reshape(len(random), synth.channels, -1)
+
+    def distances(some: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Of sounds [n, C, T] from one of them, [n]."""
+        return np.asarray(multi_resolution_distance(some, target[None], synth.sample_rate)).mean(axis=1)
+
     rows = []
     for clip in tqdm(chosen, unit="sound"):
-        target = np.zeros(length, np.float32)
-        recording = to_float(shards.samples(clip)[0])[:length]
-        target[: len(recording)] = recording
-        best = min(float(distance(sounds[first : first + 8], target[None]).min()) for first in range(0, len(sounds), 8))
+        recording = sound_of(shards, clip, synth.channels, length)
+        target = np.pad(recording, ((0, 0), (0, length - recording.shape[1])))
+        best = min(float(distances(sounds[first : first + 8], target).min()) for first in range(0, len(sounds), 8))
         began = time.perf_counter()
-        timbre = synth.encode(target)
+        timbre = synth.encode(target, synth.sample_rate)
         took = time.perf_counter() - began
-        decoded = synth.decode(timbre)
-        found = float(distance(decoded, target))
-        variants = [decoded, *(synth.decode(timbre, seed=seed) for seed in range(1, NOISES))]
-        noises = [float(distance(one, other)) for one, other in itertools.combinations(variants, 2)]
+        variants = np.stack([np.atleast_2d(synth.decode(timbre, seed=seed)) for seed in range(NOISES)])
+        found = float(distances(variants[:1], target)[0])
+        noises = [float(distances(one[None], other)[0]) for one, other in itertools.combinations(variants, 2)]
         rows.append({
             "what": "encode", "file": shards.clips[clip].file, "seconds": took, "distance": found, "best_of_random": best,
             "other_noise": statistics.mean(noises), "below_percent": 100 * (1 - found / best),
-            "repeatable": bool((decoded == synth.decode(timbre)).all()),
+            "repeatable": bool((variants[0] == np.atleast_2d(synth.decode(timbre))).all()),
         })  # fmt: skip
     return rows
 
@@ -149,13 +152,13 @@ def encode_rows(synth: Synth, shards: Shards, count: int) -> list[Row]:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("run", metavar="RUN", help="the trained model")
-    parser.add_argument("shards", metavar="SHARDS", help="the shards it was trained on")
+    parser.add_argument("shards", metavar="SHARDS", help="the shards it was trained on, or others of its sample rate")
     parser.add_argument("--pairs", type=int, default=20, help="pairs to morph between")
     parser.add_argument("--encode", type=int, default=0, metavar="N", help="held-out sounds to encode")
     parser.add_argument("--worst", type=Path, metavar="FOLDER", help="where to write pictures of the worst morphs")
     options = parser.parse_args()
     synth: Synth = wavesynth.load(options.run)
-    shards = Shards.open(options.shards)
+    shards = shards_for(synth, options.shards)
     if options.encode and synth.family.length is None:
         parser.error("--encode is for models that search for the latent of a whole sound; leave it out")
     pairs, encoded = (2, min(options.encode, 1)) if options.quick else (options.pairs, options.encode)

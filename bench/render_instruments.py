@@ -3,7 +3,7 @@
     apt-get install fluidsynth fluid-soundfont-gm musescore-general-soundfont-lossless
     python bench/render_instruments.py OUT
 
-OUT/seen gets a folder per program and font, such as flute-fluid/flute-fluid_060_110.flac; OUT/unseen gets those of the five
+OUT/seen gets a folder per program, with files such as flute/flute-fluid_058_110.flac; OUT/unseen gets those of the five
 programs that are kept out of training, to test morphs between instruments that a model does not know. Both fonts are under the
 MIT licence. The same versions of FluidSynth, the fonts and soxr give the same samples.
 """
@@ -52,21 +52,21 @@ UNSEEN = ("banjo", "bagpipe", "cello", "clarinet", "marimba")
 
 @dataclass(frozen=True)
 class Work:
-    """One program of one font, and the folder that its folder goes into."""
+    """One program of one font, and the folder that its notes go into."""
 
     instrument: Instrument
     font: Path
-    out: Path
+    folder: Path
 
 
 def render(work: Work) -> int:
     """Writes the notes of one program and returns their number."""
     import soundfile
 
-    instrument, folder = work.instrument, work.out / work.instrument.label
-    folder.mkdir(parents=True, exist_ok=True)
+    instrument = work.instrument
+    work.folder.mkdir(parents=True, exist_ok=True)
     for named, samples in zip(instrument.notes, leveled(notes_of(instrument, work.font)), strict=True):
-        soundfile.write(folder / instrument.file_name(*named), samples, SAMPLE_RATE, subtype="PCM_16")
+        soundfile.write(work.folder / instrument.file_name(*named), samples, SAMPLE_RATE, subtype="PCM_16")
     return len(instrument.notes)
 
 
@@ -76,7 +76,7 @@ def works(out: Path, programs: list[str]) -> list[Work]:
     for name in programs:
         for font, path in FONTS.items():
             instrument = Instrument(f"{name}-{font}", NAMES.index(name), KEYS, VELOCITIES, SECONDS, HELD)
-            found.append(Work(instrument, path, out / ("unseen" if name in UNSEEN else "seen")))
+            found.append(Work(instrument, path, out / ("unseen" if name in UNSEEN else "seen") / name))
     return found
 
 

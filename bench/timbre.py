@@ -5,10 +5,12 @@
 
 Reconstruction of held-out sounds of at most 2 seconds, encoded and decoded at their own pitch:
 
-- distance: the mean absolute difference of log-mel spectra in dB, over each sound's own length; the median over sounds. The
-  spectra have 80 bands from 40 Hz to 8 kHz, a window of 1,024, a hop of 256 and a floor of -60 dB (0 dB is a sine of amplitude
-  1). For comparison the same of the nearest training sound with the same label. Both also with floors of -80 and -100 dB, where
-  nearly inaudible differences count as much as a note.
+- distance: the mean absolute difference of log-mel spectra in dB, over each sound's own length and channels; the median over
+  sounds. The spectra are those of `mel_settings`: mel bands from 40 Hz to 20 kHz or half the sample rate, windows of about
+  60 ms, and a floor of -60 dB (0 dB is a sine of amplitude 1). For comparison the same of silence, and of the nearest training
+  sound with the same label. Also with floors of -80 and -100 dB, where nearly inaudible differences count as much as a note.
+- image_level_db, image_correlation: of stereo sounds, how far the level difference and the correlation of the channels are from
+  those of the recording (`wavesynth.evaluation.stereo_image`), medians over the bands of a sound, then over sounds.
 - in_tune_percent: of the recordings with a pitch, how many reconstructions are within 50 cents of it (extra `pitch`).
 - kept_percent: how many sounds decoded an octave up or down a classifier (--classifier, of the same labels) assigns to their
   label; for comparison the recordings, and sounds decoded at their own pitch. Sounds within the range of the label's training
@@ -30,16 +32,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import Row, arguments, interleaved, machine, print_table, write_json
+from harness import Row, arguments, interleaved, machine, print_table, shards_for, sound_of, write_json
 from tqdm import tqdm
 
 import wavesynth
 from wavesynth import Synth
 from wavesynth.audio import files
 from wavesynth.audio import pitch as pitches
-from wavesynth.audio.pcm import to_float
 from wavesynth.audio.spectral import log_mel, mel_settings, num_frames
+from wavesynth.data.batches import mono
 from wavesynth.data.shards import Shards
+from wavesynth.evaluation.stereo_image import image_error
 
 LONGEST = 2.0  # seconds
 CENTS = 50
@@ -48,8 +51,9 @@ FLOORS = (-60.0, -80.0, -100.0)  # dB
 
 
 def spectrogram(sound: np.ndarray, length: int, rate: int) -> np.ndarray:
-    """The log-mel spectrogram with the lowest floor. Padding all sounds to one length needs one XLA program."""
-    padded = np.pad(sound[:length], (0, length - len(sound[:length])))
+    """The log-mel spectrogram [C, F, bands] with the lowest floor. Padding all sounds to one length needs one XLA program."""
+    cut = sound[:, :length]
+    padded = np.pad(cut, ((0, 0), (0, length - cut.shape[1])))
     return np.asarray(log_mel(padded, rate, mel_settings(rate, floor_db=min(FLOORS))))
 
 
@@ -61,36 +65,39 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
     ranges: dict[str | None, tuple[float, float]] = {}  # of pitches by label
     for clip in shards.split("train"):
         record = shards.clips[clip]
-        library.setdefault(record.label, []).append(
-            spectrogram(to_float(shards.samples(clip)[0, :longest]), longest, rate)
-        )
+        known = sound_of(shards, clip, synth.channels, longest)
+        library.setdefault(record.label, []).append(spectrogram(known, longest, rate))
         if record.pitch is not None:
             low, high = ranges.get(record.label, (record.pitch, record.pitch))
             ranges[record.label] = (min(low, record.pitch), max(high, record.pitch))
     distances: dict[tuple[float, str], list[float]] = {}
-    cents_off = []
+    cents_off, images = [], []
     kept: dict[str, list[bool]] = {}
     for clip in tqdm(chosen, unit="sound"):
         record = shards.clips[clip]
-        sound = to_float(shards.samples(clip)[0, :longest])
-        timbre = synth.encode(sound, pitch=record.pitch)
-        decoded = synth.decode(timbre)
-        frames = num_frames(len(sound), mel_settings(rate).hop)
-        wanted, *rest = (spectrogram(one, longest, rate)[:frames] for one in (sound, decoded))
-        for name, others in (("reconstruction", rest), ("nearest training sound", library.get(record.label, []))):
+        sound = sound_of(shards, clip, synth.channels, longest)
+        timbre = synth.encode(sound, rate, pitch=record.pitch)
+        decoded = np.atleast_2d(synth.decode(timbre))
+        frames = num_frames(sound.shape[1], mel_settings(rate).hop)
+        wanted, *rest = (spectrogram(one, longest, rate)[:, :frames] for one in (sound, decoded))
+        compared = {"reconstruction": rest, "nearest training sound": library.get(record.label, [])}
+        for name, others in (compared | {"silence": [np.full_like(wanted, min(FLOORS))]}).items():
             for floor in FLOORS if others else ():
                 each = [
-                    np.abs(np.maximum(other[:frames], floor) - np.maximum(wanted, floor)).mean() for other in others
+                    np.abs(np.maximum(other[:, :frames], floor) - np.maximum(wanted, floor)).mean() for other in others
                 ]
                 distances.setdefault((floor, name), []).append(float(min(each)))
         if pitches.available() and synth.family.dataset.pitched:
-            wanted, found = (pitches.median_pitch(one, rate) for one in (sound, decoded))
+            wanted, found = (pitches.median_pitch(mono(one), rate) for one in (sound, decoded))
             if wanted is not None:
                 cents_off.append(np.inf if found is None else 100 * abs(found - wanted))
+        if synth.channels == 2:
+            images.append(image_error(sound, decoded, rate))
         if judge is not None and record.pitch is not None:
             tried = {"recording": sound, "own pitch": decoded}
             tried |= {f"{by:+d} semitones": synth.decode(timbre, pitch=record.pitch + by) for by in (-OCTAVE, OCTAVE)}
-            likely = judge.family.probabilities(judge.params, np.stack(list(tried.values()))).argmax(axis=1)
+            mixed = np.stack([mono(np.atleast_2d(one)) for one in tried.values()])
+            likely = judge.family.probabilities(judge.params, mixed).argmax(axis=1)
             for name, index, pitch in zip(tried, likely, record.pitch + np.array([0, 0, -OCTAVE, OCTAVE])):
                 hit = judge.labels[index] == record.label
                 kept.setdefault(name, []).append(hit)
@@ -101,6 +108,8 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
         {"what": "distance", "floor": floor, "of": name, "median": statistics.median(values), "sounds": len(values)}
         for (floor, name), values in distances.items()
     ]
+    for name, values in zip(("image_level_db", "image_correlation"), zip(*images, strict=True), strict=False):
+        rows.append({"what": name, "of": "reconstruction", "median": statistics.median(values), "sounds": len(values)})
     if cents_off:
         rows.append({
             "what": "in_tune_percent", "of": "reconstruction", "median": 100 * float(np.mean(np.array(cents_off) <= CENTS)),
@@ -113,22 +122,22 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
 
 
 def speed_rows(run: Path, synth: Synth, shards: Shards, repeats: int) -> list[Row]:
-    sounds = [to_float(shards.samples(clip)[0]) for clip in shards.split("train")[:200]]
-    joined = np.concatenate(sounds)
-    ten = np.resize(joined, 10 * synth.sample_rate)
+    rate = synth.sample_rate
+    joined = np.concatenate([sound_of(shards, clip, synth.channels) for clip in shards.split("train")[:200]], axis=1)
+    ten = np.stack([np.resize(channel, 10 * rate) for channel in joined])
     pitch = 60.0 if synth.family.dataset.pitched else None
-    timbre = synth.encode(ten, pitch=pitch)
-    seconds = [joined[first : first + synth.sample_rate] for first in (0, 5 * synth.sample_rate)]
-    ends = [synth.encode(second, pitch=pitch) for second in seconds]
+    timbre = synth.encode(ten, rate, pitch=pitch)
+    seconds = [joined[:, first : first + rate] for first in (0, 5 * rate)]
+    ends = [synth.encode(second, rate, pitch=pitch) for second in seconds]
     jobs: dict[str, tuple[float, Callable[[], Any]]] = {
-        "encode": (10.0, lambda: synth.encode(ten, pitch=pitch)),
+        "encode": (10.0, lambda: synth.encode(ten, rate, pitch=pitch)),
         "decode": (10.0, lambda: synth.decode(timbre)),
         "morph": (9.0, lambda: synth.morph(*ends, steps=9)),
     }
     with tempfile.TemporaryDirectory() as folder:
         wavs = [Path(folder) / f"{name}_060.wav" for name in "ab"]
         for wav, second in zip(wavs, seconds, strict=True):
-            files.write(wav, second, synth.sample_rate)
+            files.write(wav, second, rate)
         command = [sys.executable, "-m", "wavesynth", "morph", str(run), *map(str, wavs), f"{folder}/out", "--force"]
 
         def morph_command(**environment: str) -> None:
@@ -157,7 +166,7 @@ def main() -> None:
     options = parser.parse_args()
     synth = wavesynth.load(options.run)
     judge = None if options.classifier is None else wavesynth.load(options.classifier)
-    shards = Shards.open(options.shards)
+    shards = shards_for(synth, options.shards)
     sounds, repeats = (min(options.sounds, 3), 1) if options.quick else (options.sounds, options.repeats)
     case: dict[str, Any] = {"implementation": "wavesynth", "model": synth.family.name, "quick": options.quick}
     rows: list[Row] = [machine()]

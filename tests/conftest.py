@@ -140,7 +140,7 @@ def tiny_flags(tiny_config) -> list[str]:
 
 @pytest.fixture(scope="session")
 def tiny_shards(tmp_path_factory: pytest.TempPathFactory, sounds: Path) -> Path:
-    """Shards of the sounds that ship with the package."""
+    """Shards of `sounds`."""
     from wavesynth.data.prepare import prepare
 
     folder = tmp_path_factory.mktemp("tiny") / "shards"

@@ -23,7 +23,7 @@ from wavesynth.runs import Run
 from wavesynth.training.adversarial import AdversarialTraining
 from wavesynth.training.checkpoints import flatten
 
-NOTES = "checkpoints/notes"
+PUBLISHED = "checkpoints/instruments"
 
 
 @pytest.fixture(scope="module")
@@ -100,25 +100,31 @@ def test_a_resumed_run_takes_no_other_base(begun: Path, tiny_run: Path, tiny_sha
 
 
 def test_sounds_of_another_rate_are_refused():
-    message = rf"base is '{Base(NOTES).name}', of 16000 Hz, and the sounds have 44100 Hz: prepare them with --sample-rate 16000"
+    message = (
+        rf"base is '{PUBLISHED}', of 44100 Hz, and the sounds have 16000 Hz: prepare them with --sample-rate 44100"
+    )
     with pytest.raises(UserError, match=message):
-        Base(NOTES).dataset(DatasetInfo(44_100))
+        Base(PUBLISHED).dataset(DatasetInfo(16_000))
 
 
 def test_sounds_take_the_channels_of_the_base():
-    assert Base(NOTES).dataset(DatasetInfo(16_000, channels=2)).channels == 1
+    assert Base(PUBLISHED).dataset(DatasetInfo(44_100, channels=1)).channels == 2
+
+
+def test_stereo_sounds_are_mixed_for_a_mono_base(tiny_run: Path):
+    assert Base(tiny_run).dataset(DatasetInfo(16_000, channels=2)).channels == 1
 
 
 def test_a_preset_of_another_family_is_refused(tmp_path: Path, tiny_shards: Path):
     config = wavesynth.preset("wavenet-tiny")
     with pytest.raises(UserError, match=r"the family 'autoencoder', and the config is of the family 'wavenet': leave"):
-        wavesynth.train(tiny_shards, tmp_path / "run", config, base=NOTES)
+        wavesynth.train(tiny_shards, tmp_path / "run", config, base=PUBLISHED)
     assert not (tmp_path / "run").exists()
 
 
 def test_settings_come_from_the_preset_and_the_network_from_the_base():
-    base, preset = Base(NOTES), wavesynth.preset("autoencoder-tiny")
-    assert base.config(preset).model == api.config_of(NOTES).model != preset.model
+    base, preset = Base(PUBLISHED), wavesynth.preset("autoencoder-tiny")
+    assert base.config(preset).model == api.config_of(PUBLISHED).model != preset.model
     assert base.config(preset).training == dataclasses.replace(preset.training, learning_rate=1e-3, expected_until=0.0)
     assert base.shaped(preset).training == preset.training  # in Python a config is used as it is
     assert AdversarialTraining().from_base().generator_from == 0.05
@@ -129,16 +135,16 @@ def adapted(base: Base, dataset: DatasetInfo) -> Any:
 
 
 def test_all_published_weights_are_taken_over_and_the_rest_is_fresh():
-    base = Base(NOTES)
+    base = Base(PUBLISHED)
     dataset = base.dataset(
-        DatasetInfo(16_000, ("voice",), clip_seconds=60.0)
+        DatasetInfo(44_100, ("voice",), clip_seconds=60.0)
     )  # without pitches: the network keeps its own
     assert dataset.pitched
-    assert dataset.pitches == (36.0, 84.0)
+    assert dataset.pitches == (28.0, 94.0)
     family = adapted(base, dataset)
     fresh = jax.tree.map(lambda leaf: np.full(leaf.shape, 7.0, leaf.dtype), family.shapes())
     params, sentence = base.fitted(fresh, family)
-    published = flatten(wavesynth.load(NOTES).params)
+    published = flatten(wavesynth.load(PUBLISHED).params)
     for name, value in flatten(params).items():
         np.testing.assert_array_equal(value, published.get(name, 7.0), err_msg=name)
     assert {name.split(".")[0] for name in flatten(params)} == {"coder", "discriminators", "probe"}
@@ -147,12 +153,12 @@ def test_all_published_weights_are_taken_over_and_the_rest_is_fresh():
 
 
 def test_a_base_without_pitches_ignores_those_of_the_sounds(tmp_path: Path, tiny_config: Config):
-    base = Base(NOTES)
+    base = Base(PUBLISHED)
     base.family = bind(
         "autoencoder", base.family.model, dataclasses.replace(base.family.dataset, pitched=False, pitches=())
     )
-    notes = DatasetInfo(16_000, ("a",), True, 1.0, (60.0, 60.0), typical=((0.0, 60.0),))
-    assert base.dataset(notes) == DatasetInfo(16_000, ("a",), clip_seconds=1.0, typical=((0.0, -1.0),))
+    notes = DatasetInfo(44_100, ("a",), True, 1.0, (60.0, 60.0), channels=2, typical=((0.0, 60.0),))
+    assert base.dataset(notes) == DatasetInfo(44_100, ("a",), clip_seconds=1.0, channels=2, typical=((0.0, -1.0),))
 
 
 def test_labels_keep_what_they_learned_by_name(tiny_run: Path):

@@ -111,3 +111,20 @@ def test_bits_of_held_out_sound(tmp_path: Path, sounds: Path) -> None:
     check_pytorch(rows, printed)
     synth = wavesynth.load(tmp_path / "run")
     assert synth.labels == tuple(sorted(path.name for path in sounds.iterdir() if path.is_dir()))
+
+
+def test_the_instruments_that_a_published_model_must_not_know_are_kept_apart() -> None:
+    program = (
+        "from pathlib import Path; from render_instruments import NAMES, works; "
+        "print(*(f'{work.folder} {work.instrument.program} {work.font.stem} {work.instrument.label} '"
+        "for work in works(Path('out'), ['flute', 'cello'])), len(NAMES), sep='\\n')"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{BENCH}:{Path(wavesynth.__file__).parent.parent}"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert [line.strip() for line in done.stdout.splitlines()] == [
+        "out/seen/flute 73 FluidR3_GM flute-fluid",
+        "out/seen/flute 73 MuseScore_General_Full flute-muse",
+        "out/unseen/cello 42 FluidR3_GM cello-fluid",
+        "out/unseen/cello 42 MuseScore_General_Full cello-muse",
+        "112",
+    ]

@@ -50,20 +50,20 @@ def example_files(tmp_path_factory: pytest.TempPathFactory, sounds: Path, tiny_s
 
 
 @pytest.fixture(scope="session")
-def notes() -> wavesynth.Synth:
+def published() -> wavesynth.Synth:
     """The model that comes with wavesynth."""
-    return wavesynth.load("checkpoints/notes")
+    return wavesynth.load("checkpoints/instruments")
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples_run(
-    name: str, example_files: Path, notes: wavesynth.Synth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, example_files: Path, published: wavesynth.Synth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a folder of their own, with the names `ws`, `np` and `synth`."""
     shutil.copytree(example_files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(name)
-    given = {"ws": wavesynth, "np": np, "synth": notes}
+    given = {"ws": wavesynth, "np": np, "synth": published}
     finder, printed = doctest.DocTestFinder(exclude_empty=True), io.StringIO()
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     for test in finder.find(module, name, extraglobs=given):

@@ -16,7 +16,7 @@ from wavesynth.judging import _sampled, score_files
 class Recording:
     """In place of a `Synth`: notes what it is asked, and scores a sound by its length."""
 
-    sample_rate, labels = 16_000, ("cello", "flute")
+    sample_rate, labels, channels = 16_000, ("cello", "flute"), 1
 
     def __init__(self, pitched: bool = True, labelled: bool = True) -> None:
         self.family: Any = SimpleNamespace(
@@ -47,6 +47,16 @@ def test_every_file_by_its_own_label_and_pitch(folder: Path):
     assert synth.options == [{"label": "cello", "pitch": 60.0}, {}, {"label": "flute"}]
     assert [(length, bits) for _, length, bits in rows[:3]] == [(400, 4.0), (200, 2.0), (100, 1.0)]
     assert rows[3] == ("mean of 3 sounds", 700, (400 * 4 + 200 * 2 + 100) / 700)
+
+
+def test_stereo_sounds_are_mixed(tiny_shards: Path):
+    shards, synth = Shards.open(tiny_shards), Recording(pitched=False, labelled=False)
+    stereo: Any = SimpleNamespace(
+        channels=2,
+        family=synth.family,
+        sample=lambda n, seconds, **_: np.stack([np.ones((n, 8)), np.zeros((n, 8))], axis=1),
+    )
+    np.testing.assert_array_equal(_sampled(stereo, shards, [0, 1, 2], 0.1, 0, False), np.full((3, 8), 0.5))
 
 
 def test_a_model_without_pitches_is_given_none(folder: Path):

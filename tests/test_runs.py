@@ -21,22 +21,22 @@ from wavesynth.training.lock import Holder, locked
 
 def test_published_runs_load_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    assert "checkpoints/notes" in runs.published()
-    synth = wavesynth.load("checkpoints/notes")
+    assert "checkpoints/instruments" in runs.published()
+    synth = wavesynth.load("checkpoints/instruments")
     assert synth.family.name == "autoencoder"
-    assert wavesynth.load(Path("checkpoints") / "notes").fingerprint == synth.fingerprint
+    assert wavesynth.load(Path("checkpoints") / "instruments").fingerprint == synth.fingerprint
 
 
 def test_a_folder_of_the_user_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_run: Path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "notes").symlink_to(tiny_run, target_is_directory=True)
-    assert wavesynth.load("checkpoints/notes").family.name == "wavenet"
+    (tmp_path / "checkpoints" / "instruments").symlink_to(tiny_run, target_is_directory=True)
+    assert wavesynth.load("checkpoints/instruments").family.name == "wavenet"
 
 
 def test_one_that_is_not_there_is_named_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"run is 'checkpoints/none', .* bundled model \(checkpoints/notes\)"):
+    with pytest.raises(UserError, match=r"run is 'checkpoints/none', .* bundled model \(checkpoints/instruments\)"):
         wavesynth.load("checkpoints/none")
 
 
@@ -52,7 +52,7 @@ def test_a_published_model_is_neither_resumed_nor_replaced(tmp_path: Path, sound
         assert sorted(path.name for path in published.iterdir()) == ["config.json", "model.safetensors"]
     for force in (False, True):
         with pytest.raises(UserError, match="a bundled model: choose a new folder"):
-            wavesynth.train(sounds, runs.PUBLISHED / "notes", force=force, progress=False)
+            wavesynth.train(sounds, runs.PUBLISHED / "instruments", force=force, progress=False)
 
 
 def test_a_folder_is_no_source_for_a_run_that_was_begun_with_shards(tmp_path: Path, sounds: Path, tiny_run: Path):

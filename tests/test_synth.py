@@ -639,8 +639,11 @@ def test_nothing_hangs_in_a_forked_process(tiny_synth: Synth, ask: Callable[[Syn
 
 def test_64_bits_are_refused_with_what_to_do(tmp_path: Path):
     with jax.enable_x64(True):
-        for ask in (lambda: wavesynth.load("checkpoints/notes"), lambda: wavesynth.train("shards", tmp_path / "run")):
+        for ask in (
+            lambda: wavesynth.load("checkpoints/instruments"),
+            lambda: wavesynth.train("shards", tmp_path / "run"),
+        ):
             with pytest.raises(UserError, match=r"JAX_ENABLE_X64.*jax\.enable_x64\(False\)"):
                 ask()
         with jax.enable_x64(False):
-            assert wavesynth.load("checkpoints/notes").sample(seconds=0.01).dtype == np.float32
+            assert wavesynth.load("checkpoints/instruments").sample(seconds=0.01).dtype == np.float32

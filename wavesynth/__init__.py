@@ -2,7 +2,7 @@
 
 >>> import wavesynth as ws
 >>> synth = ws.train("sounds/", "runs/new", ws.preset("wavenet-small"))         # doctest: +SKIP
->>> audio = ws.load("checkpoints/notes").sample(n=8, seconds=1.0, seed=0)
+>>> audio = ws.load("checkpoints/instruments").sample(n=8, seconds=1.0, seed=0)
 """
 
 import importlib

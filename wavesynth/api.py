@@ -138,7 +138,7 @@ def load(run: PathName) -> Synth:
     """Loads a trained model. Loading executes no code from the folder and changes no process-wide settings.
 
     Args:
-        run: a run folder, or the name of a bundled model, such as "checkpoints/notes".
+        run: a run folder, or the name of a bundled model, such as "checkpoints/instruments".
 
     Returns:
         The model, ready to use.
@@ -165,7 +165,7 @@ def config_of(run: PathName) -> Config:
     Raises:
         UserError: there is no run, or its config.json is damaged.
 
-    >>> config_of("checkpoints/notes").family
+    >>> config_of("checkpoints/instruments").family
     'autoencoder'
     """
     family, training = Run(run).read()
@@ -176,12 +176,12 @@ def describe(run: PathName) -> str:
     """A short summary of a model: its family, abilities, training sounds and training progress.
 
     Args:
-        run: a run folder, or the name of a bundled model, such as "checkpoints/notes".
+        run: a run folder, or the name of a bundled model, such as "checkpoints/instruments".
 
     Raises:
         UserError: there is no run, or its config.json is damaged.
 
-    >>> print(describe("checkpoints/notes"))            # doctest: +ELLIPSIS
+    >>> print(describe("checkpoints/instruments"))            # doctest: +ELLIPSIS
     family       autoencoder, ... parameters, ...
     """
     place = Run(run)

@@ -54,7 +54,7 @@ class DatasetInfo(Checked):
         channels: number of channels of the sounds that the model makes.
         typical: label index (-1 for none) and pitch (-1 for none) of a representative sample of the training clips.
         level_db: root mean square of the sounds where they are not silent, decibels relative to full scale.
-        partials: frequencies that steady tones need to sound like the training sounds, ascending, Hz.
+        partials: frequencies of the steady tones that replace pitches, ascending, Hz; empty if any clip has a pitch.
     """
 
     sample_rate: SampleRate

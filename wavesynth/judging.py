@@ -97,7 +97,8 @@ def evaluate(
         progress: show progress on stderr.
 
     Returns:
-        The metrics, each with the same metric of real sounds. Prints as a table.
+        The metrics, each with the same metric of real sounds and, for distances, of silence. Prints as a table. Stereo sounds
+        are mixed.
 
     Raises:
         UserError: `n` is below 2; there are fewer than 2 held-out sounds; or the shards or the classifier do not fit the
@@ -135,6 +136,7 @@ def evaluate(
         ((source.clips[clip].file, mono(to_float(source.samples(clip)[:, :length]))) for clip in learned),
         source.sample_rate,
         judge,
+        level_db=synth.family.dataset.level_db,
         seed=seed,
     )
 
@@ -167,7 +169,10 @@ def _check_same(name: str, other: Synth | Shards, synth: Synth) -> None:
 def _sampled(
     synth: Synth, shards: Shards, clips: Sequence[int], seconds: float | None, seed: int, progress: bool
 ) -> np.ndarray:
-    """One sound with the label and pitch of each clip, float32 [N, T]. Adjacent clips that share both form one batch."""
+    """One sound with the label and pitch of each clip, mixed to one channel, float32 [N, T].
+
+    Adjacent clips that share both form one batch.
+    """
     family, dataset = synth.family, synth.family.dataset
     if seconds is None:
         seconds = synth.longest if family.length else min(dataset.clip_seconds, ONE_SHOT_SECONDS)
@@ -176,11 +181,10 @@ def _sampled(
     with Progress(len(clips), "sound", "evaluate", shown=progress) as bar:
         for (label, pitch), group in itertools.groupby(records, lambda clip: (clip.label, clip.pitch)):
             count = len(list(group))
-            parts.append(
-                synth.sample(
-                    count, seconds, label=label if family.samples_by_label else None,
-                    pitch=pitch if dataset.pitched else None, seed=(seed + len(parts)) % 2**32,
-                )
+            sounds = synth.sample(
+                count, seconds, label=label if family.samples_by_label else None,
+                pitch=pitch if dataset.pitched else None, seed=(seed + len(parts)) % 2**32,
             )  # fmt: skip
+            parts.append(mono(sounds) if synth.channels > 1 else sounds)
             bar.update(count)
     return np.concatenate(parts)

@@ -191,9 +191,7 @@ class Run:
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
         if adapted != model:
-            raise UserError(
-                f"{path}: model does not match dataset (labels and pitches): the file was changed; restore it"
-            )
+            raise UserError(f"{path}: model does not match dataset: the file was changed; restore it")
         return kind(model, dataset), training
 
     def read_base(self) -> dict[str, str] | None:

@@ -57,9 +57,9 @@ class Synth:
         family: the kind of model, bound to its configuration.
         params: the weights, and data that the family keeps from training, as nested dictionaries of arrays.
 
-    >>> synth = ws.load("checkpoints/notes")
+    >>> synth = ws.load("checkpoints/instruments")
     >>> synth.sample(n=2, seconds=0.5, seed=0, label="flute", pitch=60).shape
-    (2, 8000)
+    (2, 2, 22050)
     """
 
     family: Any
@@ -144,7 +144,7 @@ class Synth:
             UserError: an option is out of range or unsupported, or the sounds need too much memory.
 
         >>> synth.sample(n=2, seconds=0.25, seed=1).shape
-        (2, 4000)
+        (2, 2, 11025)
         """
         if seconds == math.inf:
             raise UserError("seconds is inf: an endless sound does not fit in memory; use stream or write")
@@ -167,8 +167,8 @@ class Synth:
         Raises:
             UserError: an option is out of range or unsupported.
 
-        >>> sum(block.shape[1] for block in synth.blocks(n=2, seconds=0.25))
-        4000
+        >>> sum(block.shape[-1] for block in synth.blocks(n=2, seconds=0.25))
+        11025
         """
         return map(self._squeezed, self._renderer.blocks(n, seconds, **options))
 
@@ -186,7 +186,7 @@ class Synth:
             UserError: an option is out of range or unsupported, or the model's sounds have a fixed length.
 
         >>> next(synth.stream(seed=0, block=512)).shape
-        (512,)
+        (2, 512)
         """
         check_count("block", block, 1, 2**24, "samples")
         if require(self.family, Generative).length:
@@ -282,7 +282,7 @@ class Synth:
             UserError: the model has no such label, or no timbres.
 
         >>> synth.timbre("flute").latent.shape
-        (62, 16)
+        (86, 33)
         """
         index = self._renderer.label_index(label, self.family.samples_by_label)
         latent = require(self.family, Timbral).latent_of(self._weights, index)
@@ -325,8 +325,8 @@ class Synth:
         Raises:
             UserError: a point is none of these.
 
-        >>> [timbre.latent.shape for timbre in synth.timbres(["flute", "cello-gm"])]
-        [(62, 16), (62, 16)]
+        >>> [timbre.latent.shape for timbre in synth.timbres(["flute", "violin"])]
+        [(86, 33), (86, 33)]
         """
         encode: Callable[[Sound], Timbre] = lambda sound: self.encode(sound, sample_rate)  # noqa: E731
         timbres = [as_point(end, self.labels, self.timbre, encode) for end in points]
@@ -364,9 +364,9 @@ class Synth:
         Raises:
             UserError: the sound cannot be read or is silent, the model has no timbres, or an argument is invalid.
 
-        >>> t = np.arange(8000) / 16000
+        >>> t = np.arange(22050) / 44100
         >>> synth.encode(0.3 * np.sin(2 * np.pi * 261.63 * t), pitch=60).latent.shape
-        (16, 16)
+        (22, 33)
         """
         if isinstance(sound, list) or (isinstance(sound, tuple) and not is_pair(sound)):
             return [
@@ -407,8 +407,8 @@ class Synth:
         Returns:
             A timbre with the pitch and the length, and no onset.
 
-        >>> synth.timbre_of(np.zeros((1, 1024), np.float32)).seconds
-        0.064
+        >>> round(synth.timbre_of(np.zeros((2, 1024), np.float32)).seconds, 4)
+        0.0232
         """
         conditions = self._renderer.conditions_of_sound(label, pitch)
         latent = require(self.family, Timbral).encode(self._weights, samples, conditions, seed, progress)
@@ -434,7 +434,7 @@ class Synth:
             UserError: the timbre belongs to another synth, or an option is out of range.
 
         >>> synth.decode(synth.timbre("flute"), seconds=0.5, pitch=67).shape
-        (8000,)
+        (2, 22050)
         """
         return self.sample(1, seconds, **cast(SampleOptions, {**options, "timbre": timbre}))[0]
 
@@ -457,7 +457,7 @@ class Synth:
         Raises:
             UserError: the model cannot resynthesize live sound. The iterator raises it if a block is not sound.
 
-        >>> sum(len(block) for block in synth.resynthesize([np.zeros(300), np.zeros(1000)], pitch=57))
+        >>> sum(block.shape[1] for block in synth.resynthesize([np.zeros(300), np.zeros(1000)], pitch=57))
         1300
         """
         check_seed(seed)
@@ -496,8 +496,8 @@ class Synth:
         Raises:
             UserError: an end is not a label, timbre or sound, or an option is out of range.
 
-        >>> synth.morph("flute", "cello-gm", steps=3, seconds=0.5, pitch=60).shape
-        (3, 8000)
+        >>> synth.morph("flute", "violin", steps=3, seconds=0.5, pitch=60).shape
+        (3, 2, 22050)
         """
         return self.morph_analysis(
             a, b, steps, seconds, sample_rate=sample_rate, even=even, match_loudness=match_loudness, **options
@@ -514,8 +514,8 @@ class Synth:
         Raises:
             UserError: an end is not a label, timbre or sound, or an option is out of range.
 
-        >>> synth.morph_analysis("flute", "cello-gm", steps=3, seconds=0.5, pitch=60).sounds.shape
-        (3, 8000)
+        >>> synth.morph_analysis("flute", "violin", steps=3, seconds=0.5, pitch=60).sounds.shape
+        (3, 2, 22050)
         """
         check_count("steps", steps, 2, MOST_STEPS, "sounds, both ends included")
         first, last = self.timbres((a, b), sample_rate)
@@ -547,8 +547,8 @@ class Synth:
         Raises:
             UserError: the model's timbres cannot move within a sound, or an argument is invalid.
 
-        >>> synth.glide("flute", "cello-gm", seconds=1.0, pitch=60).shape
-        (16000,)
+        >>> synth.glide("flute", "violin", seconds=1.0, pitch=60).shape
+        (2, 44100)
         """
         family = require(self.family, Timbral)
         rate = family.glide_rate
@@ -589,8 +589,8 @@ class Synth:
         Raises:
             UserError: there are fewer than two or more than four corners, or an argument is invalid.
 
-        >>> synth.grid(["flute", "cello-gm", "tuba"], size=2, seconds=0.25, pitch=60).shape
-        (2, 2, 4000)
+        >>> synth.grid(["flute", "violin", "tuba"], size=2, seconds=0.25, pitch=60).shape
+        (2, 2, 2, 11025)
         """
         if isinstance(corners, str | PathLike | Timbre):
             raise UserError(f"corners is {corners!r}: give a list of 2 to 4 timbres, labels or sounds")
@@ -623,7 +623,7 @@ class Synth:
         Raises:
             UserError: t is out of range, or an end is not a label, timbre or sound.
 
-        >>> first, last = synth.timbre("flute"), synth.timbre("cello-gm")
+        >>> first, last = synth.timbre("flute"), synth.timbre("violin")
         >>> synth.between(first, last, 0.5).pitch == (first.pitch + last.pitch) / 2
         True
         """

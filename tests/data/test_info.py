@@ -10,6 +10,7 @@ import pytest
 
 from wavesynth.data.info import QUIETEST_DB, dataset_info
 from wavesynth.data.manifest import ClipRecord, Manifest
+from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import Shards, ShardWriter
 
 RATE = 8_000
@@ -55,6 +56,16 @@ def test_silence_around_a_sound_does_not_count(make_shards: Callable[..., Shards
 
 def test_the_full_scale_is_0_db(make_shards: Callable[..., Shards]):
     assert dataset_info(make_shards([np.full((100, 2), -32_768)])).level_db == 0
+
+
+def test_partials_are_those_of_sounds_without_pitches(make_shards: Callable[..., Shards], sounds: Path, tmp_path: Path):
+    tone = np.round(10_000 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE))[:, None]
+    found = dataset_info(make_shards([tone]))
+    assert min(abs(hertz - 440) for hertz in found.partials) < 1
+    prepare(sounds / "flute", tmp_path / "notes", progress=False)
+    notes = dataset_info(Shards.open(tmp_path / "notes"))
+    assert notes.pitched
+    assert notes.partials == ()
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.tolerances import rounding
-from wavesynth.audio.spectral import log_mel_distance
+from wavesynth.audio.spectral import log_mel_distance, relative_mel
 from wavesynth.errors import UserError
 from wavesynth.evaluation.neighbours import SAME, memorization, nearest_sounds
 
@@ -71,6 +71,15 @@ def test_a_copy_is_found_at_distance_zero() -> None:
     found = nearest_sounds(LIBRARY[7][1][None], LIBRARY, SAMPLE_RATE, k=2)
     assert found.names[0][0] == "7.wav"
     assert found.distances[0, 0] < ROUNDING < SAME < found.distances[0, 1]
+
+
+def test_quiet_sounds_are_told_apart_above_a_floor_of_their_own() -> None:
+    quiet = [(name, 1e-4 * sound) for name, sound in LIBRARY]
+    absolute, relative = (
+        nearest_sounds(quiet[7][1][None], quiet, SAMPLE_RATE, k=2, mel=mel).distances[0, 1]
+        for mel in (None, relative_mel(SAMPLE_RATE, -100.0))
+    )
+    assert absolute < SAME < 1 < relative
 
 
 def test_a_scaled_copy_is_found_at_its_gain() -> None:

@@ -61,11 +61,12 @@ def certain(sounds: np.ndarray) -> np.ndarray:
 
 JUDGE = Judge(features=loudness, probabilities=certain)
 HELD_OUT, TRAINING = sample_set(40, 1), sample_set(40, 2)
+LEVEL_DB = float(10 * np.log10(np.square(HELD_OUT.sounds).mean()))
 
 
 def compared(generated: SampleSet, judge: Judge | None = JUDGE, training: SampleSet = TRAINING) -> SampleSetMetrics:
     library = [(str(i), sound) for i, sound in enumerate(TRAINING.sounds)]
-    return compare(generated, HELD_OUT, training, library, RATE, judge)
+    return compare(generated, HELD_OUT, training, library, RATE, judge, level_db=LEVEL_DB)
 
 
 # What `compare` measures.
@@ -110,7 +111,14 @@ def test_copies_of_training_sounds_are_found():
 def test_distances_of_silence_are_large_however_quiet_the_sounds_are():
     for gain in (1.0, 1e-3):
         made, held_out = (SampleSet(np.float32(gain) * each.sounds, each.labels) for each in (TRAINING, HELD_OUT))
-        metrics = compare(made, held_out, made, [(str(i), sound) for i, sound in enumerate(made.sounds)], RATE)
+        metrics = compare(
+            made,
+            held_out,
+            made,
+            [(str(i), sound) for i, sound in enumerate(made.sounds)],
+            RATE,
+            level_db=LEVEL_DB + 20 * np.log10(gain),
+        )
         assert metrics.energy.silence is not None
         assert metrics.nearest.silence is not None
         assert metrics.energy.silence > 10 * abs(metrics.energy.real) + 10

@@ -16,6 +16,7 @@ from tests.tolerances import assert_close
 from wavesynth import Synth, UserError
 from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo
+from wavesynth.data.info import dataset_info
 from wavesynth.data.shards import Shards
 from wavesynth.families import Request, autoencoder, bind, preset
 from wavesynth.families.autoencoder import BLOCK, AutoencoderFamily
@@ -88,6 +89,33 @@ def test_thirty_steps_reduce_the_distance_and_discriminators_join(run: Path):
     assert "accuracy" not in steps[20]
     assert {"accuracy", "discriminator", "features", "adversary"} <= steps[30].keys()
     assert steps[30]["spectral"] < steps[10]["spectral"]
+
+
+def test_pieces_begin_from_others_with_their_tones_and_are_extended_without_average_powers(
+    tmp_path: Path, sounds: Path
+):
+    runs = {}
+    for label in ("flute", "cello"):
+        wavesynth.prepare(sounds / label, shards := tmp_path / f"{label} shards", pitches=False, progress=False)
+        assert not dataset_info(Shards.open(shards)).pitched
+        runs[label] = shards, tmp_path / label
+    training = dataclasses.replace(TRAINING, steps=10, expected_until=0.9, adversarial_from=1.0)
+    wavesynth.train(*runs["flute"], Config("autoencoder", MODEL, training), progress=False)
+    wavesynth.train(*runs["cello"], base=runs["flute"][1], steps=5, progress=False)
+    tones = {label: wavesynth.load(run).family.model.tones for label, (_, run) in runs.items()}  # type: ignore[union-attr]
+    assert tones["cello"] == tones["flute"] != dataset_info(Shards.open(runs["cello"][0])).partials
+    lines = {label: journal.read(run / "journal.jsonl") for label, (_, run) in runs.items()}
+    assert not any("average" in line for line in lines["cello"])
+
+    wavesynth.train(
+        *runs["flute"],
+        Config("autoencoder", MODEL, dataclasses.replace(training, steps=30)),
+        resume=True,
+        progress=False,
+    )
+    lines = [line for line in journal.read(runs["flute"][1] / "journal.jsonl") if "loss" in line]
+    assert [line["step"] for line in lines if "average" in line] == []
+    assert [line["step"] for line in lines if "spectral" in line] == [10, 20, 30]
 
 
 def test_the_coder_and_a_memory_are_published(run: Path, synth: Synth):
@@ -324,7 +352,7 @@ def test_any_crop_trains_through_all_phases(frames: int, audio: int, pitched: bo
         encoder_channels=8, channels=8, dilations=(1,), encoder_dilations=(1,), discriminator_channels=4, periods=(2, 3),
         spectral_windows=(0.015,), spectral_channels=4, period_channels=4,
     )  # fmt: skip
-    dataset = DatasetInfo(16_000, channels=audio, pitched=pitched, partials=(100.0, 200.0))
+    dataset = DatasetInfo(16_000, channels=audio, pitched=pitched, partials=() if pitched else (100.0, 200.0))
     family = AutoencoderFamily(AutoencoderFamily.adapt(model, dataset), dataset)
     training = ReconstructionTraining(crop_seconds=frames * family.code_hop / 16_000, batch_size=2)
     crop = family.crop(training)

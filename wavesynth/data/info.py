@@ -27,7 +27,9 @@ def dataset_info(shards: Shards) -> DatasetInfo:
         channels=shards.channels,
         level_db=_level_db(excerpts),
         typical=_typical(shards),
-        partials=partials((channel for part in excerpts for channel in to_float(part)), shards.sample_rate),
+        partials=()
+        if pitches
+        else partials((channel for part in excerpts for channel in to_float(part)), shards.sample_rate),
     )
 
 

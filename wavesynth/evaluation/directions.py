@@ -67,7 +67,7 @@ def directions(
     Raises:
         UserError: there are fewer than 3 sounds, or they cannot be encoded.
 
-    >>> found = ws.directions(synth, ["flute", "cello-gm", "tuba", "trombone"], n=1, pitch=60)
+    >>> found = ws.directions(synth, ["flute", "violin", "tuba", "trombone"], n=1, pitch=60)
     >>> [direction.name for direction in found]
     ['principal 1', 'brightness', 'attack', 'noisiness']
     >>> brighter = synth.timbre("flute") + 2 * found[1].step

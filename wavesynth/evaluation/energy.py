@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from wavesynth.audio.spectral import MelSettings, log_mel, relative_mel
 
-BELOW_DB = 50.0  # from the level of sounds down to the floor of their spectra
+RANGE_DB = 50.0  # from the level of sounds down to the floor of their spectra
 
 
 def coarse_mel(sample_rate: int, level_db: float) -> MelSettings:
@@ -16,7 +16,7 @@ def coarse_mel(sample_rate: int, level_db: float) -> MelSettings:
     >>> coarse_mel(16_000, -20.0)
     MelSettings(window=512, hop=256, num_bands=40, lowest_hz=40.0, highest_hz=20000.0, floor_db=-70.0)
     """
-    fine = relative_mel(sample_rate, level_db, BELOW_DB)
+    fine = relative_mel(sample_rate, level_db, RANGE_DB)
     return replace(fine, window=fine.window // 2, num_bands=fine.num_bands // 2)
 
 

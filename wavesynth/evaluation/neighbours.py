@@ -172,7 +172,7 @@ def memorization(
 ) -> Memorization:
     """Median distances of samples, of held-out sounds and of silence to their nearest training sounds.
 
-    Both must have the same length, because shared silence at the end makes any two sounds more similar.
+    Samples and held-out sounds must have the same length, because shared silence at the end makes any two sounds more similar.
 
     Args:
         samples: float [n, num_samples], the model's.
@@ -198,8 +198,8 @@ def memorization(
         raise UserError(
             f"held_out: sounds of {held_out.shape[1]} samples, but the model's have {samples.shape[1]}; cut or pad them"
         )
-    both = np.concatenate([samples, held_out, np.zeros_like(samples[:1])])
-    distances = nearest_sounds(both, library, sample_rate).distances[:, 0]
+    compared = np.concatenate([samples, held_out, np.zeros_like(samples[:1])])
+    distances = nearest_sounds(compared, library, sample_rate).distances[:, 0]
     generated, real = distances[: len(samples)], distances[len(samples) : -1]
     metrics = Memorization(float(np.median(generated)), float(np.median(real)), float(distances[-1]))
     if metrics.held_out < SAME:

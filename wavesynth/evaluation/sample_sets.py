@@ -1,7 +1,7 @@
 """Comparison of generated with real sounds: by a classifier, by spectra, and for memorisation of training sounds.
 
 Each metric is paired with the same metric of real sounds: of the held-out sounds or, for distances from them, of an equal
-number of training sounds. A perfect model would match it.
+number of training sounds. A perfect model would match it. Distances are also given for silence.
 """
 
 from __future__ import annotations
@@ -64,7 +64,13 @@ class SampleSet:
 
 @dataclass(frozen=True)
 class Comparison(Generic[Value]):
-    """A metric of generated sounds, of real ones and, of distances, of silence; numbers, or intervals."""
+    """A metric of generated and of real sounds, as numbers or intervals.
+
+    Attributes:
+        generated: of the model's sounds.
+        real: of real sounds.
+        silence: of silence, for distances; None for other metrics.
+    """
 
     generated: Value
     real: Value
@@ -80,7 +86,7 @@ class SampleSetMetrics:
         held_out: number of held-out sounds.
         equal_count: number of sounds per set for the inception score and the Fréchet distance.
         seconds: length of all sounds.
-        energy: energy distance from the held-out sounds, decibels; real: of training sounds. Silence has one too.
+        energy: energy distance from the held-out sounds, decibels; real: of training sounds.
         nearest: median distance to the nearest training sound, decibels, with all peaks at 1; real: of held-out sounds.
             Generated sounds that are far nearer were memorised.
         accuracy: fraction of the sounds whose label the judge predicts; None without a judge or without labels.
@@ -126,9 +132,10 @@ def compare(
     sample_rate: int,
     judge: Judge | None = None,
     *,
+    level_db: float,
     seed: int = 0,
 ) -> SampleSetMetrics:
-    """Metrics of generated sounds, each with the same metric of real sounds.
+    """Metrics of generated sounds, each with the same metric of real sounds and, for distances, of silence.
 
     Inception score and Fréchet distance depend on the number of sounds, so they use as many of each set as the smallest
     one has. Intervals are those of `wavesynth.evaluation.bootstrap`; those of Fréchet distances lie too high, for
@@ -141,6 +148,7 @@ def compare(
         library: names and sounds, float [num_samples_i], of the whole training set.
         sample_rate: samples per second of all.
         judge: a classifier of the same labels; without it, the metrics that need one are None.
+        level_db: root mean square of real sounds, decibels. The floor of the energy distance's spectra lies 50 dB below it.
         seed: of the intervals.
 
     Returns:
@@ -157,9 +165,8 @@ def compare(
                 "length as all others"
             )
     equal_count = min(map(len, sample_sets.values()))
-    level = float(np.clip(10 * np.log10(np.square(held_out.sounds).mean() + 1e-12), -100.0, 0.0).round())
     sounds = [sample_set.sounds for sample_set in sample_sets.values()]
-    points = [_points(each, sample_rate, level) for each in (*sounds, np.zeros_like(held_out.sounds[:2]))]
+    points = [_points(each, sample_rate, level_db) for each in (*sounds, np.zeros_like(held_out.sounds[:2]))]
     normalized = ((name, _peak_normalized(np.asarray(sound, np.float32))) for name, sound in library)
     distances = memorization(
         _peak_normalized(generated.sounds), _peak_normalized(held_out.sounds), normalized, sample_rate

@@ -52,7 +52,7 @@ SPECTRUM_UNIT = 3.0  # of the encoder's input, the natural logarithm of magnitud
 CODE_DILATIONS = (1, 2)  # of the convolutions at the rate of codes
 PULSE_LEVEL, NOISE_LEVEL = 0.02, 0.005  # of an untrained decoder's sources: quiet, as sounds are
 TONE_LEVEL = 0.005  # likewise, of each steady tone
-HISS_LEVEL = 0.001  # likewise, of noise beside tones, whose place louder noise would take
+HISS_LEVEL = 0.001  # likewise, of noise beside tones; louder noise would be learned instead of them
 TILT_HZ = 300.0  # above it, an untrained pulse filter falls by 6 dB per octave
 PULSE, PHASE = 0, 1  # indices of filters
 FIRST_LOG_VARIANCE = -3.0
@@ -508,7 +508,7 @@ class Decoder(nnx.Module):
         """The power of the noise and the amplitudes of the tones in each frame of whole paths, on average over the noise.
 
         Of stereo sounds: left, right, middle and side. The first frame begins `held * stride` hops before the sound. For a
-        decoder with levels and without pitches.
+        decoder without pitches.
         """
         config = self.config
         codes = self._held(codes)

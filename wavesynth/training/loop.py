@@ -47,7 +47,7 @@ class History:
     """Facts about a run's past that are not in its weights and config; saved with every state.
 
     Attributes:
-        best: the best validation metric of this phase.
+        best: the best validation metric since the aim last changed (`Phased.other_aim`).
         phase: the latest phase. A run never returns to an earlier one.
         steps: the planned number of steps.
         extended_from: the number of steps after which a finished run was extended; 0 if it never was.

@@ -66,5 +66,5 @@ class Phased(Protocol):
         ...
 
     def other_aim(self, phase: int) -> bool:
-        """Whether a phase has another aim than the one before: its weights are published even if the metric is worse."""
+        """Whether a phase optimises something new, so that its weights are published even if the metric is worse."""
         ...

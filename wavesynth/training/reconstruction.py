@@ -41,10 +41,8 @@ from wavesynth.training.state import (
 )
 
 Loss = Literal["hinge", "relativistic"]
-FINE_DB = (
-    90.0  # from the level of the training sounds to the floor of spectra of several resolutions, and of band powers
-)
-IMAGE_DB = 50.0  # likewise, spectra of middle and side; further down, the side of nearly mono sounds would dominate
+FINE_DB = 110.0  # from the sounds' level to the floor of fine spectra and band powers, below the noise of 16 bits
+IMAGE_DB = 50.0  # likewise, of middle and side; further down, the side of nearly mono sounds would dominate
 FAINT_DB = 40.0  # below that level, sounds count less in the spectral convergence
 CONVERGED = 1e-9  # added under a square root, whose gradient is infinite at 0
 EXPECTED, SPECTRAL, ADVERSARIAL = range(3)  # phases
