@@ -47,6 +47,11 @@ def test_a_melody_has_a_range_of_pitches_and_one_note_has_not():
     assert pitch.pitch_range(np.zeros(8_000), 16_000) is None
 
 
+def test_half_of_the_frames_may_be_two_octaves_above_the_others(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pitch, "_voiced", lambda *_: np.repeat([40.0, 64.0], 10))
+    assert pitch.pitch_range(np.zeros(8_000), 16_000) == (40.0, 40.0)
+
+
 def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pitch, "available", lambda: False)
     with pytest.raises(UserError, match=r"pip install 'wavesynth-jax\[pitch\]'"):

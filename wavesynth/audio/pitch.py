@@ -64,7 +64,9 @@ def pitch_range(samples: np.ndarray, sample_rate: int) -> tuple[float, float] | 
     pitches = _voiced(samples, sample_rate)
     if pitches is None:
         return None
-    near = pitches[np.abs(pitches - np.median(pitches)) < LEAP]
+    # The lower median is the pitch of a real frame; a mean of two could lie between octaves.
+    middle = np.quantile(pitches, 0.5, method="lower")
+    near = pitches[np.abs(pitches - middle) < LEAP]
     lowest, highest = np.quantile(near, [0.1, 0.9])
     return float(lowest), float(highest)
 
