@@ -220,7 +220,7 @@ def test_evaluate(trained: Path, tmp_path: Path, start, fails):
     child = start("evaluate", run, shards, "--n", 3, "--seconds", 0.02, "--json", metrics)
     assert child.status == 0, child.stderr
     assert child.stdout.startswith("3 generated and 3 held-out sounds of 0.02 seconds")
-    assert re.search(r"^energy distance, dB +\S+ +\S+ +training sounds$", child.stdout, re.MULTILINE)
+    assert re.search(r"^energy distance, dB +\S+ +\S+ +\S+ +training sounds$", child.stdout, re.MULTILINE)
     assert f"  wavesynth train {shards} runs/judge --preset classifier" in child.stdout
     before = json.loads(metrics.read_text())
     assert before["generated"] == 3
@@ -285,18 +285,15 @@ def test_demo(
     )
     monkeypatch.setattr(demo, "PUBLISHED", str(published))
     monkeypatch.setattr(demo, "NOTE_STEPS", 180)
-    gan = wavesynth.preset("wavegan-tiny")
-    model = dataclasses.replace(
-        gan.model, strides=(16,), channels=4, latent=8, style_channels=8, discriminator_channels=0, spectral_windows=(0.004,),
-        spectral_channels=8,
-    )  # fmt: skip
-    gan = dataclasses.replace(gan, model=model, training=dataclasses.replace(gan.training, batch_size=2))
-    monkeypatch.setattr(demo, "preset", {"wavegan-tiny": gan}.__getitem__)
+    monkeypatch.setattr(
+        demo, "preset", {"autoencoder-tiny": dataclasses.replace(whole, model=model, training=training)}.__getitem__
+    )
     out, flags = tmp_path / "demo", ["--seconds-per-model", "1"]
     assert main(["demo", str(out), *flags]) == 0
     said = capsys.readouterr()
     assert all(f"{i} of 5" in said.out for i in range(1, 6))
-    assert "2 steps" in said.out  # of 180 in 90 seconds
+    assert said.out.count(", 2 steps on ") == 1  # of 180 in 90 seconds
+    assert f"training begins from {published.name}" in said.out
     assert f"open {out / 'index.html'}" in said.out
     page = (out / "index.html").read_text()
     wavs = list(out.glob("*/*.wav"))

@@ -27,10 +27,10 @@ MORPH = ("cello", "trumpet")
 GLIDE = ("flute", "church-organ")
 PITCH = 60
 STEPS = 9  # of a morph
-NOTE_STEPS, NOTE_EMA = 150, 0.95
-DRUM_PRESET, DRUM_STEPS = "wavegan-tiny", 250
+NOTE_STEPS, NOTE_EMA, VALIDATIONS = 150, 0.95, 3
+DRUM_PRESET, DRUM_STEPS = "autoencoder-tiny", 500
 DRUM_KIT = ("kick", "snare", "hat")
-DRUM_SECONDS, DRUM_BATCH = 0.5, 8
+DRUM_SECONDS = 0.5
 TRAINING_SECONDS = 90  # of each model on two cores
 EACH = 2  # sounds per drum
 GRID = 4  # rows and columns
@@ -79,7 +79,7 @@ def _make(out: Path, published: Synth, share: float) -> Path:
     ends = [_note(label) for label in MORPH]
     _say(f"1 of 5  morph: from {ends[0].name} to {ends[1].name}, with {PUBLISHED}")
     morph = dict(zip(_steps(STEPS), published.morph(*ends, steps=STEPS), strict=True))
-    _say(f"2 of 5  train: from {PUBLISHED}, on notes of six instruments")
+    _say(f"2 of 5  train: from {PUBLISHED}, on notes of {len(NOTES)} instruments")
     notes = _train_notes(out, share)
     _say(f"3 of 5  sample: {', '.join(NOTES)}, and a glide")
     sampled = {label: notes.sample(1, 1.0, label=label, pitch=PITCH)[0] for label in NOTES}
@@ -88,23 +88,23 @@ def _make(out: Path, published: Synth, share: float) -> Path:
     _say(f"4 of 5  train: the preset {DRUM_PRESET}, on {', '.join(DRUM_KIT)}")
     drums = _train_drums(out, share)
     _say(f"5 of 5  sample: {', '.join(DRUM_KIT)}, and a grid between them")
-    generated = [list(drums.sample(EACH, label=label)) for label in DRUM_KIT]
-    grid = drums.grid(_corners(drums), size=GRID)
+    generated = [list(drums.sample(EACH, DRUM_SECONDS, label=label)) for label in DRUM_KIT]
+    grid = drums.grid(_corners(drums), size=GRID, seconds=DRUM_SECONDS)
     places = {f"row {y + 1} column {x + 1}": grid[y, x] for y in range(GRID) for x in range(GRID)}
     sections = [
         _section(out, published, "morph", f"From {ends[0].name} to {ends[1].name}, with {PUBLISHED}", morph),
         _section(out, notes, "sampled", "Sampled notes, given an instrument and a pitch", sampled),
-        _section(out, notes, "real", "Training sounds of the same instruments", real),
+        _section(out, notes, "real", "Bundled sounds of the same instruments", real),
         _section(out, notes, "glide", f"One sound that moves from the {GLIDE[0]} to the {GLIDE[1]}", glide),
         _section(out, drums, "drums", "Sampled drums", _numbered(generated)),
-        _section(out, drums, "real-drums", "Training sounds of the same drums", _numbered(_real_drums(drums))),
+        _section(out, drums, "real-drums", "Bundled sounds of the same drums", _numbered(_real_drums(drums))),
         _section(out, drums, "grid", "Between a kick, a snare, a hat and another snare", places, columns=GRID),
     ]
     introduction = (
-        f"All sounds have {notes.sample_rate:,} Hz, in stereo. The morph uses {PUBLISHED}, an autoencoder that comes with "
-        f"wavesynth. The demo then trained two models: an autoencoder, which began from {PUBLISHED}, on "
-        f"{_count(NOTES)} notes, and a WaveGAN with {drums.num_parameters:,} parameters, which began from nothing, on "
-        f"{_count(DRUM_KIT)} drums. Their training was short, and the drums are noisy.\n\n"
+        f"All sounds are stereo, at {notes.sample_rate:,} Hz. The morph uses {PUBLISHED}, an autoencoder that comes with "
+        f"wavesynth. The demo then trained two models on bundled sounds: an autoencoder, which began from {PUBLISHED}, on "
+        f"{_count(NOTES)} notes, and a smaller one with {drums.num_parameters:,} parameters, from scratch, on "
+        f"{_count(DRUM_KIT)} drums. Their training was short.\n\n"
         "Train longer, on your own sounds: wavesynth train FOLDER RUN."
     )
     return write_page(out, "wavesynth: the demo", sections, introduction=introduction)
@@ -113,14 +113,16 @@ def _make(out: Path, published: Synth, share: float) -> Path:
 def _train_notes(out: Path, share: float) -> Synth:
     """Trains an autoencoder that begins from the published one."""
     shards, config = _prepared(out, "notes", NOTES), Base(PUBLISHED).config()
-    config = replace(config, training=replace(config.training, ema=NOTE_EMA))
-    return api.train(shards, out / "run", config, base=PUBLISHED, steps=max(1, round(NOTE_STEPS * share)))
+    steps = max(1, round(NOTE_STEPS * share))
+    config = replace(
+        config, training=replace(config.training, ema=NOTE_EMA, validate_every=max(1, steps // VALIDATIONS))
+    )
+    return api.train(shards, out / "run", config, base=PUBLISHED, steps=steps)
 
 
 def _train_drums(out: Path, share: float) -> Synth:
     shards, config = _prepared(out, "drums", DRUM_KIT), preset(DRUM_PRESET)
-    training = replace(config.training, batch_size=min(config.training.batch_size, DRUM_BATCH))
-    config = replace(config, model=replace(config.model, seconds=DRUM_SECONDS), training=training)
+    config = replace(config, training=replace(config.training, crop_seconds=DRUM_SECONDS))
     return api.train(shards, out / "drum-run", config, steps=max(1, round(DRUM_STEPS * share)))
 
 
