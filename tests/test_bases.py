@@ -100,9 +100,8 @@ def test_a_resumed_run_takes_no_other_base(begun: Path, tiny_run: Path, tiny_sha
 
 
 def test_sounds_of_another_rate_are_refused():
-    message = (
-        rf"base is '{PUBLISHED}', of 44100 Hz, and the sounds have 16000 Hz: prepare them with --sample-rate 44100"
-    )
+    name = Base(PUBLISHED).name
+    message = rf"base is '{name}', of 44100 Hz, and the sounds have 16000 Hz: prepare them with --sample-rate 44100"
     with pytest.raises(UserError, match=message):
         Base(PUBLISHED).dataset(DatasetInfo(16_000))
 

@@ -88,13 +88,13 @@ def test_the_report_says_what_is_silence(tmp_path: Path):
     assert "no clip is held out for validation, so memorisation goes unnoticed: set valid > 0" in str(report)
 
 
-def test_pitches_are_tracked_where_names_give_none(tmp_path: Path, sounds: Path):
+def test_pitches_are_tracked_where_names_give_none(tmp_path: Path, shipped: Path):
     folder = tmp_path / "sounds"
     folder.mkdir()
     named = [("cello_C2", "flute", 63), ("cello_C3", "cello", 63), ("cello_C4", "cello", 66), ("cello_C5", "cello", 69)]
     for name, label, pitch in (("one", "flute", 60), ("two", "cello", 60), *named):
-        shutil.copy(next(sounds.glob(f"{label}/*_{pitch:03d}_*.flac")), folder / f"{name}.flac")
-    shutil.copy(next(sounds.glob("kick/*.flac")), folder / "dull.flac")
+        shutil.copy(next(shipped.glob(f"{label}/*_{pitch:03d}_*.flac")), folder / f"{name}.flac")
+    shutil.copy(next(shipped.glob("kick/*.flac")), folder / "dull.flac")
     report = prepare(folder, tmp_path / "shards", track_pitch=True, progress=False)
     found = {clip.file: clip.pitch for clip in Shards.open(tmp_path / "shards").clips}
     assert found["one.flac"] == pytest.approx(60, abs=0.3)
