@@ -4,16 +4,19 @@ import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tolerances import sampling
 from wavesynth.data.batches import Batch, Batches, mono, prefetch
+from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import ClipRecord, Manifest, Shards, ShardWriter
 from wavesynth.errors import UserError
 
@@ -388,3 +391,19 @@ def test_long_silence_is_left_out(shards: Shards):
 def test_mono_is_the_mean_of_the_channels():
     stereo = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     np.testing.assert_array_equal(mono(stereo), stereo.mean(axis=1))
+
+
+def test_batches_tell_where_sounds_of_a_lower_rate_end(tmp_path: Path):
+    random = np.random.default_rng(0)
+    for name, rate in (("a", 16_000), ("b", 16_000), ("c", 8_000)):
+        (tmp_path / "sounds").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / f"sounds/{name}.wav", random.uniform(-0.5, 0.5, rate), rate)
+    prepare(tmp_path / "sounds", tmp_path / "shards", valid=0.0, test=0.0, progress=False)
+    shards = Shards.open(tmp_path / "shards")
+    assert [clip.bandwidth for clip in shards.clips] == [None, None, 4_000.0]
+    batches = of(shards, batch_size=2, crop=16_000)
+    ends = np.concatenate([batch["bandwidth"] for batch in batches.held_out()])
+    assert ends.tolist() == [8_000.0, 8_000.0, 4_000.0, 8_000.0]  # of the three clips, and of a row without one
+    assert set(batches.batch(0)["bandwidth"]) <= {8_000.0, 4_000.0}
+    prepare(tmp_path / "sounds", tmp_path / "low", sample_rate=8_000, progress=False)
+    assert "bandwidth" not in of(Shards.open(tmp_path / "low")).batch(0)

@@ -105,6 +105,8 @@ def test_a_corrupted_manifest_is_one_line_or_harmless(folder: Path, data: st.Dat
         ("clips/0/length", 0),
         ("clips/0/length", 10**12),
         ("clips/0/sha256", "0"),
+        ("clips/0/bandwidth", 0),
+        ("clips/0/bandwidth", "4000"),
         ("clips/0/sound", [[5, 3]]),
         ("clips/0/sound", [[0, 41]]),
         ("clips/0/sound", [[0, 20], [10, 40]]),

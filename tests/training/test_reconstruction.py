@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wavesynth.audio.spectral import log_mel_distance, relative_mel
+from wavesynth.audio.spectral import band_limited, log_mel_distance, relative_mel
 from wavesynth.conditions import Conditions
 from wavesynth.errors import UserError
 from wavesynth.models.expected import Frames
@@ -169,7 +169,7 @@ def test_a_coder_that_has_hidden_all_learns_no_more():
 def test_the_figure_is_the_log_mel_distance_of_real_frames():
     batch = batch_of()
     made = 0.5 * batch["samples"]
-    whole, weight = distance(jnp.asarray(made), batch, RATE, MEL)
+    whole, weight = distance(jnp.asarray(made), batch["samples"], batch["real"], RATE, MEL)
     np.testing.assert_allclose(whole, log_mel_distance(made, batch["samples"], RATE, MEL).mean(), rtol=64 * EPS)
     assert weight == ROWS * (LENGTH // 256 + 1)
     np.testing.assert_allclose(whole, 20 * np.log10(2), rtol=1e-3)  # all bands are above the floor
@@ -177,7 +177,7 @@ def test_the_figure_is_the_log_mel_distance_of_real_frames():
     batch["real"][2:, 1_000:] = False
     made[:2] = 0.0  # what is not counted; a frame's window reaches 512 samples beyond its middle
     made[2:, :, 1_800:] = 0.0
-    part, weight = distance(jnp.asarray(made), batch, RATE, MEL)
+    part, weight = distance(jnp.asarray(made), batch["samples"], batch["real"], RATE, MEL)
     assert weight == 2 * 4
     np.testing.assert_allclose(part, 20 * np.log10(2), rtol=1e-3)
     assert real_frames(batch["real"], MEL)[2].tolist() == [True] * 4 + [False] * 5
@@ -196,10 +196,44 @@ def test_spectra_are_compared_far_below_the_sounds(gain: float):
     assert float(own._spectral(hiss, silence)) < 3  # of which little reaches the floor
     losses = [float(one._spectral(times * made, times * sounds)) for one, times in ((own, 1), (objective(), 1 / gain))]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    batch = {"samples": sounds, "real": np.ones((ROWS, LENGTH), bool)}
-    metric = float(distance(jnp.asarray(made), batch, RATE, own.mel)[0])
-    batch["samples"] = sounds / np.float32(gain)
-    assert metric == pytest.approx(float(distance(jnp.asarray(made / gain), batch, RATE, MEL)[0]), rel=1e-3)
+    real = jnp.ones((ROWS, LENGTH), bool)
+    metric = float(distance(jnp.asarray(made), jnp.asarray(sounds), real, RATE, own.mel)[0])
+    scaled = (jnp.asarray(each / gain) for each in (made, sounds))
+    assert metric == pytest.approx(float(distance(*scaled, real, RATE, MEL)[0]), rel=1e-3)
+
+
+@pytest.mark.parametrize("phase", [EXPECTED, SPECTRAL])
+def test_what_lies_above_a_recording_of_a_lower_rate_is_not_learned(phase: int):
+    frames = Frames(RATE, 128, 512, (440.0, 7_000.0), first=-4)
+    ends = np.full(ROWS, RATE / 2, np.float32)
+    ends[0] = 4_000.0
+    batch = batch_of() | {"bandwidth": ends}
+    batch["samples"][0] = band_limited(batch["samples"][0], RATE, 4_000.0)
+    params, bins = parameters(), np.linspace(0, RATE / 2, 257)
+
+    def decode_all(coder: Any, *rest: Any) -> jax.Array:
+        return coder["made"]
+
+    def powers(coder: Any, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return coder["noise"], coder["tones"]
+
+    shape = (ROWS, 1, LENGTH // 128 + 4)
+    coder = params["coder"] | {
+        "made": 0.1 * jax.random.normal(jax.random.key(1), (ROWS, 1, LENGTH)),
+        "noise": jnp.full((*shape, 257), 0.1), "tones": jnp.full((*shape, 2), 0.1),
+    }  # fmt: skip
+    own = replace(objective(), decode=decode_all, average=Average(frames, powers))
+    gradients = jax.grad(lambda coder: own._coder_loss(coder, params, batch, jax.random.key(0), phase)[0])(coder)
+    if phase == SPECTRAL:
+        power = np.abs(np.fft.rfft(gradients["made"][:, 0]))
+        above = np.arange(power.shape[1]) > 0.9 * 4_000 / RATE * LENGTH
+        assert power[0, above].max() < 1e-5 * power[0, ~above].max()
+        assert (power[1:, above].max(axis=1) > 1e-3 * power[1:, ~above].max(axis=1)).all()
+        np.testing.assert_array_equal(own._known(coder["made"], batch)[1:], coder["made"][1:])
+    else:
+        noise, tones = gradients["noise"][..., bins > 0.9 * 4_000], gradients["tones"]
+        assert [bool(row.any()) for row in noise] == [False] + [True] * (ROWS - 1)
+        assert [bool(tones[0, ..., tone].any()) for tone in (0, 1)] == [True, False]
 
 
 def test_the_level_of_a_code_has_no_noise_and_no_divergence():
@@ -294,7 +328,7 @@ def test_average_powers_of_silence_have_finite_gradients(audio: int):
         shape = (ROWS, channels, LENGTH // 128 + 4)
         made = level**2 * jnp.ones((*shape, 257)), level * jnp.ones((*shape, 1))
         own = replace(objective(), average=Average(frames, lambda params, codes: made))
-        return own._expected({}, jnp.zeros(0), sounds)
+        return own._expected({}, jnp.zeros(0), {"samples": sounds})
 
     assert float(loss(jnp.float32(0.0))) < 0.01  # a thousandth of the convergence of sounds that differ
     for level in (0.0, 1e-6, 0.1):

@@ -23,7 +23,8 @@ LEVEL_BATCHES = 8
 Batch = dict[str, Any]
 """samples: float32 [B, C, context + crop]. real: bool [B, crop], False before and after a clip, in padding rows, and for
 held-out samples that another window counts. start: int32 [B], the position of the crop in its clip, negative if it begins
-before the clip. conditions: `Conditions` of B sounds."""
+before the clip. conditions: `Conditions` of B sounds. bandwidth: float32 [B], where the sounds end, Hz; only if some files have
+a lower sample rate than the shards."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,10 @@ class Batches:
                 [None if record is None else record.pitch for record in records + filler],
             ),
         }  # fmt: skip
+        if any(clip.bandwidth for clip in self.shards.clips):
+            whole = self.shards.sample_rate / 2
+            ends = [whole if record is None else record.bandwidth or whole for record in records + filler]
+            batch["bandwidth"] = np.array(ends, np.float32)
         for row, ((clip, start), record) in enumerate(zip(windows, records, strict=True)):
             first, last = max(start - self.context, 0), min(start + self.crop, record.length)
             offset = first - (start - self.context)

@@ -7,6 +7,7 @@ from wavesynth.audio import pitch as tracking
 from wavesynth.audio.pcm import to_float
 from wavesynth.data.activity import within
 from wavesynth.data.corpus import Corpus
+from wavesynth.data.journal import Outcome
 from wavesynth.data.manifest import ClipRecord
 from wavesynth.data.partial import Partial
 from wavesynth.data.report import PitchReport
@@ -31,13 +32,17 @@ def make_clips(
     Returns:
         The clips, the sources of their pitches, and remarks for the report.
     """
+
+    def end_of(outcome: Outcome) -> float | None:
+        return outcome.sample_rate / 2 if outcome.sample_rate < settings["sample_rate"] else None
+
     taken = [(s, o) for s, o in zip(corpus.files, partial.outcomes) if o.length]
     hashes, allowed = [outcome.sha256 for _, outcome in taken], [source.splits for source, _ in taken]
     seconds = [outcome.length / settings["sample_rate"] for _, outcome in taken]
     divided = to_divide(seconds, allowed) if settings["valid"] else None
     splits, remarks = assign(hashes, allowed, settings["valid"], settings["test"], divided) if taken else ([], [])
     clips = [
-        ClipRecord(s.file, s.label, s.pitch, split, o.shard, o.offset, o.length, o.sha256, o.sound)
+        ClipRecord(s.file, s.label, s.pitch, split, o.shard, o.offset, o.length, o.sha256, o.sound, end_of(o))
         for (s, o), split in zip(taken, splits)
     ]
     sources = [source.pitch_source for source, _ in taken]

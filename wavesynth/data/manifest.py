@@ -41,6 +41,7 @@ class ClipRecord:
         length: number of samples per channel.
         sha256: SHA-256 of its bytes.
         sound: the parts (begin, end) that are not silent, in samples; empty if unknown.
+        bandwidth: where the sound ends, Hz, if its file has a lower sample rate than the shards; otherwise None.
 
     Raises:
         ValueError: a value is impossible.
@@ -55,6 +56,7 @@ class ClipRecord:
     length: int
     sha256: str
     sound: Ranges = ()
+    bandwidth: float | None = None
 
     def __post_init__(self) -> None:
         _check(isinstance(self.file, str), "file", self.file)
@@ -68,6 +70,7 @@ class ClipRecord:
         edges = [0, *(edge for part in self.sound for edge in part), self.length]
         ordered = all(_is_whole(edge, 0) for edge in edges) and edges == sorted(edges)
         _check(ordered and all(len(part) == 2 and part[0] < part[1] for part in self.sound), "sound", self.sound)
+        _check(self.bandwidth is None or _is_number(self.bandwidth, 1, MAX_SAMPLE_RATE), "bandwidth", self.bandwidth)
 
     @property
     def sounding(self) -> Ranges:

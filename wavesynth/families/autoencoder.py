@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wavesynth.audio.spectral import log_mel, relative_mel
+from wavesynth.audio.spectral import band_edges, log_mel, relative_mel
 from wavesynth.conditions import Conditions
 from wavesynth.config import Config, DatasetInfo
 from wavesynth.data.batches import Batches
@@ -129,6 +129,7 @@ class AutoencoderFamily(CodingFamily):
         mel = relative_mel(self.dataset.sample_rate, self.dataset.level_db)
         frames = partial(log_mel, sample_rate=self.dataset.sample_rate, settings=mel)
         silence = np.asarray(frames(np.zeros((1, crop), np.float32)))
+        upper = band_edges(self.dataset.sample_rate, mel)[2:]
 
         @cache
         def learned(clip: int, start: int) -> np.ndarray:
@@ -143,7 +144,8 @@ class AutoencoderFamily(CodingFamily):
                 target = np.asarray(frames(batch["samples"][row]))
                 near = [clip for clip, label in labels.items() if label == own[row]] or list(labels)
                 others = [silence, *(learned(clip, int(batch["start"][row])) for clip in near)]
-                distances = [np.abs(target - other)[:, counted[row]].mean() for other in others]
+                compared = upper <= 1.001 * batch["bandwidth"][row] if "bandwidth" in batch else np.ones(len(upper))
+                distances = [(np.abs(target - other)[:, counted[row]] * compared).mean() for other in others]
                 values.append([distances[0], min(distances[1:])])
                 weights.append(counted[row].sum())
         means = np.average(values, axis=0, weights=weights)

@@ -13,8 +13,10 @@ import numpy as np
 import optax
 
 from wavesynth.audio.spectral import (
+    PASSED,
     RANGE_DB,
     MelSettings,
+    band_limited,
     log_mel,
     multi_resolution_distance,
     num_frames,
@@ -111,7 +113,9 @@ class Average:
 class Reconstruction:
     """Three phases as pure steps (see `wavesynth.training.objective.Phased`): average powers, spectra, discriminators.
 
-    The loss counts all frames, including the silence after a short clip. The metric `distance` counts real sound only.
+    The loss counts all frames, including the silence after a short clip. The metric `distance` counts real sound only. Sounds
+    whose recordings have a lower sample rate are compared up to the end of their band. So a model does not learn from them that
+    there is nothing above.
 
     Attributes:
         encode: (autoencoder's parameters, sounds [B, C, T]) to the mean of codes [B, F, W] and the log variance of their
@@ -187,7 +191,7 @@ class Reconstruction:
         if phase == ADVERSARIAL:
             (metrics["discriminator"], metrics["accuracy"]), gradients["discriminators"] = jax.value_and_grad(
                 self._discriminator_loss, has_aux=True
-            )(state.params["discriminators"], batch["samples"], made, key)
+            )(state.params["discriminators"], self._known(batch["samples"], batch), made, key)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
         healthy = jnp.isfinite(sum(metrics.values())) & (metrics["loss"] < DIVERGED)
         stepped, rate = state, learning_rate(self.training, self._pace)(state.step)
@@ -199,27 +203,27 @@ class Reconstruction:
 
     def evaluate(self, params: Params, batch: Batch) -> tuple[Metrics, jax.Array]:
         """The distance of sounds from the decoded means of their codes, with the same noise every time."""
-        sounds = batch["samples"]
-        codes, _ = self.encode(params["coder"], sounds)
-        made = self.decode(params["coder"], codes, batch["conditions"], self._keys(jax.random.key(0), len(sounds)))
-        metric, weight = distance(made, batch, self.sample_rate, self.mel)
+        codes, _ = self.encode(params["coder"], batch["samples"])
+        made = self.decode(params["coder"], codes, batch["conditions"], self._keys(jax.random.key(0), len(codes)))
+        made, sounds = (self._known(each, batch) for each in (made, batch["samples"]))
+        metric, weight = distance(made, sounds, batch["real"], self.sample_rate, self.mel)
         return {"distance": metric}, weight
 
     def _coder_loss(
         self, coder: Params, others: Params, batch: Batch, key: jax.Array, phase: int
     ) -> tuple[jax.Array, tuple[Metrics, jax.Array, jax.Array]]:
-        training, sounds = self.training, batch["samples"]
+        training, sounds = self.training, self._known(batch["samples"], batch)
         own, noise, chance = jax.random.split(key, 3)
-        mean, log_variance = self.encode(coder, sounds)
+        mean, log_variance = self.encode(coder, batch["samples"])
         features, level = jnp.split(mean, [log_variance.shape[-1]], axis=-1)
         drawn = features + jnp.exp(log_variance / 2) * jax.random.normal(own, features.shape)
         codes = jnp.concatenate([drawn, level], axis=-1)
         if phase == EXPECTED:
-            made, metrics = sounds, {"average": self._expected(coder, codes, sounds)}
+            made, metrics = sounds, {"average": self._expected(coder, codes, batch)}
         else:
-            made = self.decode(coder, codes, batch["conditions"], self._keys(noise, len(sounds)))
+            made = self._known(self.decode(coder, codes, batch["conditions"], self._keys(noise, len(sounds))), batch)
             metrics = {
-                "distance": distance(made, batch, self.sample_rate, self.mel)[0],
+                "distance": distance(made, sounds, batch["real"], self.sample_rate, self.mel)[0],
                 "spectral": self._spectral(made, sounds),
             }
         metrics["kl"] = kl_divergence(features, log_variance).mean()
@@ -281,12 +285,25 @@ class Reconstruction:
         floor = 10 ** ((self.level_db - fine_db) / 20)
         return whole + multi_resolution_distance(made, sounds, self.sample_rate, floor=floor).mean()
 
-    def _expected(self, coder: Params, codes: jax.Array, sounds: jax.Array) -> jax.Array:
+    def _known(self, sounds: jax.Array, batch: Batch) -> jax.Array:
+        """Sounds as far as the recordings' sample rates go."""
+        return band_limited(sounds, self.sample_rate, batch["bandwidth"][:, None]) if "bandwidth" in batch else sounds
+
+    def _expected(self, coder: Params, codes: jax.Array, batch: Batch) -> jax.Array:
         """The distance of the decoder's average band powers from those of sounds, plus their spectral convergence; dB."""
         assert self.average is not None
+        sounds = self._known(batch["samples"], batch)
         if sounds.shape[1] == 2:
             sounds = jnp.concatenate([sounds, mid_side(sounds)], axis=1)
         noise, tones = self.average.powers(coder, codes)
+        if "bandwidth" in batch:
+            whole, ends = self.sample_rate / 2, batch["bandwidth"][:, None, None, None]
+            ends = jnp.where(ends < whole, PASSED * ends, whole)
+            bins = np.linspace(0, whole, noise.shape[-1], dtype=np.float32)
+            own = np.array(self.average.frames.tones, np.float32)
+            noise, tones = (
+                jnp.where(hz[None, None, None] <= ends, part, 0.0) for hz, part in ((bins, noise), (own, tones))
+            )
         below = np.array([FINE_DB] + ([FINE_DB, IMAGE_DB, IMAGE_DB] if sounds.shape[1] == 4 else []))
         floor = (10 ** ((self.level_db - below) / 10)).astype(np.float32)[None, :, None, None]
         faint = 10 ** ((self.level_db - FAINT_DB) / 10)
@@ -312,10 +329,12 @@ def kl_divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     return 0.5 * jnp.sum(jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance, axis=-1)
 
 
-def distance(made: jax.Array, batch: Batch, sample_rate: int, mel: MelSettings) -> tuple[jax.Array, jax.Array]:
+def distance(
+    made: jax.Array, sounds: jax.Array, real: jax.Array, sample_rate: int, mel: MelSettings
+) -> tuple[jax.Array, jax.Array]:
     """Mean absolute difference of log-mel spectra over the frames of real sound, dB, and the number of those frames."""
-    apart = jnp.abs(log_mel(made, sample_rate, mel) - log_mel(batch["samples"], sample_rate, mel)).mean(axis=(1, -1))
-    counted = real_frames(batch["real"], mel)
+    apart = jnp.abs(log_mel(made, sample_rate, mel) - log_mel(sounds, sample_rate, mel)).mean(axis=(1, -1))
+    counted = real_frames(real, mel)
     return jnp.sum(jnp.where(counted, apart, 0.0)) / jnp.maximum(counted.sum(), 1), counted.sum()
 
 
