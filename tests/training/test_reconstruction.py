@@ -193,8 +193,8 @@ def test_spectra_are_compared_far_below_the_sounds(gain: float):
     sounds, made = (gain * 0.1 * random.standard_normal((2, ROWS, 1, LENGTH))).astype(np.float32)
     hiss = (gain * 10 ** (-110 / 20) * random.standard_normal((ROWS, 1, LENGTH))).astype(np.float32)
     silence = np.zeros_like(hiss)
-    assert float(own._spectral(hiss, silence)) < 3  # of which little reaches the floor
-    losses = [float(one._spectral(times * made, times * sounds)) for one, times in ((own, 1), (objective(), 1 / gain))]
+    assert float(own.spectral(hiss, silence)) < 3  # of which little reaches the floor
+    losses = [float(one.spectral(times * made, times * sounds)) for one, times in ((own, 1), (objective(), 1 / gain))]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     real = jnp.ones((ROWS, LENGTH), bool)
     metric = float(distance(jnp.asarray(made), jnp.asarray(sounds), real, RATE, own.mel)[0])
@@ -271,21 +271,21 @@ def stereo() -> np.ndarray:
 
 def test_a_channel_that_is_swapped_or_inverted_changes_the_loss(stereo: np.ndarray):
     own = objective()
-    assert float(own._spectral(stereo, stereo)) <= 64 * EPS
+    assert float(own.spectral(stereo, stereo)) <= 64 * EPS
     # The spectra of left and right are those of the original in each of these: the last two, one by one.
     for made in (stereo[:, ::-1], stereo * np.float32([[1], [-1]]), stereo * np.float32([[-1], [1]])):
-        assert float(own._spectral(made, stereo)) > 1
+        assert float(own.spectral(made, stereo)) > 1
 
 
 def test_a_mono_sound_on_both_channels_is_compared_with_itself_as_0(stereo: np.ndarray):
     own = objective(replace(TRAINING, convergence_weight=0.0))  # which does not see the middle and the side
     both = np.repeat(stereo[:, :1], 2, axis=1)
-    loss, gradients = jax.value_and_grad(lambda made: own._spectral(made, both))(jnp.asarray(both))
+    loss, gradients = jax.value_and_grad(lambda made: own.spectral(made, both))(jnp.asarray(both))
     assert float(loss) <= 64 * EPS  # decibels, of spectra computed twice
     assert np.isfinite(gradients).all()
-    assert float(own._spectral(both, stereo)) > 1
-    apart = float(own._spectral(both * np.float32(0.5), both))
-    alone = float(own._spectral(both[:, :1] * np.float32(0.5), both[:, :1]))
+    assert float(own.spectral(both, stereo)) > 1
+    apart = float(own.spectral(both * np.float32(0.5), both))
+    alone = float(own.spectral(both[:, :1] * np.float32(0.5), both[:, :1]))
     assert apart == pytest.approx(
         3 / 4 * alone, rel=0.03
     )  # of four views the side is silent; the middle has a higher floor

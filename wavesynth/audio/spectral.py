@@ -97,12 +97,12 @@ def num_frames(num_samples: int, hop: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnames=("window", "hop"))
-def stft_magnitude(samples: jax.Array | np.ndarray, window: int, hop: int) -> jax.Array:
-    """Magnitude of the short-time Fourier transform with a periodic Hann window.
+def stft(samples: jax.Array | np.ndarray, window: int, hop: int) -> jax.Array:
+    """Short-time Fourier transform with a periodic Hann window.
 
-    ``m[k, f] = 2 / sum(w) * |sum_n w[n] x[k * hop - window / 2 + n] exp(-2 pi i f n / window)|``, where x is zero
-    before its first and after its last sample. A sine of amplitude A at a bin's frequency has magnitude A there. The
-    first and the last bin (0 Hz and half the sample rate) read twice their amplitude.
+    ``s[k, f] = 2 / sum(w) * sum_n w[n] x[k * hop - window / 2 + n] exp(-2 pi i f n / window)``, where x is zero before its
+    first and after its last sample. A sine of amplitude A at a bin's frequency has magnitude A there. The first and the
+    last bin (0 Hz and half the sample rate) read twice their amplitude.
 
     Args:
         samples: float [..., num_samples].
@@ -110,14 +110,10 @@ def stft_magnitude(samples: jax.Array | np.ndarray, window: int, hop: int) -> ja
         hop: samples from one frame to the next.
 
     Returns:
-        float32 [..., num_frames(num_samples, hop), window // 2 + 1].
+        complex64 [..., num_frames(num_samples, hop), window // 2 + 1].
 
     Raises:
         UserError: the window is odd, or not a multiple of the hop.
-
-    >>> sine = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
-    >>> round(float(stft_magnitude(sine, 1_024, 256)[30, 64]), 3)  # bin 64 of 1,024 lies at 1,000 Hz
-    1.0
     """
     samples = jnp.asarray(samples, jnp.float32)
     MelSettings(window, hop, num_bands=1)  # refuses sizes that do not fit
@@ -131,8 +127,19 @@ def stft_magnitude(samples: jax.Array | np.ndarray, window: int, hop: int) -> ja
     blocks = padded.reshape(*samples.shape[:-1], -1, hop)
     framed = jnp.concatenate([blocks[..., i : i + frames, :] for i in range(blocks_per_window)], axis=-1)
     hann = hann_window(window)
-    spectrum = jnp.fft.rfft(framed * jnp.broadcast_to(hann, framed.shape), axis=-1)
-    return jnp.abs(spectrum) * np.float32(2 / hann.sum(dtype=np.float64))
+    scaled = hann * np.float32(2 / hann.sum(dtype=np.float64))
+    return jnp.fft.rfft(framed * jnp.broadcast_to(scaled, framed.shape), axis=-1)
+
+
+@functools.partial(jax.jit, static_argnames=("window", "hop"))
+def stft_magnitude(samples: jax.Array | np.ndarray, window: int, hop: int) -> jax.Array:
+    """The magnitudes of `stft`, float32.
+
+    >>> sine = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
+    >>> round(float(stft_magnitude(sine, 1_024, 256)[30, 64]), 3)  # bin 64 of 1,024 lies at 1,000 Hz
+    1.0
+    """
+    return jnp.abs(stft(samples, window, hop))
 
 
 @functools.partial(jax.jit, static_argnames=("sample_rate", "settings"))
@@ -158,7 +165,11 @@ def log_mel(samples: jax.Array | np.ndarray, sample_rate: int, settings: MelSett
     (63, 80)
     """
     settings = settings or mel_settings(sample_rate)
-    magnitude = stft_magnitude(samples, settings.window, settings.hop)
+    return mel_levels(stft_magnitude(samples, settings.window, settings.hop), sample_rate, settings)
+
+
+def mel_levels(magnitude: jax.Array, sample_rate: int, settings: MelSettings) -> jax.Array:
+    """The log-mel spectrogram of which these are the magnitudes, `stft_magnitude` with the window and hop of the settings."""
     hann = hann_window(settings.window).astype(np.float64)
     noise_bandwidth = settings.window * np.sum(hann**2) / np.sum(hann) ** 2
     filters = jnp.asarray(mel_filterbank(sample_rate, settings) / np.float32(noise_bandwidth))
@@ -233,47 +244,6 @@ def multi_resolution_distance(
         window = power_of_two(seconds, sample_rate, least=4)
         levels = [20 * jnp.log10(stft_magnitude(sounds, window, window // 4) + floor) for sounds in (a, b)]
         distances.append(jnp.mean(jnp.abs(levels[0] - levels[1]), axis=(-2, -1)))
-    return sum(distances) / len(distances)  # type: ignore[return-value]
-
-
-@functools.partial(jax.jit, static_argnames=("sample_rate", "floor", "resolutions"))
-def spectral_convergence(
-    a: jax.Array | np.ndarray,
-    b: jax.Array | np.ndarray,
-    sample_rate: int,
-    *,
-    floor: float,
-    resolutions: Sequence[float] = RESOLUTIONS,
-) -> jax.Array:
-    """The norm of the difference of magnitude spectra relative to the norm of b's, averaged over several resolutions.
-
-    Logarithmic distances count every bin alike; this one counts the loudest, and so the level.
-
-    Args:
-        a: float [..., num_samples].
-        b: float, the same shape.
-        sample_rate: samples per second of both.
-        floor: root mean square of noise whose norm is added to that of b, so that silence does not divide by zero.
-        resolutions: as in `multi_resolution_distance`.
-
-    Returns:
-        float32 [...]; about 1 if a is silent and b is not.
-
-    Reference: Arık, Jun and Diamos, Fast spectrogram inversion using multi-head convolutional neural networks (2019).
-
-    >>> noise = np.random.default_rng(0).normal(0, 0.1, 4_000)
-    >>> round(float(spectral_convergence(noise / 2, noise, 16_000, floor=1e-3)), 3)
-    0.5
-    """
-    distances = []
-    for seconds in resolutions:
-        window = power_of_two(seconds, sample_rate, least=4)
-        spectra = [stft_magnitude(sounds, window, window // 4) for sounds in (a, b)]
-        apart, whole = (jnp.sum(jnp.square(x), axis=(-2, -1)) for x in (spectra[0] - spectra[1], spectra[1]))
-        # White noise of variance 1 has the power 6 / window in each of window / 2 bins.
-        whole += np.float32(3 * floor**2 * spectra[1].shape[-2])
-        differs = apart > 0  # the square root has no gradient at 0
-        distances.append(jnp.where(differs, jnp.sqrt(jnp.where(differs, apart, 1.0) / whole), 0.0))
     return sum(distances) / len(distances)  # type: ignore[return-value]
 
 

@@ -14,14 +14,11 @@ import optax
 
 from wavesynth.audio.spectral import (
     PASSED,
-    RANGE_DB,
     MelSettings,
     band_limited,
     log_mel,
-    multi_resolution_distance,
     num_frames,
     relative_mel,
-    spectral_convergence,
 )
 from wavesynth.audio.stereo import mid_side
 from wavesynth.conditions import Conditions
@@ -30,6 +27,7 @@ from wavesynth.fields import Real
 from wavesynth.models.expected import Bands, Frames, bands
 from wavesynth.models.layers import one_hot
 from wavesynth.training.objective import Batch, Metrics
+from wavesynth.training.spectral_loss import FAINT_DB, FINE_DB, IMAGE_DB, SpectralLoss
 from wavesynth.training.state import (
     Pace,
     Params,
@@ -43,9 +41,6 @@ from wavesynth.training.state import (
 )
 
 Loss = Literal["hinge", "relativistic"]
-FINE_DB = 110.0  # from the sounds' level to the floor of fine spectra and band powers, below the noise of 16 bits
-IMAGE_DB = 50.0  # likewise, of middle and side; further down, the side of nearly mono sounds would dominate
-FAINT_DB = 40.0  # below that level, sounds count less in the spectral convergence
 CONVERGED = 1e-9  # added under a square root, whose gradient is infinite at 0
 EXPECTED, SPECTRAL, ADVERSARIAL = range(3)  # phases
 DIVERGED = 1e6  # a loss of this size counts as divergence
@@ -165,6 +160,11 @@ class Reconstruction:
         return relative_mel(self.sample_rate, self.level_db)
 
     @property
+    def spectral(self) -> SpectralLoss:
+        """The loss of reconstructions."""
+        return SpectralLoss(self.sample_rate, self.level_db, self.training.convergence_weight)
+
+    @property
     def probing(self) -> bool:
         """Whether a probe predicts pitches from codes."""
         return self.probe_logits is not None and self.training.pitch_adversary > 0
@@ -224,7 +224,7 @@ class Reconstruction:
             made = self._known(self.decode(coder, codes, batch["conditions"], self._keys(noise, len(sounds))), batch)
             metrics = {
                 "distance": distance(made, sounds, batch["real"], self.sample_rate, self.mel)[0],
-                "spectral": self._spectral(made, sounds),
+                "spectral": self.spectral(made, sounds),
             }
         metrics["kl"] = kl_divergence(features, log_variance).mean()
         loss = metrics["average" if phase == EXPECTED else "spectral"] + training.kl_weight * jax.nn.relu(
@@ -268,22 +268,6 @@ class Reconstruction:
             cost = jnp.minimum(cost, math.log(chances.shape[-1]))
         counted = batch["real"][:, :: batch["real"].shape[1] // mean.shape[1]] & ~jnp.isnan(pitch)[:, None]
         return jnp.sum(jnp.where(counted, cost, 0.0)) / jnp.maximum(counted.sum(), 1)
-
-    def _spectral(self, made: jax.Array, sounds: jax.Array) -> jax.Array:
-        """Log-mel and multi-resolution distance, in stereo also of middle and side, plus spectral convergence; dB."""
-        faint = 10 ** ((self.level_db - FAINT_DB) / 20)
-        loudest = spectral_convergence(made, sounds, self.sample_rate, floor=faint).mean()
-        apart = self._log_distance(made, sounds, RANGE_DB, FINE_DB)
-        if sounds.shape[1] == 2:
-            apart = (apart + self._log_distance(mid_side(made), mid_side(sounds), IMAGE_DB, IMAGE_DB)) / 2
-        return apart + self.training.convergence_weight * loudest
-
-    def _log_distance(self, made: jax.Array, sounds: jax.Array, range_db: float, fine_db: float) -> jax.Array:
-        """Log-mel distance plus multi-resolution distance, dB, down to `range_db` and `fine_db` below the sounds' level."""
-        mel = relative_mel(self.sample_rate, self.level_db, range_db)
-        whole = jnp.abs(log_mel(made, self.sample_rate, mel) - log_mel(sounds, self.sample_rate, mel)).mean()
-        floor = 10 ** ((self.level_db - fine_db) / 20)
-        return whole + multi_resolution_distance(made, sounds, self.sample_rate, floor=floor).mean()
 
     def _known(self, sounds: jax.Array, batch: Batch) -> jax.Array:
         """Sounds as far as the recordings' sample rates go."""
