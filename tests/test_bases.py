@@ -48,6 +48,20 @@ def test_it_begins_with_the_weights_of_the_base_and_says_so(begun: Path, tiny_ru
     assert 0 < moved < 0.2  # fresh weights would be further away
 
 
+def test_the_base_stays_published_until_training_betters_it(tiny_run: Path, tiny_shards: Path, tmp_path: Path):
+    config = api.config_of(tiny_run)
+    spoiling = dataclasses.replace(config.training, steps=4, learning_rate=0.05, validate_every=2, warmup=0, ema=0.0)
+    run = tmp_path / "run"
+    wavesynth.train(tiny_shards, run, dataclasses.replace(config, training=spoiling), base=tiny_run, progress=False)
+    lines = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    steps, bits = zip(*[(line["step"], line["valid_bits"]) for line in lines if "valid_bits" in line], strict=True)
+    assert steps == (0, 2, 4)
+    assert bits[0] < min(bits[1:])
+    before, after = (flatten(wavesynth.load(run).params) for run in (tiny_run, run))
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value)
+
+
 def test_resumed_it_is_as_if_never_stopped(
     begun: Path, tiny_run: Path, tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

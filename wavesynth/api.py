@@ -271,7 +271,8 @@ def _train(
                 preview=lambda params, step: write_preview(
                     Synth(family, jax.device_get(params)), held_out, run.previews / f"{step:07d}", training
                 ),
-                history=history, publish_when_stopped=not (run.replaces or run.weights.exists()), progress=progress,
+                history=history, publish_when_stopped=not (run.replaces or run.weights.exists()),
+                from_base=run.read_base() is not None, progress=progress,
             )  # fmt: skip
             if progress:
                 print(_introduction(family, objective, learned, held_out, f"{length} on {loop.devices()}"), flush=True)

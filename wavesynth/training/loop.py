@@ -74,6 +74,8 @@ class Loop:
         preview: called with the averaged weights and the step.
         history: the run's past.
         publish_when_stopped: whether a run that is stopped before its first validation publishes its weights.
+        from_base: whether the initial weights are those of a trained model. They are published first, so that training can
+            only replace them by better ones.
         progress: whether to show progress.
     """
 
@@ -87,6 +89,7 @@ class Loop:
     preview: Callable[[Params, int], None]
     history: History = History()
     publish_when_stopped: bool = True
+    from_base: bool = False
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -183,6 +186,8 @@ class Loop:
         self._clock, self._first = Clock(self.journal.seconds), int(state.step)
         bar = Progress(training.steps, "step", "train", initial=self._first, shown=self.progress)
         with stop_signals() as received, bar:
+            if self.from_base and not self._first:
+                self._validate(state, 0)
             for step, batch in enumerate(prefetch(self.batches, self._first, training.steps), start=self._first + 1):
                 self._begin_phase(step)
                 placed = self._place(batch, batched=True)
@@ -240,18 +245,21 @@ class Loop:
 
     def _keep(self, state: TrainState, step: int, due: bool, stopping: bool) -> None:
         """Saves the state of a step. Validates and publishes first, if that is due or nothing was published yet."""
-        with self._clock.paused():
-            if step and (due or (stopping and self._unpublished)):
-                value = validate(self._evaluate, state.ema, self.held_out, self._place, self.objective.metric)
-                self.journal.write(
-                    step, self._clock.total, **{f"{scored(self.held_out)}_{self.objective.metric}": value}
-                )
-                if value < self.history.best:
-                    self.history = replace(self.history, best=value)
-                    self.publish(state.ema, step, value)
-                    self._unpublished = False
-            if stopping or step % self.training.save_every == 0:
+        if step and (due or (stopping and self._unpublished)):
+            self._validate(state, step)
+        if stopping or step % self.training.save_every == 0:
+            with self._clock.paused():
                 self.states.save(state, asdict(self.history), wait=stopping)
+
+    def _validate(self, state: TrainState, step: int) -> None:
+        """Validates the weights of a step, and publishes them if they are the best so far."""
+        with self._clock.paused():
+            value = validate(self._evaluate, state.ema, self.held_out, self._place, self.objective.metric)
+            self.journal.write(step, self._clock.total, **{f"{scored(self.held_out)}_{self.objective.metric}": value})
+            if value < self.history.best:
+                self.history = replace(self.history, best=value)
+                self.publish(state.ema, step, value)
+                self._unpublished = False
 
     def _failure(self, step: int) -> str:
         return (
