@@ -4,8 +4,9 @@
     python bench/render_instruments.py OUT
 
 OUT/seen gets a folder per program, with files such as flute/flute-fluid_058_110.flac; OUT/unseen gets those of the five
-programs that are kept out of training, to test morphs between instruments that a model does not know. Both fonts are under the
-MIT licence. The same versions of FluidSynth, the fonts and soxr give the same samples.
+programs that are kept out of training, to test morphs between instruments that a model does not know. Notes are half an octave
+apart; the lowest differs between programs and fonts, so that there are notes of every pitch. Both fonts are under the MIT
+licence. The same versions of FluidSynth, the fonts and soxr give the same samples.
 """
 
 import argparse
@@ -27,7 +28,7 @@ FONTS = {
     "fluid": Path("/usr/share/sounds/sf2/FluidR3_GM.sf2"),
     "muse": Path("/usr/share/sounds/sf2/MuseScore_General_Full.sf2"),
 }
-KEYS = range(28, 97, 6)
+LOWEST, HIGHEST, APART = 28, 96, 6  # MIDI pitches
 VELOCITIES = (50, 110)
 SECONDS, HELD = 2.0, 1.4
 PROGRAMS = """
@@ -74,8 +75,10 @@ def works(out: Path, programs: list[str]) -> list[Work]:
     """What is rendered: every program by every font."""
     found = []
     for name in programs:
-        for font, path in FONTS.items():
-            instrument = Instrument(f"{name}-{font}", NAMES.index(name), KEYS, VELOCITIES, SECONDS, HELD)
+        program = NAMES.index(name)
+        for index, (font, path) in enumerate(FONTS.items()):
+            keys = range(LOWEST + (program + index * APART // 2) % APART, HIGHEST + 1, APART)
+            instrument = Instrument(f"{name}-{font}", program, keys, VELOCITIES, SECONDS, HELD)
             found.append(Work(instrument, path, out / ("unseen" if name in UNSEEN else "seen") / name))
     return found
 

@@ -24,6 +24,7 @@ from wavesynth.models.autoencoder import (
 )
 from wavesynth.models.frames import noise, overlapped, pulses, ramps, windowed
 from wavesynth.models.functional import initialize, pure
+from wavesynth.models.layers import PITCH_FEATURES
 
 EPS = float(np.finfo(np.float32).eps)
 RATE = 16_000
@@ -289,7 +290,7 @@ def test_each_row_has_its_own_noise_and_pitch():
 def test_a_pitch_that_was_never_learned_changes_the_excitation_alone():
     table = jax.eval_shape(lambda: make(TINY)[0])["decoder"]["pitch"]
     fresh = initialize(lambda rngs: Decoder(TINY, rngs=rngs), jax.random.key(0))["pitch"]
-    assert fresh.shape == table.shape == (128, TINY.channels)
+    assert fresh.shape == table.shape == (PITCH_FEATURES, TINY.channels)
     assert not np.any(fresh)
 
 

@@ -98,7 +98,7 @@ def test_autoencoder(audio: int):
 @pytest.mark.parametrize("audio", [1, 2])
 def test_wavegan_and_its_discriminators(audio: int):
     config = WaveGANConfig(
-        length=64, strides=(4, 4), channels=4, latent=3, style_channels=5, pitches=128, sample_rate=8_000,
+        length=64, strides=(4, 4), channels=4, latent=3, style_channels=5, pitch_channels=12, sample_rate=8_000,
         audio_channels=audio,
     )  # fmt: skip
 
@@ -106,16 +106,16 @@ def test_wavegan_and_its_discriminators(audio: int):
         generator = Generator(config, rngs=nnx.Rngs(0))
         return generator(generator.style(latent, condition), pitch, keys)
 
-    assert shape(made, jnp.zeros((2, 3)), jnp.zeros((2, 128)), PITCH, KEYS) == (2, audio, 64)
+    assert shape(made, jnp.zeros((2, 3)), jnp.zeros((2, 12)), PITCH, KEYS) == (2, audio, 64)
     judges = DiscriminatorsConfig(
         4, phase_shuffle=1, periods=(2, 3), spectral_windows=(0.002,), spectral_channels=4, audio_channels=audio,
         sample_rate=8_000,
     )  # fmt: skip
 
     def logits(given: jax.Array, condition: jax.Array) -> jax.Array:
-        return Discriminators(judges, 64, 128, rngs=nnx.Rngs(0))(views(judges, given), condition, KEY)
+        return Discriminators(judges, 64, 12, rngs=nnx.Rngs(0))(views(judges, given), condition, KEY)
 
-    assert shape(logits, jnp.zeros((2, audio, 64)), jnp.zeros((2, 128))) == (2, 4)
+    assert shape(logits, jnp.zeros((2, audio, 64)), jnp.zeros((2, 12))) == (2, 4)
 
 
 def test_classifier():

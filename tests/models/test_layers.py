@@ -1,11 +1,11 @@
-"""Layers over examples: every batch size gives the same outputs, from programs of bounded length."""
+"""Layers over examples, whose programs have a bounded length, and features of pitches."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wavesynth.models.layers import UNROLLED, over_examples
+from wavesynth.models.layers import UNROLLED, over_examples, pitch_features
 
 
 @pytest.mark.parametrize("size", [1, 4, 5, 8, 11, 18])
@@ -21,3 +21,16 @@ def test_any_batch_is_a_program_of_few_examples(size: int):
     batch, scales = jnp.arange(3.0 * size).reshape(size, 3), jnp.arange(float(size))
     np.testing.assert_array_equal(over_examples(double, batch, None, scales), 2 * batch * scales[:, None])
     assert traced < 2 * UNROLLED
+
+
+def test_pitches_less_than_an_octave_apart_share_a_feature():
+    """So that what is learned of one pitch says something about those around it."""
+    pitches = np.linspace(0, 127, 509)
+    features = np.asarray(pitch_features(jnp.asarray(pitches)))
+    np.testing.assert_allclose(features.sum(axis=1), 1, rtol=1e-6)
+    apart = np.abs(pitches[:, None] - pitches)
+    shared = features @ features.T
+    assert shared[apart < 12].min() > 0
+    assert not shared[apart >= 24].any()
+    assert len(np.unique(features.round(6), axis=0)) == len(pitches)
+    assert not np.any(pitch_features(jnp.array([jnp.nan])))

@@ -18,15 +18,16 @@ from wavesynth.families.wavegan import WaveGANFamily
 from wavesynth.models.discriminators import Discriminators, views
 from wavesynth.models.excitation import HARMONICS, excitation, harmonics, white
 from wavesynth.models.functional import initialize, pure
+from wavesynth.models.layers import PITCH_FEATURES
 from wavesynth.models.wavegan import Generator, WaveGANConfig, stage_strides
 
 EPS = float(jnp.finfo(jnp.float32).eps)
 TINY = WaveGANConfig(
     length=1_024, strides=(8, 8), channels=4, discriminator_channels=4, latent=8, style_channels=8, periods=(2, 3),
-    period_channels=4, spectral_windows=(0.004,), spectral_channels=8, phase_shuffle=1, labels=2, pitches=128,
+    period_channels=4, spectral_windows=(0.004,), spectral_channels=8, phase_shuffle=1, labels=2, pitch_channels=PITCH_FEATURES,
     sample_rate=16_000,
 )  # fmt: skip
-BARE = replace(TINY, style_channels=0, noise_channels=0, labels=0, pitches=0, smooth=False, output_filter=5)
+BARE = replace(TINY, style_channels=0, noise_channels=0, labels=0, pitch_channels=0, smooth=False, output_filter=5)
 SHAPES = {
     "tiny": TINY,
     "bare": BARE,
@@ -117,7 +118,7 @@ def test_a_length_that_the_strides_do_not_divide():
     adapted = WaveGANFamily.adapt(
         WaveGANConfig(seconds=0.0626, strides=(4, 4, 4)), DatasetInfo(16_000, ("kick",), True)
     )
-    assert (adapted.length, adapted.labels, adapted.pitches, adapted.sample_rate) == (1_024, 1, 128, 16_000)
+    assert (adapted.length, adapted.labels, adapted.pitch_channels, adapted.sample_rate) == (1_024, 1, PITCH_FEATURES, 16_000)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from wavesynth.config import Config, DatasetInfo
 from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
-from wavesynth.families.base import PITCHES
 from wavesynth.families.coding import CodingFamily
 from wavesynth.families.protocols import Request
 from wavesynth.models.autoencoder import Autoencoder, AutoencoderConfig, Probe
@@ -32,6 +31,7 @@ ROWS = 8  # batch size of encoding and decoding several sounds
 BLOCK = 16  # code frames encoded or decoded at once: half a second
 SILENCE = 0.5  # of a crop: the longest silence before or after a clip in a training window
 DISCRIMINATOR_SECONDS = 1.0  # sets the depth of the discriminators, independently of the crop
+PITCHES = 128  # that the probe tells apart
 NEIGHBOURS = 200  # training clips compared for the baseline "nearest training sound"
 
 

@@ -17,8 +17,6 @@ from wavesynth.families.protocols import Request, Trainable
 from wavesynth.sampling.strategies import Strategy
 from wavesynth.training.state import Params
 
-PITCHES = 128  # MIDI numbers; a fractional pitch is a mixture of its neighbours
-
 
 class Family(Trainable):
     """A kind of model, bound to a network config and a dataset.

@@ -18,11 +18,11 @@ from wavesynth.data.batches import Batches
 from wavesynth.data.shards import Shards
 from wavesynth.errors import UserError
 from wavesynth.evaluation.energy import energy_distance, spectra
-from wavesynth.families.base import PITCHES, Family
+from wavesynth.families.base import Family
 from wavesynth.families.protocols import Request
 from wavesynth.models.discriminators import Discriminators, views
 from wavesynth.models.functional import initialize, pure, shapes
-from wavesynth.models.layers import one_hot
+from wavesynth.models.layers import PITCH_FEATURES, pitch_features
 from wavesynth.models.wavegan import Generator, WaveGANConfig, stage_strides
 from wavesynth.timbre.interpolation import arc, straight
 from wavesynth.timbre.refine import refine
@@ -89,7 +89,7 @@ class WaveGANFamily(Family):
             strides=strides,
             length=model.length or -(-length // hop) * hop,
             labels=len(dataset.labels),
-            pitches=PITCHES * dataset.pitched,
+            pitch_channels=PITCH_FEATURES * dataset.pitched,
             sample_rate=dataset.sample_rate,
             audio_channels=dataset.channels,
         )
@@ -243,7 +243,7 @@ class WaveGANFamily(Family):
 
     def _condition(self, weights: jax.Array, pitch: jax.Array) -> jax.Array:
         """The networks' conditioning vectors [B, condition_channels] for label weights [B, labels] and pitches [B]."""
-        return jnp.concatenate([weights, one_hot(pitch, PITCHES)], axis=1) if self.model.pitches else weights
+        return jnp.concatenate([weights, pitch_features(pitch)], axis=1) if self.model.pitch_channels else weights
 
     def _condition_of(self, conditions: Conditions) -> jax.Array:
         weights = jnp.asarray(conditions.labels)

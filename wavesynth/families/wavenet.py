@@ -17,11 +17,11 @@ from wavesynth.config import Config, DatasetInfo, TrainingConfig
 from wavesynth.data.batches import Batches, mono
 from wavesynth.evaluation.baselines import baselines
 from wavesynth.evaluation.descriptors import onset_time
-from wavesynth.families.base import PITCHES, Family
+from wavesynth.families.base import Family
 from wavesynth.families.protocols import Request
 from wavesynth.kernels.wavenet_decode import DecodeSpec
 from wavesynth.models.functional import initialize, pure, shapes
-from wavesynth.models.layers import one_hot
+from wavesynth.models.layers import PITCH_FEATURES, one_hot, pitch_features
 from wavesynth.models.likelihoods import LogisticMixture, MulawSoftmax, quantize
 from wavesynth.models.wavenet import WaveNet, WaveNetConfig
 from wavesynth.sampling.autoregressive import ConditioningSchedule, stream
@@ -81,7 +81,7 @@ class WaveNetFamily(Family):
             hop_length=model.hop_length or power_of_two(model.hop_seconds, rate),
             labels=len(dataset.labels) if model.vector_channels else 0,
             vector_channels=model.vector_channels if dataset.labels else 0,
-            frame_channels=PITCHES * dataset.pitched + CLOCK * dataset.one_shots,
+            frame_channels=PITCH_FEATURES * dataset.pitched + CLOCK * dataset.one_shots,
             longest_period=round(rate / LOWEST_HZ) if dataset.pitched else 0,
         )
 
@@ -100,7 +100,7 @@ class WaveNetFamily(Family):
     @property
     def clocked(self) -> bool:
         """Whether the network is conditioned on the time since the beginning of a sound, as suits notes."""
-        return self.model.frame_channels % PITCHES == CLOCK
+        return self.model.frame_channels == PITCH_FEATURES * self.dataset.pitched + CLOCK
 
     def init(self, key: jax.Array, windows: Batch) -> Params:
         params = initialize(self._make, key)
@@ -291,7 +291,7 @@ class WaveNetFamily(Family):
         before = self._frames_before
         length = before + num_frames if self.clocked else 1
         if self.dataset.pitched:
-            parts.append(jnp.repeat(one_hot(pitch, PITCHES)[:, None], length, axis=1))
+            parts.append(jnp.repeat(pitch_features(pitch)[:, None], length, axis=1))
         if self.clocked:
             place = start[:, None] + (jnp.arange(length) - before)[None] * model.hop_length
             parts.append(clock(place / self.dataset.sample_rate))

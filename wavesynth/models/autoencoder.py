@@ -43,7 +43,7 @@ from wavesynth.errors import UserError
 from wavesynth.fields import Count, Real, Whole
 from wavesynth.models.discriminators import DiscriminatorsConfig, normal, plus
 from wavesynth.models.frames import noise, overlapped, pulses, ramps, tone_spectra, tones, windowed
-from wavesynth.models.layers import check_remembered, one_hot, zeros
+from wavesynth.models.layers import PITCH_FEATURES, check_remembered, pitch_features, zeros
 
 Cache = dict[str, Any]
 
@@ -368,8 +368,8 @@ class Decoder(nnx.Module):
         channels, bins = config.channels, config.bins
         self.front = normal(rngs, config.code_channels, channels)
         self.front_bias = zeros(channels)
-        # Zeros at first: a pitch that training does not have adds nothing here, and still sets the excitation.
-        self.pitch = zeros(config.pitches, channels) if config.pitches else None
+        # Zeros at first: octaves that training does not have add nothing here, and their pitches still set the excitation.
+        self.pitch = zeros(PITCH_FEATURES, channels) if config.pitches else None
         self.code_stack = Stack(channels, CODE_DILATIONS, config.causal, rngs=rngs)
         self.up = normal(rngs, channels, config.stride * channels)
         self.up_bias = zeros(config.stride * channels)
@@ -440,7 +440,7 @@ class Decoder(nnx.Module):
         x = codes[..., : config.code_channels].astype(config.dtype)
         x = plus(x @ self.front[...].astype(x.dtype), self.front_bias)
         if self.pitch is not None:
-            x += (one_hot(pitch, config.pitches) @ self.pitch[...])[:, None].astype(x.dtype)
+            x += (pitch_features(pitch) @ self.pitch[...])[:, None].astype(x.dtype)
         x, code_cache = self.code_stack(x, None if cache is None else cache["codes"])
         x = plus(x @ self.up[...].astype(x.dtype), self.up_bias)
         x = x.reshape(len(x), -1, config.channels)

@@ -16,6 +16,8 @@ from jaxtyping import Array, Float
 from wavesynth.errors import UserError
 
 MOST_REMEMBERED = 2**26  # cached values of one stream: 256 MB
+OCTAVE = 12.0  # semitones
+PITCH_FEATURES = 12  # for MIDI pitches 0 to 127, and the octave above
 UNROLLED = 4  # examples unrolled in one program on a CPU; more take long to compile
 
 
@@ -133,6 +135,18 @@ def one_hot(place: Float[Array, "*batch"], size: int) -> Float[Array, "*batch {s
     places = jnp.expand_dims(jnp.arange(size), range(place.ndim))
     weights = jnp.maximum(0.0, 1.0 - jnp.abs(places - place[..., None]))
     return jnp.where(jnp.isnan(place)[..., None], 0.0, weights)
+
+
+def pitch_features(pitch: Float[Array, "*batch"]) -> Float[Array, "*batch features"]:
+    """Features of MIDI pitches, interpolated between octaves; NaN gives zeros.
+
+    A network learns from them for the pitches between those of the training sounds, too. One feature for each pitch would leave
+    what belongs to the others untrained.
+
+    >>> pitch_features(jnp.array([12.0, 27.0]))[:, :4].tolist()
+    [[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.75, 0.25]]
+    """
+    return one_hot(pitch / OCTAVE, PITCH_FEATURES)
 
 
 def over_examples(function: Callable, *batched: Array | np.ndarray | None) -> Array:

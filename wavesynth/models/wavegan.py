@@ -56,7 +56,7 @@ class WaveGANConfig(DiscriminatorsConfig):
             be so small that the learning rate would be too high for them.
         output_filter: taps of a learned filter of the output; 0 for none, 512 as published.
         labels: number of labels. Filled in from the data.
-        pitches: number of pitches. Filled in from the data.
+        pitch_channels: features of the pitch. Filled in from the data.
     """
 
     seconds: Annotated[float, Real(above=0, most=600)] = 1.0
@@ -73,7 +73,7 @@ class WaveGANConfig(DiscriminatorsConfig):
     level: Annotated[float, Real(above=0, most=1e3)] = 0.05
     output_filter: Annotated[int, Whole(0, 65_536)] = 0
     labels: Annotated[int, Whole(0, 65_536)] = 0
-    pitches: Annotated[int, Whole(0, 128)] = 0
+    pitch_channels: Annotated[int, Whole(0, 128)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,8 +98,8 @@ class WaveGANConfig(DiscriminatorsConfig):
 
     @property
     def condition_channels(self) -> int:
-        """Width of the conditioning vector: a weight for each label and each pitch."""
-        return self.labels + self.pitches
+        """Width of the conditioning vector: a weight for each label, and features of the pitch."""
+        return self.labels + self.pitch_channels
 
     @property
     def stage_channels(self) -> tuple[int, ...]:
@@ -122,7 +122,7 @@ class Stage(nnx.Module):
 
     def __init__(self, config: WaveGANConfig, inputs: int, outputs: int, stride: int, *, rngs: nnx.Rngs) -> None:
         self.stride, self.smooth, self.outputs = stride, config.smooth, outputs
-        sources = config.noise_channels and config.noise_channels + bool(config.pitches)
+        sources = config.noise_channels and config.noise_channels + bool(config.pitch_channels)
         self.sources = sources
         width = config.kernel_width
         # Of the kernel's taps each output meets one in `stride`, which evens out the variance.
@@ -211,7 +211,7 @@ class Generator(nnx.Module):
         if config.noise_channels:
             sources = [*white(keys, [config.length // share for share in shares], config.noise_channels)]
         for stage, own, share, source in zip(self.stages, styles, shares, sources, strict=True):
-            if source is not None and config.pitches:
+            if source is not None and config.pitch_channels:
                 source = excitation(source, pitch, config.sample_rate / share)
             x = stage(jax.nn.leaky_relu(x, config.leak), own if config.style_channels else None, source)
         sound = x.astype(jnp.float32).transpose(0, 2, 1)
