@@ -118,7 +118,8 @@ def test_a_length_that_the_strides_do_not_divide():
     adapted = WaveGANFamily.adapt(
         WaveGANConfig(seconds=0.0626, strides=(4, 4, 4)), DatasetInfo(16_000, ("kick",), True)
     )
-    assert (adapted.length, adapted.labels, adapted.pitch_channels, adapted.sample_rate) == (1_024, 1, PITCH_FEATURES, 16_000)
+    assert (adapted.length, adapted.labels, adapted.sample_rate) == (1_024, 1, 16_000)
+    assert adapted.pitch_channels == PITCH_FEATURES
 
 
 @pytest.mark.parametrize(

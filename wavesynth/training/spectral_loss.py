@@ -56,14 +56,14 @@ class SpectralLoss:
         for window in windows:
             spectra = [stft(each, window, window // 4) for each in (made, sounds)]
             for view, (range_db, fine_db) in enumerate(floors):
-                seen = [jnp.abs(mid_side(each, axis=1) if view else each) for each in spectra]
-                apart += self._level_distance(*seen, fine_db) / len(windows)
+                ours, real = (jnp.abs(mid_side(each, axis=1) if view else each) for each in spectra)
+                apart += self._level_distance(ours, real, fine_db) / len(windows)
                 mel = relative_mel(self.sample_rate, self.level_db, range_db)
                 if window == mel.window:
-                    levels = [mel_levels(each, self.sample_rate, mel) for each in seen]
+                    levels = [mel_levels(each, self.sample_rate, mel) for each in (ours, real)]
                     apart += jnp.abs(levels[0] - levels[1]).mean()
                 if not view:
-                    loudest += convergence(*seen, self._amplitude(FAINT_DB)).mean() / len(windows)
+                    loudest += convergence(ours, real, self._amplitude(FAINT_DB)).mean() / len(windows)
         return apart / len(floors) + self.convergence_weight * loudest
 
     def _level_distance(self, made: jax.Array, real: jax.Array, fine_db: float) -> jax.Array:
