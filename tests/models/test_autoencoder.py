@@ -13,7 +13,7 @@ import pytest
 from tests.tolerances import assert_close
 from wavesynth.errors import UserError
 from wavesynth.models.autoencoder import (
-    COMMON_NOISE,
+    COMMON,
     LEVEL_UNIT,
     MOST_LEVEL,
     QUIETEST,
@@ -437,5 +437,20 @@ def test_the_noise_of_both_channels_is_partly_common():
     codes = np.zeros((1, 64, config.code_width), np.float32)
     codes[..., -1] = 1.8
     ((left, right),) = np.asarray(decode(codes, PITCH[:1], KEYS[:1]))
-    assert np.corrcoef(left, right)[0, 1] == pytest.approx(np.tanh(COMMON_NOISE), abs=0.05)
+    assert np.corrcoef(left, right)[0, 1] == pytest.approx(np.tanh(COMMON), abs=0.05)
     assert level_db(left) == pytest.approx(level_db(right), abs=1)
+
+
+@pytest.mark.parametrize("correlation", [-0.9, 0.0, 0.7])
+def test_the_tones_of_both_channels_have_any_correlation(correlation: float):
+    config = replace(UNTRAINED, audio_channels=2, pitches=0, tones=(431.0, 1_234.5, 3_000.0))
+    params, bind = make(config)
+    place = 2 * config.filters * config.bins + config.bins  # behind the filters and the correlations of noise
+    bias = params["decoder"]["out_bias"].at[place : place + len(config.tones)].set(np.arctanh(correlation))
+    hushed = bias.at[: 2 * config.filters * config.bins].set(-20.0)
+    params["decoder"] |= {"out_bias": hushed, "out": jnp.zeros_like(params["decoder"]["out"])}
+    codes = np.zeros((1, 64, config.code_width), np.float32)
+    codes[..., -1] = 1.8
+    ((left, right),) = np.asarray(bind(params).decoder(codes, jnp.array([np.nan]), KEYS[:1]))
+    assert np.corrcoef(left, right)[0, 1] == pytest.approx(correlation, abs=0.02)
+    assert level_db(left) == pytest.approx(level_db(right), abs=0.2)

@@ -16,7 +16,7 @@ a twentieth of the multiply-adds of an upsampling convolutional decoder.
 
 A code consists of features and a level. The networks see and generate spectra relative to the level. So any sound comes back
 as loud as it was, even a kind that was never trained on. Of stereo sounds, the encoder sees left, right, middle and side. The
-decoder generates filters for left and right and, for each bin, the correlation of their noise.
+decoder generates filters for left and right and, for each bin and each tone, the correlation of the two.
 
 A decoder of sounds without pitches mixes steady tones in place of the pulse train, at frequencies that the training sounds
 have. Training first compares the average power of its noise and tones, which `powers` gives, with that of the sounds.
@@ -63,7 +63,7 @@ QUIETEST = 1e-5  # amplitude, 100 dB below full scale: the level of silence
 LEVEL_UNIT = 5.0  # of a code's level, the logarithm of an amplitude over `QUIETEST`: silence is 0, full scale 2.3
 MOST_LEVEL = 2.5  # a root mean square of 2.7
 RIGHT = 2**31  # folded into the keys of the right channel's own noise
-COMMON_NOISE = 1.5  # of an untrained stereo decoder: the hyperbolic tangent of it is the correlation of left and right
+COMMON = 1.5  # of an untrained stereo decoder: the hyperbolic tangent of it is the correlation of left and right
 LONG_HZ = 8_000.0  # the highest frequency of the encoder's second spectra
 MOST_CODE_HOP = 65_536  # samples
 Dilations = Annotated[tuple[Annotated[int, Whole(1, 1_024)], ...], Count(0, 64)]
@@ -380,7 +380,7 @@ class Decoder(nnx.Module):
         if config.pitches:
             own[PULSE] = np.log(PULSE_LEVEL) - np.log(np.maximum(hertz / TILT_HZ, 1))
         audio = config.audio_channels
-        common = np.full(bins * (audio - 1), COMMON_NOISE, np.float32)
+        common = np.full((bins + len(config.tones)) * (audio - 1), COMMON, np.float32)
         mixed = np.full(audio * len(config.tones), np.log(TONE_LEVEL), np.float32)
         gains = np.zeros(audio * config.gains, np.float32)
         first = np.concatenate([np.tile(own.ravel(), audio), common, mixed, gains])
@@ -457,7 +457,7 @@ class Decoder(nnx.Module):
     ) -> tuple[Float[Array, "batch audio frames window"], Float[Array, "batch audio gains"]]:
         """Windows of sound and their gains from the network's output [B, F, outputs]; frame `first` is the first."""
         config, audio, bins = self.config, self.config.audio_channels, self.config.bins
-        filters, common, mixed, gains = self._parts(x)
+        filters, common, mixed, shared, gains = self._parts(x)
         taper = np.sqrt(hann_window(config.window))
         count = x.shape[1] + config.overlap - 1
 
@@ -468,7 +468,7 @@ class Decoder(nnx.Module):
         hisses = source(noise(keys, first, count, config.hop))[:, None]
         if audio == 2:  # the right channel's noise is partly the left one's, partly its own
             others = source(noise(jax.vmap(jax.random.fold_in, (0, None))(keys, RIGHT), first, count, config.hop))
-            right = common * hisses[:, 0] + jnp.sqrt(1 - jnp.square(common) + 1e-6) * others
+            right = common * hisses[:, 0] + _rest(common) * others
             hisses = jnp.concatenate([hisses, right[:, None]], axis=1)
         spectrum = jnp.exp(jnp.minimum(filters[config.noise_filter], LOUDEST)) * hisses
         if config.pitches:
@@ -477,10 +477,14 @@ class Decoder(nnx.Module):
             spectrum += jax.lax.complex(size * jnp.cos(filters[PHASE]), size * jnp.sin(filters[PHASE])) * harmonic
         if config.tones:
             size = jnp.exp(jnp.minimum(mixed, LOUDEST))
-            phases = tones(np.array(config.tones), first, x.shape[1], config.hop, config.sample_rate)
-            parts = jnp.concatenate([size, size], axis=-1) * jnp.broadcast_to(
-                phases, (*size.shape[:3], phases.shape[1])
-            )
+            cosines, sines = tones(np.array(config.tones), first, x.shape[1], config.hop, config.sample_rate)
+            pairs = [jnp.broadcast_to(part, mixed[:, :1].shape) for part in (cosines, sines)]
+            if audio == 2:  # the right channel's phase is ahead of the left one's
+                pairs = [
+                    jnp.concatenate([own, shared * own + sign * _rest(shared) * other], axis=1)
+                    for own, other, sign in ((*pairs, -1), (*pairs[::-1], 1))
+                ]
+            parts = jnp.concatenate([size * part for part in pairs], axis=-1)
             tonal = parts @ tone_spectra(np.array(config.tones), taper, config.sample_rate)
             spectrum += jax.lax.complex(tonal[..., :bins], tonal[..., bins:])
         # The tapers before and after make a Hann window; overlapping Hann windows sum to half the hops in a window.
@@ -492,15 +496,16 @@ class Decoder(nnx.Module):
         level = jnp.sqrt(jnp.square(shaped).mean(axis=3, keepdims=True))  # gains shape a code and leave its power
         return windows, (shaped / level).reshape(gains.shape)
 
-    def _parts(self, x: Float[Array, "batch frames outputs"]) -> tuple[Array, Array, Array, Array]:
-        """The network's output as filters [filters, B, C, F, bins], the correlation of the noise [B, F, bins] of stereo sounds,
-        the logarithms of tones' amplitudes [B, C, F, G], and gains."""
+    def _parts(self, x: Float[Array, "batch frames outputs"]) -> tuple[Array, Array, Array, Array, Array]:
+        """The network's output as filters [filters, B, C, F, bins], the correlation of left and right noise [B, F, bins], the
+        logarithms of tones' amplitudes [B, C, F, G], the correlation of left and right tones [B, 1, F, G], and gains."""
         config, audio, bins = self.config, self.config.audio_channels, self.config.bins
-        sizes = [config.filters * audio * bins, (audio - 1) * bins, audio * len(config.tones)]
-        filters, common, mixed, gains = jnp.split(x, np.cumsum(sizes), axis=-1)
+        count = len(config.tones)
+        sizes = [config.filters * audio * bins, (audio - 1) * bins, (audio - 1) * count, audio * count]
+        filters, common, shared, mixed, gains = jnp.split(x, np.cumsum(sizes), axis=-1)
         filters = filters.reshape(*x.shape[:2], audio, config.filters, bins).transpose(3, 0, 2, 1, 4)
         mixed = mixed.reshape(*x.shape[:2], audio, -1).transpose(0, 2, 1, 3)
-        return filters, jnp.tanh(common), mixed, gains
+        return filters, jnp.tanh(common), mixed, jnp.tanh(shared)[:, None], gains
 
     def powers(
         self, codes: Float[Array, "batch codes code_width"]
@@ -513,7 +518,7 @@ class Decoder(nnx.Module):
         config = self.config
         codes = self._held(codes)
         unpitched = jnp.full(len(codes), jnp.nan)
-        filters, common, mixed, _ = self._parts(self._network(codes, unpitched, None)[0])
+        filters, common, mixed, shared, _ = self._parts(self._network(codes, unpitched, None)[0])
         hiss = jnp.exp(2 * jnp.minimum(filters[config.noise_filter], LOUDEST))
         size = jnp.exp(jnp.minimum(mixed, LOUDEST))
         power = hiss.mean(axis=(1, 3)) + jnp.square(size).sum(axis=3).mean(axis=1) / 2
@@ -524,8 +529,9 @@ class Decoder(nnx.Module):
         both = common * jnp.sqrt(hiss[:, 0] * hiss[:, 1] + 1e-30)
         mean = hiss.mean(axis=1)
         hiss = jnp.concatenate([hiss, jnp.stack([mean + both, mean - both], axis=1)], axis=1)
-        size = jnp.concatenate([size, mid_side(size.reshape(*size.shape[:2], -1)).reshape(size.shape)], axis=1)
-        return hiss, size
+        both, mean = shared[:, 0] * size[:, 0] * size[:, 1], jnp.square(size).mean(axis=1)
+        apart = jnp.sqrt(jnp.stack([mean + both, mean - both], axis=1) + 1e-20)
+        return hiss, jnp.concatenate([size, apart], axis=1)
 
     def _at_level(
         self, windows: Float[Array, "batch audio frames window"], level: Float[Array, "batch codes 1"]
@@ -557,6 +563,11 @@ class Decoder(nnx.Module):
     def _held(self, codes: Float[Array, "batch codes code_width"]) -> Float[Array, "batch _ code_width"]:
         """Paths whose first code is repeated before the sound begins."""
         return jnp.concatenate([jnp.repeat(codes[:, :1], self.config.held, axis=1), codes], axis=1)
+
+
+def _rest(common: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The amplitude of what a channel has of its own, given its correlation with the other channel."""
+    return jnp.sqrt(1 - jnp.square(common) + 1e-6)
 
 
 def amplitude(level: Float[Array, "*batch"]) -> Float[Array, "*batch"]:

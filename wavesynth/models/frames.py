@@ -103,8 +103,8 @@ def pulses(
 
 def tones(
     frequencies: np.ndarray, first: UInt[Array, ""], count: int, hop: int, sample_rate: float
-) -> Float[Array, "{count} tones_and_quadratures"]:
-    """The cosines, then the sines, of the phases of steady tones at the beginning of each hop, as exact as `pulses`.
+) -> tuple[Float[Array, "{count} tones"], Float[Array, "{count} tones"]]:
+    """The cosines and the sines of the phases of steady tones at the beginning of each hop, as exact as `pulses`.
 
     Args:
         frequencies: float [G], Hz.
@@ -113,14 +113,14 @@ def tones(
         hop: samples.
         sample_rate: Hz.
 
-    >>> tones(np.array([1_000.0]), jnp.uint32(0), 2, 4, 16_000).round(3).astype(int).tolist()
-    [[1, 0], [0, 1]]
+    >>> [part.round(3).astype(int).tolist() for part in tones(np.array([1_000.0]), jnp.uint32(0), 2, 4, 16_000)]
+    [[[1], [0]], [[0], [1]]]
     """
     steps = np.round(frequencies * (2.0**32 / sample_rate)).astype(np.uint32)
     place = (first + jnp.arange(count, dtype=jnp.uint32)) * np.uint32(hop)
     phase = jax.lax.bitcast_convert_type(place[:, None] * steps[None], jnp.int32)
     angle = phase.astype(jnp.float32) * np.float32(np.pi * 2.0**-31)
-    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=1)
+    return jnp.cos(angle), jnp.sin(angle)
 
 
 def tone_spectra(frequencies: np.ndarray, taper: np.ndarray, sample_rate: float) -> np.ndarray:
