@@ -17,7 +17,6 @@ from wavesynth.audio.spectral import (
 from wavesynth.audio.stereo import mid_side
 from wavesynth.training.spectral_loss import FAINT_DB, FINE_DB, IMAGE_DB, SpectralLoss, convergence
 
-EPS = float(np.finfo(np.float32).eps)
 LEVEL_DB = -20.0
 LOSS_DB = 1e-4  # logarithms of rounded magnitudes near the floor, averaged
 
