@@ -160,6 +160,26 @@ def test_nothing_global_stays_changed(tmp_path: Path):
     assert (absl.level, sys.unraisablehook) == before
 
 
+def test_after_a_failure_only_what_orbax_abandons_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    heard: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    save(tmp_path, state_of(PARAMS))
+    for path in (tmp_path / "states" / "7").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"damaged")
+    for _ in range(2):
+        with pytest.raises(UserError, match="damaged"):
+            restore(tmp_path, template_of(state_of(PARAMS)))
+
+    class Careless:
+        def __del__(self) -> None:
+            raise ValueError("mine")
+
+    del heard[:]
+    Careless()
+    assert [str(unraisable.exc_value) for unraisable in heard] == ["mine"]
+
+
 def test_what_a_killed_save_left_is_neither_read_nor_kept(tmp_path: Path):
     save(tmp_path, state_of(PARAMS, step=3))
     left = tmp_path / "states" / "4.orbax-checkpoint-tmp"

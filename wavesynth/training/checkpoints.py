@@ -4,7 +4,6 @@ Every file is written atomically. Nothing is pickled: a checkpoint cannot run co
 """
 
 import errno
-import gc
 import json
 import logging
 import os
@@ -12,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import CoroutineType
 from typing import Any
 
 import jax
@@ -45,7 +45,7 @@ class States:
 
         self._ocp, self._keep = ocp, keep
         self._logger = logging.getLogger("absl")
-        self._usual = self._logger.level, sys.unraisablehook
+        self._usual = self._logger.level
         self._logger.setLevel(logging.CRITICAL)
         try:
             self._open(folder)
@@ -139,31 +139,39 @@ class States:
             self._give_back()
 
     def _give_back(self) -> None:
-        level, hook = self._usual
-        if sys.unraisablehook is not hook:
-            del self._manager
-            gc.collect()  # see `_ask`
-        self._logger.setLevel(level)
-        sys.unraisablehook = hook
+        self._logger.setLevel(self._usual)
 
     def _saved(self) -> str:
         return "no state is saved yet" if self.latest is None else f"the state of step {self.latest} is saved"
 
     def _ask(self, orbax: Callable[[], Any], problem: str, remedy: str) -> Any:
-        """Turns a failure of Orbax into a UserError, and silences its abandoned coroutines until this is closed.
-
-        Otherwise each of them would print a traceback when it is garbage-collected.
-        """
+        """Turns a failure of Orbax into a UserError, and silences the coroutines that Orbax abandons then."""
         try:
             return orbax()
         except UserError:
             raise
         except Exception as error:
-            sys.unraisablehook = lambda _: None
+            if not isinstance(sys.unraisablehook, _WithoutAbandoned):
+                sys.unraisablehook = _WithoutAbandoned(sys.unraisablehook)
             full = os.strerror(errno.ENOSPC) in str(error)
             reason = "the disk is full" if full else " ".join(str(error).split())[:300] or type(error).__name__
-        gc.collect()  # some of them fail now
         raise UserError(f"{self._folder}: {problem} ({reason}); {self._saved()}; {remedy}")
+
+
+class _WithoutAbandoned:
+    """A `sys.unraisablehook` that leaves out the coroutines that Orbax abandons when one of several reads or writes fails.
+
+    Each would print a traceback when it is collected. TensorStore's threads may hold them for as long as the process runs.
+    """
+
+    def __init__(self, usual: Callable[[Any], Any]) -> None:
+        self._usual = usual
+
+    def __call__(self, unraisable: Any) -> None:
+        coroutine, error = unraisable.object, unraisable.exc_value
+        abandoned = isinstance(coroutine, CoroutineType) and "orbax" in Path(coroutine.cr_code.co_filename).parts
+        if not abandoned and str(error) != "Event loop is closed":
+            self._usual(unraisable)
 
 
 def publish(run: Path, params: Params, meta: dict[str, Any]) -> None:
