@@ -27,7 +27,7 @@ import numpy as np
 import soundfile
 from harness import Row, arguments, machine, print_table, shards_for, sound_of, write_json
 from render_instruments import FONTS, NAMES, UNSEEN
-from timbre import FLOORS, spectrogram
+from timbre import FLOORS, apart, spectrogram
 
 import wavesynth
 from wavesynth import Synth
@@ -87,7 +87,7 @@ def distances(synth: Synth | None, shards: Shards) -> Row:
             made = np.atleast_2d(synth.decode(synth.encode(sound, rate, pitch=shards.clips[clip].pitch)))
         wanted, got = (spectrogram(one, length, rate)[:, :frames] for one in (sound, made))
         for floor, values in found.items():
-            values.append(float(np.abs(np.maximum(got, floor) - np.maximum(wanted, floor)).mean()))
+            values.append(apart(got, wanted, floor))
     return {f"distance_{-floor:.0f}": statistics.median(values) for floor, values in found.items()}
 
 

@@ -57,6 +57,11 @@ def spectrogram(sound: np.ndarray, length: int, rate: int) -> np.ndarray:
     return np.asarray(log_mel(padded, rate, mel_settings(rate, floor_db=min(FLOORS))))
 
 
+def apart(made: np.ndarray, wanted: np.ndarray, floor: float) -> float:
+    """The mean absolute difference of two spectrograms, dB; what lies below the floor counts as the floor."""
+    return float(np.abs(np.maximum(made, floor) - np.maximum(wanted, floor)).mean())
+
+
 def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth | None) -> list[Row]:
     held_out = [*shards.split("valid"), *shards.split("test")]
     chosen = [held_out[i] for i in np.linspace(0, len(held_out) - 1, min(count, len(held_out))).round().astype(int)]
@@ -83,10 +88,8 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
         compared = {"reconstruction": rest, "nearest training sound": library.get(record.label, [])}
         for name, others in (compared | {"silence": [np.full_like(wanted, min(FLOORS))]}).items():
             for floor in FLOORS if others else ():
-                each = [
-                    np.abs(np.maximum(other[:, :frames], floor) - np.maximum(wanted, floor)).mean() for other in others
-                ]
-                distances.setdefault((floor, name), []).append(float(min(each)))
+                nearest = min(apart(other[:, :frames], wanted, floor) for other in others)
+                distances.setdefault((floor, name), []).append(nearest)
         if pitches.available() and synth.family.dataset.pitched:
             wanted, found = (pitches.median_pitch(mono(one), rate) for one in (sound, decoded))
             if wanted is not None:

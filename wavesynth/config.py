@@ -135,6 +135,8 @@ class TrainingConfig(Checked):
         crop_seconds: length of an example, in addition to the left context; 0 for families that train on whole sounds.
         noise: standard deviation of white noise added to the sounds, as a fraction of their root mean square. It keeps
             generated sounds in tune: a model trained only on clean context drifts when it continues its own samples.
+        transpose: semitones; sounds that have a pitch are played up to this much higher or lower, drawn anew for each example.
+            So a model learns the pitches between those of the sounds.
         optimizer: "adamw", or "muon": Muon for matrices, AdamW for the rest.
         beta1: decay per step of the optimiser's moving average of the gradient.
         beta2: decay per step of the optimiser's moving average of the squared gradient.
@@ -157,6 +159,7 @@ class TrainingConfig(Checked):
     batch_size: Annotated[int, Whole(1, 65_536)] = 8
     crop_seconds: Annotated[float, Real(least=0, most=600)] = 0.5
     noise: Annotated[float, Real(least=0, most=100)] = 0.0
+    transpose: Annotated[float, Real(least=0, most=12)] = 0.0
     optimizer: Optimizer = "adamw"
     beta1: Decay = 0.9
     beta2: Decay = 0.99

@@ -388,6 +388,74 @@ def test_long_silence_is_left_out(shards: Shards):
     assert batches.reach[-1] - batches.reach[-2] == len(starts)
 
 
+def tones(folder: Path, pitches: dict[str, str]) -> Shards:
+    """A second of 440 Hz in stereo, once for each name, with the pitches that metadata.csv tells."""
+    (folder / "in").mkdir()
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
+    for index, name in enumerate(pitches):  # lengths differ, because equal files count once
+        soundfile.write(folder / "in" / name, np.stack([tone, -tone / 2], axis=1)[: RATE - index], RATE)
+    lines = ["file,pitch", *(f"{name},{pitch}" for name, pitch in pitches.items())]
+    (folder / "in" / "metadata.csv").write_text("\n".join(lines) + "\n")
+    prepare(folder / "in", folder / "shards", valid=0.0, test=0.0, workers=1, progress=False)
+    return Shards.open(folder / "shards")
+
+
+@pytest.fixture(scope="module")
+def sines(tmp_path_factory: pytest.TempPathFactory) -> Shards:
+    """A note, and a sound without pitch."""
+    return tones(tmp_path_factory.mktemp("sines"), {"note.wav": "69", "hum.wav": ""})
+
+
+def test_transposed_sounds_have_their_pitches(sines: Shards):
+    batches = of(sines, 32, crop=4_096, context=512, transpose=2.0, silence=1_024, align=32)
+    batch = batches.batch(0)
+    assert not np.any(batch["start"] % 32)
+    assert batch["start"].min() < 0
+    pitches = np.asarray(batch["conditions"].constant_pitch)
+    notes = ~np.isnan(pitches)
+    assert 8 <= notes.sum() <= 24
+    assert np.all(np.abs(pitches[notes] - 69) <= 2)
+    assert np.ptp(pitches[notes]) > 2
+    for samples, real, start, pitch in zip(batch["samples"], batch["real"], batch["start"], pitches, strict=True):
+        speed = 1.0 if np.isnan(pitch) else 2 ** ((pitch - 69) / 12)
+        place = (start + np.arange(-512, 4_096)) * speed  # in the file
+        inside = (place >= 0) & (place < RATE)
+        assert (real != inside[512:]).sum() <= 2  # places are rounded
+        away = (place > -40) & (place < 40) | (np.abs(place - RATE) < 40)  # of a filter that begins or ends there
+        expected = np.where(inside, 0.5 * np.sin(2 * np.pi * 440 * place / RATE), 0.0)
+        apart = np.abs(samples[0] - expected)[~away].max()
+        assert apart < 0.5 * 2 * np.pi * 440 / RATE * 2  # two samples of the steepest slope
+        np.testing.assert_allclose(samples[1], -samples[0] / 2, atol=2 * 2**-15)
+
+
+def test_sounds_without_pitch_are_never_transposed(sines: Shards):
+    plain, moved = (of(sines, 32, crop=4_096, transpose=semitones).batch(3) for semitones in (0.0, 1.0))
+    unpitched = np.isnan(plain["conditions"].constant_pitch)
+    assert unpitched.any()
+    assert not unpitched.all()
+    for name in ("samples", "real", "start"):
+        np.testing.assert_array_equal(plain[name][unpitched], moved[name][unpitched])
+    assert not np.array_equal(plain["samples"][~unpitched], moved["samples"][~unpitched])
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_transpose_alike(sines: Shards, hosts: int):
+    shared = [of(sines, transpose=1.0, host=host, hosts=hosts).batch(5) for host in range(hosts)]
+    assert_same(joined(shared), of(sines, transpose=1.0).batch(5))
+
+
+def test_held_out_sounds_are_not_transposed(sines: Shards):
+    for plain, moved in zip(of(sines).held_out(), of(sines, transpose=1.0).held_out(), strict=True):
+        assert_same(moved, plain)
+
+
+def test_transposed_pitches_stay_midi_numbers(tmp_path: Path):
+    shards = tones(tmp_path, {"low.wav": "0", "high.wav": "127"})
+    pitches = of(shards, 64, transpose=12.0).batch(0)["conditions"].constant_pitch
+    assert pitches.min() == 0
+    assert pitches.max() == 127
+
+
 def test_mono_is_the_mean_of_the_channels():
     stereo = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     np.testing.assert_array_equal(mono(stereo), stereo.mean(axis=1))

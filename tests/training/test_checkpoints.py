@@ -161,8 +161,8 @@ def test_nothing_global_stays_changed(tmp_path: Path):
 
 
 def test_after_a_failure_only_what_orbax_abandons_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    heard: list[Any] = []
-    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    passed_on: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", passed_on.append)
     save(tmp_path, state_of(PARAMS))
     for path in (tmp_path / "states" / "7").rglob("*"):
         if path.is_file():
@@ -175,9 +175,9 @@ def test_after_a_failure_only_what_orbax_abandons_is_silent(tmp_path: Path, monk
         def __del__(self) -> None:
             raise ValueError("mine")
 
-    del heard[:]
+    del passed_on[:]
     Careless()
-    assert [str(unraisable.exc_value) for unraisable in heard] == ["mine"]
+    assert [str(unraisable.exc_value) for unraisable in passed_on] == ["mine"]
 
 
 def test_what_a_killed_save_left_is_neither_read_nor_kept(tmp_path: Path):

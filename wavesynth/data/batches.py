@@ -4,11 +4,12 @@ A window has `context` samples of left context, then `crop` samples that count i
 silence. Windows are drawn so that the beginnings and ends of clips occur as often as their middles.
 """
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,12 +20,27 @@ from wavesynth.errors import UserError
 
 HELD_OUT = 2**63  # in place of the step, for the noise of held-out windows
 LEVEL_BATCHES = 8
+MARGIN = 256  # samples before and after a window, so that resampling has no edges
 
 Batch = dict[str, Any]
 """samples: float32 [B, C, context + crop]. real: bool [B, crop], False before and after a clip, in padding rows, and for
-held-out samples that another window counts. start: int32 [B], the position of the crop in its clip, negative if it begins
-before the clip. conditions: `Conditions` of B sounds. bandwidth: float32 [B], where the sounds end, Hz; only if some files have
-a lower sample rate than the shards."""
+held-out samples that another window counts. start: int32 [B], the position of the crop in its clip, as it is played; negative
+if it begins before the clip. conditions: `Conditions` of B sounds. bandwidth: float32 [B], where the sounds end, Hz; only if
+some files have a lower sample rate than the shards."""
+
+
+class Window(NamedTuple):
+    """The index of a clip, the semitones by which it is transposed, and the sample of it, as it is played, at which the crop
+    begins."""
+
+    clip: int
+    start: int
+    semitones: float = 0.0
+
+    @property
+    def speed(self) -> float:
+        """How much faster the clip is played."""
+        return 2 ** (self.semitones / 12)
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,7 @@ class Batches:
         host: index of this host.
         hosts: number of hosts.
         channels: of the samples: 1 mixes the channels of stereo shards, 2 spreads mono ones, None keeps those of the shards.
+        transpose: semitones; clips that have a pitch are played up to this much higher or lower, with their pitches.
 
     >>> from wavesynth.data.shards import Shards
     >>> batches = Batches(Shards.open("shards/"), "train", batch_size=8, crop=1024, context=64, seed=0)
@@ -68,6 +85,7 @@ class Batches:
     host: int = 0
     hosts: int = 1
     channels: int | None = None
+    transpose: float = 0.0
 
     def __post_init__(self) -> None:
         if not len(self.clips):
@@ -99,7 +117,7 @@ class Batches:
     @cached_property
     def level(self) -> float:
         """The root mean square of the sounds, estimated from a few batches."""
-        clean = replace(self, noise=0.0, host=0, hosts=1)
+        clean = replace(self, noise=0.0, transpose=0.0, host=0, hosts=1)
         total, count = 0.0, 0
         for step in range(LEVEL_BATCHES):
             batch = clean.batch(step)
@@ -130,15 +148,25 @@ class Batches:
         rows = self.batch_size // self.hosts
         random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
         draws, around = random.random((self.batch_size, 2)), random.random(self.batch_size) < 0.5
+        transposed = random.uniform(-self.transpose, self.transpose, self.batch_size)
         mine = slice(self.host * rows, (self.host + 1) * rows)
         windows = []
-        for (which, where), silent in zip(draws[mine], around[mine], strict=True):
+        for (which, where), silent, semitones in zip(draws[mine], around[mine], transposed[mine], strict=True):
             if self.whole:
-                windows.append((self.clips[int(which * len(self.clips))], 0))
-                continue
-            index = int(np.searchsorted(self.reach, which * self.reach[-1], side="right"))
-            windows.append((self.clips[index], self._start(self.clips[index], where, self.silence * silent)))
+                clip, start = self.clips[int(which * len(self.clips))], 0
+            else:
+                clip = self.clips[int(np.searchsorted(self.reach, which * self.reach[-1], side="right"))]
+                start = self._start(clip, where, self.silence * silent)
+            windows.append(self._transposed(clip, start, float(semitones)))
         return self._assemble(windows, rows, self.crop, (step, self.host * rows))
+
+    def _transposed(self, clip: int, start: int, semitones: float) -> Window:
+        """The window at a sample of a clip that is transposed, if it has a pitch, so that it remains a MIDI number."""
+        pitch = self.shards.clips[clip].pitch
+        if pitch is None:
+            return Window(clip, start)
+        window = Window(clip, start, min(max(semitones, -pitch), 127 - pitch))
+        return window._replace(start=int(start / window.speed) // self.align * self.align) if start > 0 else window
 
     def _start(self, clip: int, where: float, silence: int) -> int:
         """The start of a window in a clip, or up to `silence` samples around it; `where` in [0, 1) is random."""
@@ -162,7 +190,7 @@ class Batches:
         """
         counted = self.crop - self.crop % self.align
         windows = [
-            (clip, start)
+            Window(clip, start)
             for clip in self.clips
             for start in ([0] if self.whole else range(0, self.shards.clips[clip].length, counted))
         ]
@@ -173,35 +201,58 @@ class Batches:
             mine = windows[first + self.host * rows : first + (self.host + 1) * rows]
             yield self._assemble(mine, rows, counted, (HELD_OUT, first + self.host * rows))
 
-    def _assemble(self, windows: list[tuple[int, int]], rows: int, counted: int, place: tuple[int, int]) -> Batch:
-        records = [self.shards.clips[clip] for clip, _ in windows]
+    def _assemble(self, windows: list[Window], rows: int, counted: int, place: tuple[int, int]) -> Batch:
+        records = [self.shards.clips[window.clip] for window in windows]
         filler = [None] * (rows - len(windows))
         names = self.shards.labels
+        pitches = [
+            record.pitch if record.pitch is None else record.pitch + window.semitones
+            for record, window in zip(records, windows, strict=True)
+        ]
         batch: Batch = {
             "samples": np.zeros((rows, self.channels or self.shards.channels, self.context + self.crop), np.float32),
             "real": np.zeros((rows, self.crop), bool),
-            "start": np.array([start for _, start in windows] + [0] * len(filler), np.int32),
+            "start": np.array([window.start for window in windows] + [0] * len(filler), np.int32),
             "conditions": Conditions.constant(
                 [-1 if record is None or record.label is None else names.index(record.label) for record in records + filler],
                 len(names),
-                [None if record is None else record.pitch for record in records + filler],
+                pitches + filler,
             ),
         }  # fmt: skip
         if any(clip.bandwidth for clip in self.shards.clips):
             whole = self.shards.sample_rate / 2
-            ends = [whole if record is None else record.bandwidth or whole for record in records + filler]
-            batch["bandwidth"] = np.array(ends, np.float32)
-        for row, ((clip, start), record) in enumerate(zip(windows, records, strict=True)):
-            first, last = max(start - self.context, 0), min(start + self.crop, record.length)
-            offset = first - (start - self.context)
-            if first < last:
-                batch["samples"][row, :, offset : offset + last - first] = self.excerpt(clip, first, last)
-            batch["real"][row, max(-start, 0) : max(min(last - start, counted), 0)] = True
+            ends = [
+                min(record.bandwidth * window.speed, whole) if record.bandwidth else whole
+                for record, window in zip(records, windows, strict=True)
+            ]
+            batch["bandwidth"] = np.array(ends + [whole] * len(filler), np.float32)
+        for row, (window, record) in enumerate(zip(windows, records, strict=True)):
+            batch["samples"][row] = self._played(window)
+            end = round(record.length / window.speed) - window.start
+            batch["real"][row, max(-window.start, 0) : max(min(end, counted), 0)] = True
         if self.noise:
             for row in range(rows):
                 batch["samples"][row] += self._noise(place[0], place[1] + row)
             np.clip(batch["samples"], -1, 1, out=batch["samples"])
         return batch
+
+    def _played(self, window: Window) -> np.ndarray:
+        """The samples of a window, float32 [C, context + crop]; zeros before and after the clip."""
+        size, speed = self.context + self.crop, window.speed
+        margin = MARGIN if window.semitones else 0
+        begin = math.floor((window.start - self.context) * speed) - margin
+        end = begin + math.ceil(size * speed) + 2 * margin
+        first, last = max(begin, 0), min(end, self.shards.clips[window.clip].length)
+        samples = np.zeros((self.channels or self.shards.channels, end - begin), np.float32)
+        if first < last:
+            samples[:, first - begin : last - begin] = self.excerpt(window.clip, first, last)
+        if not window.semitones:
+            return samples
+        import soxr
+
+        skipped = round(margin / speed)
+        played = soxr.resample(samples.T, speed, 1.0)[skipped : skipped + size]
+        return np.clip(played.T, -1, 1)
 
     def _noise(self, step: int, row: int) -> np.ndarray:
         """The noise of one window. It depends only on the seed, the step and the row, not on the number of hosts."""

@@ -77,6 +77,7 @@ class Family(Trainable):
             shards, "train", training.batch_size, self.crop(training), self.context, training.seed,
             limit=training.validation_windows, align=self.align, whole=bool(self.length) and self.dataset.one_shots,
             host=jax.process_index(), hosts=jax.process_count(), channels=self.dataset.channels,
+            transpose=training.transpose,
         )  # fmt: skip
         return replace(learned, noise=training.noise * learned.level) if training.noise else learned
 

@@ -73,6 +73,7 @@ class ReconstructionTraining(TrainingConfig):
     steps: int = 20_000
     batch_size: int = 16
     crop_seconds: float = 1.0
+    transpose: float = 1.0
     learning_rate: float = 2e-3
     convergence_weight: Weight = 10.0
     kl_target: Weight = 50.0
