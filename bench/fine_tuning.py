@@ -15,7 +15,7 @@ three notes, the one in the middle is held out: 30 are trained on, 4 choose the 
 Each row has the median distance of the notes measured, as `bench/timbre.py` defines it, with floors of -60, -80 and -100 dB.
 --work keeps the sounds and the models, and does not train again those that it has.
 
---quick trains for 0.6 minutes each, on one program.
+--quick trains for 2 minutes each, on one program.
 """
 
 import statistics
@@ -40,7 +40,7 @@ from wavesynth.training.memory import keep_freed_memory
 PRESET = "autoencoder-small"
 KEYS, VELOCITY, SECONDS, HELD = range(36, 81), 90, 2.0, 1.4
 VALID_EVERY = 12  # keys
-QUICK_MINUTES = 0.6
+QUICK_MINUTES = 2.0
 COLUMNS = ("what", "of", "begun_from", "minutes", "steps", *(f"distance_{-floor:.0f}" for floor in FLOORS))
 
 

@@ -64,6 +64,7 @@ LEVEL_UNIT = 5.0  # of a code's level, the logarithm of an amplitude over `QUIET
 MOST_LEVEL = 2.5  # a root mean square of 2.7
 RIGHT = 2**31  # folded into the keys of the right channel's own noise
 COMMON = 1.5  # of an untrained stereo decoder: the hyperbolic tangent of it is the correlation of left and right
+MOST_COMMON = 1 - 1e-6  # a larger correlation leaves a difference of the channels that rounding makes negative
 LONG_HZ = 8_000.0  # the highest frequency of the encoder's second spectra
 MOST_CODE_HOP = 65_536  # samples
 Dilations = Annotated[tuple[Annotated[int, Whole(1, 1_024)], ...], Count(0, 64)]
@@ -505,7 +506,8 @@ class Decoder(nnx.Module):
         filters, common, shared, mixed, gains = jnp.split(x, np.cumsum(sizes), axis=-1)
         filters = filters.reshape(*x.shape[:2], audio, config.filters, bins).transpose(3, 0, 2, 1, 4)
         mixed = mixed.reshape(*x.shape[:2], audio, -1).transpose(0, 2, 1, 3)
-        return filters, jnp.tanh(common), mixed, jnp.tanh(shared)[:, None], gains
+        common, shared = (np.float32(MOST_COMMON) * jnp.tanh(each) for each in (common, shared))
+        return filters, common, mixed, shared[:, None], gains
 
     def powers(
         self, codes: Float[Array, "batch codes code_width"]
@@ -519,19 +521,15 @@ class Decoder(nnx.Module):
         codes = self._held(codes)
         unpitched = jnp.full(len(codes), jnp.nan)
         filters, common, mixed, shared, _ = self._parts(self._network(codes, unpitched, None)[0])
-        hiss = jnp.exp(2 * jnp.minimum(filters[config.noise_filter], LOUDEST))
+        magnitude = jnp.exp(jnp.minimum(filters[config.noise_filter], LOUDEST))
         size = jnp.exp(jnp.minimum(mixed, LOUDEST))
-        power = hiss.mean(axis=(1, 3)) + jnp.square(size).sum(axis=3).mean(axis=1) / 2
+        power = jnp.square(magnitude).mean(axis=(1, 3)) + jnp.square(size).sum(axis=3).mean(axis=1) / 2
         scale = self._scale(power, codes[..., config.code_channels :])[:, None, :, None]
-        hiss, size = hiss * jnp.square(scale), size * scale
+        magnitude, size = magnitude * scale, size * scale
         if config.audio_channels == 1:
-            return hiss, size
-        both = common * jnp.sqrt(hiss[:, 0] * hiss[:, 1] + 1e-30)
-        mean = hiss.mean(axis=1)
-        hiss = jnp.concatenate([hiss, jnp.stack([mean + both, mean - both], axis=1)], axis=1)
-        both, mean = shared[:, 0] * size[:, 0] * size[:, 1], jnp.square(size).mean(axis=1)
-        apart = jnp.sqrt(jnp.stack([mean + both, mean - both], axis=1) + 1e-20)
-        return hiss, jnp.concatenate([size, apart], axis=1)
+            return jnp.square(magnitude), size
+        hiss = jnp.concatenate([jnp.square(magnitude), _middle_and_side(magnitude, common[:, None])], axis=1)
+        return hiss, jnp.concatenate([size, jnp.sqrt(_middle_and_side(size, shared) + 1e-20)], axis=1)
 
     def _at_level(
         self, windows: Float[Array, "batch audio frames window"], level: Float[Array, "batch codes 1"]
@@ -567,7 +565,15 @@ class Decoder(nnx.Module):
 
 def _rest(common: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The amplitude of what a channel has of its own, given its correlation with the other channel."""
-    return jnp.sqrt(1 - jnp.square(common) + 1e-6)
+    return jnp.sqrt(1 - jnp.square(common))
+
+
+def _middle_and_side(
+    size: Float[Array, "batch audio frames places"], common: Float[Array, "batch 1 frames places"]
+) -> Float[Array, "batch audio frames places"]:
+    """The powers of the middle and of the side, given left and right amplitudes and the correlation of left and right."""
+    mean, both = jnp.square(size).mean(axis=1, keepdims=True), common * size[:, :1] * size[:, 1:]
+    return jnp.concatenate([mean + both, mean - both], axis=1)
 
 
 def amplitude(level: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
