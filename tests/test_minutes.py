@@ -3,6 +3,7 @@
 import math
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,13 @@ def test_an_unfinished_run_keeps_its_plan(
 def test_stopped_before_the_plan_it_plans_again(
     tmp_path: Path, tiny_config: Config, tiny_shards: Path, fixed_speed, monkeypatch: pytest.MonkeyPatch
 ):
+    def stop(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(60)  # the signal is handled here, if not before
+
     fixed_speed(24.0)
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "measure", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr(Loop, "measure", stop)
         with pytest.raises(KeyboardInterrupt, match=r"before the number of steps was planned: --resume --minutes 0.5"):
             wavesynth.train(tiny_shards, tmp_path / "run", tiny_config, minutes=0.5, progress=False)
     assert not (tmp_path / "run" / "model.safetensors").exists()
