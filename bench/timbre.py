@@ -88,8 +88,8 @@ def reconstruction_rows(synth: Synth, shards: Shards, count: int, judge: Synth |
         compared = {"reconstruction": rest, "nearest training sound": library.get(record.label, [])}
         for name, others in (compared | {"silence": [np.full_like(wanted, min(FLOORS))]}).items():
             for floor in FLOORS if others else ():
-                nearest = min(apart(other[:, :frames], wanted, floor) for other in others)
-                distances.setdefault((floor, name), []).append(nearest)
+                least = min(apart(other[:, :frames], wanted, floor) for other in others)
+                distances.setdefault((floor, name), []).append(least)
         if pitches.available() and synth.family.dataset.pitched:
             wanted, found = (pitches.median_pitch(mono(one), rate) for one in (sound, decoded))
             if wanted is not None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -151,7 +152,7 @@ def test_the_checksum_depends_on_places():
     assert len({int(checkpoints._sum(state)), *sums}) == 4
 
 
-def test_nothing_global_stays_changed(tmp_path: Path):
+def test_without_a_failure_nothing_global_stays_changed(tmp_path: Path):
     absl = logging.getLogger("absl")
     before = absl.level, sys.unraisablehook
     states = States(tmp_path / "states", keep=1)
@@ -178,6 +179,16 @@ def test_after_a_failure_only_what_orbax_abandons_is_silent(tmp_path: Path, monk
     del passed_on[:]
     Careless()
     assert [str(unraisable.exc_value) for unraisable in passed_on] == ["mine"]
+
+
+@pytest.mark.parametrize(("file", "passed"), [("/x/orbax/serialization.py", 0), ("/x/mine/orbax.py", 1)])
+def test_a_coroutine_is_silent_if_its_code_is_in_orbax(file: str, passed: int):
+    made: dict[str, Any] = {}
+    exec(compile("async def read(): pass", file, "exec"), made)
+    coroutine, passed_on = made["read"](), []
+    checkpoints._WithoutAbandoned(passed_on.append)(SimpleNamespace(object=coroutine, exc_value=ValueError("failed")))
+    coroutine.close()
+    assert len(passed_on) == passed
 
 
 def test_what_a_killed_save_left_is_neither_read_nor_kept(tmp_path: Path):

@@ -20,18 +20,17 @@ from wavesynth.errors import UserError
 
 HELD_OUT = 2**63  # in place of the step, for the noise of held-out windows
 LEVEL_BATCHES = 8
-MARGIN = 256  # samples before and after a window, so that resampling has no edges
+MARGIN = 256  # samples around a window, so that the resampling filter meets no edge
 
 Batch = dict[str, Any]
 """samples: float32 [B, C, context + crop]. real: bool [B, crop], False before and after a clip, in padding rows, and for
-held-out samples that another window counts. start: int32 [B], the position of the crop in its clip, as it is played; negative
-if it begins before the clip. conditions: `Conditions` of B sounds. bandwidth: float32 [B], where the sounds end, Hz; only if
-some files have a lower sample rate than the shards."""
+held-out samples that another window counts. start: int32 [B], the position of the crop in its clip, after transposition;
+negative if it begins before the clip. conditions: `Conditions` of B sounds. bandwidth: float32 [B], where the sounds end, Hz;
+only if some files have a lower sample rate than the shards."""
 
 
 class Window(NamedTuple):
-    """The index of a clip, the semitones by which it is transposed, and the sample of it, as it is played, at which the crop
-    begins."""
+    """A part of a clip: the clip's index, the transposition, and where the crop begins, in samples after transposition."""
 
     clip: int
     start: int
@@ -148,10 +147,10 @@ class Batches:
         rows = self.batch_size // self.hosts
         random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
         draws, around = random.random((self.batch_size, 2)), random.random(self.batch_size) < 0.5
-        transposed = random.uniform(-self.transpose, self.transpose, self.batch_size)
+        shifts = random.uniform(-self.transpose, self.transpose, self.batch_size)
         mine = slice(self.host * rows, (self.host + 1) * rows)
         windows = []
-        for (which, where), silent, semitones in zip(draws[mine], around[mine], transposed[mine], strict=True):
+        for (which, where), silent, semitones in zip(draws[mine], around[mine], shifts[mine], strict=True):
             if self.whole:
                 clip, start = self.clips[int(which * len(self.clips))], 0
             else:
@@ -161,7 +160,10 @@ class Batches:
         return self._assemble(windows, rows, self.crop, (step, self.host * rows))
 
     def _transposed(self, clip: int, start: int, semitones: float) -> Window:
-        """The window at a sample of a clip that is transposed, if it has a pitch, so that it remains a MIDI number."""
+        """The window that begins at a sample of a clip, before transposition.
+
+        A clip with a pitch is transposed, by less if its pitch would leave the range 0 to 127. Other clips are not.
+        """
         pitch = self.shards.clips[clip].pitch
         if pitch is None:
             return Window(clip, start)

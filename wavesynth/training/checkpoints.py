@@ -33,7 +33,8 @@ _REMEDY = "use the config.json and the weights that were written together, or tr
 class States:
     """The latest training states of a run, written in the background. `close` waits for the last one.
 
-    Until it is closed, error logs of Orbax are silenced, because the errors are raised too.
+    Until it is closed, error logs of Orbax are silenced, because the errors are raised too. After an error, the coroutines that
+    Orbax abandons stay silent until the process ends.
 
     Args:
         folder: the folder of the states, each in a folder named by its step.
@@ -45,12 +46,12 @@ class States:
 
         self._ocp, self._keep = ocp, keep
         self._logger = logging.getLogger("absl")
-        self._usual = self._logger.level
+        self._log_level = self._logger.level
         self._logger.setLevel(logging.CRITICAL)
         try:
             self._open(folder)
         except BaseException:
-            self._give_back()
+            self._restore_log_level()
             raise
 
     def _open(self, folder: Path) -> None:
@@ -136,10 +137,10 @@ class States:
         try:
             self._ask(self._manager.close, "state cannot be written", _MAKE_ROOM)
         finally:
-            self._give_back()
+            self._restore_log_level()
 
-    def _give_back(self) -> None:
-        self._logger.setLevel(self._usual)
+    def _restore_log_level(self) -> None:
+        self._logger.setLevel(self._log_level)
 
     def _saved(self) -> str:
         return "no state is saved yet" if self.latest is None else f"the state of step {self.latest} is saved"
@@ -159,9 +160,10 @@ class States:
 
 
 class _WithoutAbandoned:
-    """A `sys.unraisablehook` that leaves out the coroutines that Orbax abandons when one of several reads or writes fails.
+    """A `sys.unraisablehook` that ignores the coroutines that Orbax abandons when one of several reads or writes fails.
 
-    Each would print a traceback when it is collected. TensorStore's threads may hold them for as long as the process runs.
+    It also ignores "Event loop is closed", which TensorStore's threads raise then. Each coroutine would print a traceback
+    when it is collected, and TensorStore's threads may hold it for as long as the process runs.
     """
 
     def __init__(self, usual: Callable[[Any], Any]) -> None:
