@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tolerances import sampling
-from wavesynth.data.batches import Batch, Batches, mono, prefetch
+from wavesynth.data.batches import Batch, Batches, Window, mono, prefetch
 from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import ClipRecord, Manifest, Shards, ShardWriter
 from wavesynth.errors import UserError
@@ -373,7 +373,7 @@ def test_windows_of_sounding_clips_begin_anywhere(shards: Shards):
         last += -last % 16
         for where in np.linspace(0, 1, 37, endpoint=False):
             start = int(np.clip(int(where * (length + CROP)) - CROP, 0, min(last, rounded - 16)))
-            assert batches._start(clip, where, 0) == start - start % 16
+            assert batches._start(Window(clip, 0), where, 0) == start - start % 16
 
 
 def test_long_silence_is_left_out(shards: Shards):
@@ -383,17 +383,18 @@ def test_long_silence_is_left_out(shards: Shards):
     clips[clip] = dataclasses.replace(clips[clip], sound=((200, 250), (800, 850)))
     quiet = Shards(shards.path, dataclasses.replace(shards.manifest, clips=tuple(clips)))
     batches = of(quiet)
-    starts = {batches._start(clip, where, 0) for where in np.linspace(0, 1, 4_000, endpoint=False)}
+    starts = {batches._start(Window(clip, 0), where, 0) for where in np.linspace(0, 1, 4_000, endpoint=False)}
     assert starts == {*range(200 - CROP, 250), *range(800 - CROP, 850)}
     assert batches.reach[-1] - batches.reach[-2] == len(starts)
 
 
-def tones(folder: Path, pitches: dict[str, str]) -> Shards:
-    """A second of 440 Hz in stereo, once for each name, with the pitches that metadata.csv tells."""
+def tones(folder: Path, pitches: dict[str, str], seconds: float = 1.0) -> Shards:
+    """440 Hz in stereo, once for each name, with the pitches that metadata.csv tells."""
     (folder / "in").mkdir()
-    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
+    length = round(seconds * RATE)
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(length) / RATE)
     for index, name in enumerate(pitches):  # lengths differ, because equal files count once
-        soundfile.write(folder / "in" / name, np.stack([tone, -tone / 2], axis=1)[: RATE - index], RATE)
+        soundfile.write(folder / "in" / name, np.stack([tone, -tone / 2], axis=1)[: length - index], RATE)
     lines = ["file,pitch", *(f"{name},{pitch}" for name, pitch in pitches.items())]
     (folder / "in" / "metadata.csv").write_text("\n".join(lines) + "\n")
     prepare(folder / "in", folder / "shards", valid=0.0, test=0.0, workers=1, progress=False)
@@ -424,7 +425,7 @@ def test_transposed_sounds_have_their_pitches(sines: Shards):
         away = (place > -40) & (place < 40) | (np.abs(place - RATE) < 40)  # of a filter that begins or ends there
         expected = np.where(inside, 0.5 * np.sin(2 * np.pi * 440 * place / RATE), 0.0)
         apart = np.abs(samples[0] - expected)[~away].max()
-        assert apart < 0.5 * 2 * np.pi * 440 / RATE * 2  # two samples of the steepest slope
+        assert apart < 0.5 * 2 * np.pi * 440 / RATE * 1.25  # of the steepest slope; places are rounded
         np.testing.assert_allclose(samples[1], -samples[0] / 2, atol=2 * 2**-15)
 
 
@@ -446,7 +447,38 @@ def test_hosts_transpose_alike(sines: Shards, hosts: int):
 
 def test_held_out_sounds_are_not_transposed(sines: Shards):
     for plain, moved in zip(of(sines).held_out(), of(sines, transpose=1.0).held_out(), strict=True):
+        assert (moved.pop("bandwidth") == RATE / 2).all()
         assert_same(moved, plain)
+
+
+@pytest.mark.parametrize("align", [1, 32])
+def test_transposed_windows_lie_in_the_transposed_sound(sines: Shards, align: int):
+    batch = of(sines, 512, crop=2_048, transpose=12.0, silence=0, align=align).batch(0)
+    pitches = np.asarray(batch["conditions"].constant_pitch)
+    notes = ~np.isnan(pitches)
+    lengths = RATE / 2 ** ((pitches[notes] - 69) / 12)
+    ends = batch["start"][notes] + 2_048 - lengths  # of the windows, after those of the sounds
+    assert batch["start"].min() == 0
+    assert ends.max() < align + 1
+    for lower in (True, False):
+        alike = (pitches[notes] < 69) == lower
+        assert (ends[alike] > -align - 1).mean() > 0.05  # as many windows end with the sound as begin with it
+        assert (batch["start"][notes][alike] == 0).mean() > 0.05
+
+
+def test_short_transposed_sounds_are_in_every_window(tmp_path: Path):
+    shards = tones(tmp_path, {"short.wav": "69"}, seconds=0.02)
+    batch = of(shards, 256, crop=4_096, transpose=12.0, silence=4_096, align=32).batch(0)
+    assert batch["real"].any(axis=1).all()
+    assert np.abs(batch["samples"][..., -4_096:]).max(axis=(1, 2)).min() > 0
+
+
+def test_the_band_of_a_transposed_sound_is_transposed(sines: Shards):
+    batch = of(sines, 64, transpose=12.0).batch(0)
+    pitches = np.asarray(batch["conditions"].constant_pitch)
+    expected = RATE / 2 * np.minimum(2 ** (np.where(np.isnan(pitches), 0, pitches - 69) / 12), 1)
+    np.testing.assert_allclose(batch["bandwidth"], expected, rtol=1e-5)
+    assert batch["bandwidth"].min() < RATE / 3
 
 
 def test_transposed_pitches_stay_midi_numbers(tmp_path: Path):

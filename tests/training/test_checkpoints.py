@@ -181,13 +181,34 @@ def test_after_a_failure_only_what_orbax_abandons_is_silent(tmp_path: Path, monk
     assert [str(unraisable.exc_value) for unraisable in passed_on] == ["mine"]
 
 
-@pytest.mark.parametrize(("file", "passed"), [("/x/orbax/serialization.py", 0), ("/x/mine/orbax.py", 1)])
-def test_a_coroutine_is_silent_if_its_code_is_in_orbax(file: str, passed: int):
+def abandoned(code: str, file: str, named: bool) -> SimpleNamespace:
+    """What `sys.unraisablehook` gets when code of a file raised; `named`: with the coroutine, as before Python 3.14."""
     made: dict[str, Any] = {}
-    exec(compile("async def read(): pass", file, "exec"), made)
-    coroutine, passed_on = made["read"](), []
-    checkpoints._WithoutAbandoned(passed_on.append)(SimpleNamespace(object=coroutine, exc_value=ValueError("failed")))
-    coroutine.close()
+    exec(compile(code, file, "exec"), made)
+    coroutine = made["read"]()
+    try:
+        coroutine.send(None)
+    except ValueError as error:
+        return SimpleNamespace(object=coroutine if named else None, exc_value=error, exc_traceback=error.__traceback__)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(("file", "passed"), [("/x/orbax/serialization.py", 0), ("/x/mine/orbax.py", 1)])
+def test_a_coroutine_is_silent_if_its_code_is_in_orbax(file: str, passed: int, named: bool):
+    passed_on: list[Any] = []
+    hook = checkpoints._WithoutAbandoned(passed_on.append)
+    hook(abandoned("async def read(): raise ValueError('failed')", file, named))
+    assert len(passed_on) == passed
+
+
+@pytest.mark.parametrize(
+    ("error", "passed"), [(RuntimeError("Event loop is closed"), 0), (ValueError("Event loop is closed"), 1)]
+)
+def test_only_a_closed_event_loop_is_silent_wherever_it_is_raised(error: Exception, passed: int):
+    passed_on: list[Any] = []
+    unraisable = SimpleNamespace(object=None, exc_value=error, exc_traceback=None)
+    checkpoints._WithoutAbandoned(passed_on.append)(unraisable)
     assert len(passed_on) == passed
 
 

@@ -25,8 +25,8 @@ MARGIN = 256  # samples around a window, so that the resampling filter meets no 
 Batch = dict[str, Any]
 """samples: float32 [B, C, context + crop]. real: bool [B, crop], False before and after a clip, in padding rows, and for
 held-out samples that another window counts. start: int32 [B], the position of the crop in its clip, after transposition;
-negative if it begins before the clip. conditions: `Conditions` of B sounds. bandwidth: float32 [B], where the sounds end, Hz;
-only if some files have a lower sample rate than the shards."""
+negative if it begins before the clip. conditions: `Conditions` of B sounds. bandwidth: float32 [B], where the sounds end, Hz,
+after transposition; only if sounds are transposed, or if some files have a lower sample rate than the shards."""
 
 
 class Window(NamedTuple):
@@ -129,10 +129,12 @@ class Batches:
         """The cumulative number of windows that contain sound of each clip. Clips are drawn in proportion to it."""
         return np.cumsum([sum(end - begin for begin, end in self._starts(clip)) for clip in self.clips])
 
-    def _starts(self, clip: int) -> list[tuple[int, int]]:
+    def _starts(self, clip: int, speed: float = 1.0) -> list[tuple[int, int]]:
         """The ranges of starts of windows that contain sound of a clip, up to a crop before it. Long silence is left out."""
         ranges: list[tuple[int, int]] = []
-        for begin, end in self.shards.clips[clip].sounding:
+        for begin, end in [
+            (round(begin / speed), round(end / speed)) for begin, end in self.shards.clips[clip].sounding
+        ]:
             if ranges and begin - self.crop <= ranges[-1][1]:
                 ranges[-1] = ranges[-1][0], end
             else:
@@ -152,37 +154,39 @@ class Batches:
         windows = []
         for (which, where), silent, semitones in zip(draws[mine], around[mine], shifts[mine], strict=True):
             if self.whole:
-                clip, start = self.clips[int(which * len(self.clips))], 0
+                window = self._beginning(self.clips[int(which * len(self.clips))], float(semitones))
             else:
                 clip = self.clips[int(np.searchsorted(self.reach, which * self.reach[-1], side="right"))]
-                start = self._start(clip, where, self.silence * silent)
-            windows.append(self._transposed(clip, start, float(semitones)))
+                window = self._beginning(clip, float(semitones))
+                window = window._replace(start=self._start(window, where, self.silence * silent))
+            windows.append(window)
         return self._assemble(windows, rows, self.crop, (step, self.host * rows))
 
-    def _transposed(self, clip: int, start: int, semitones: float) -> Window:
-        """The window that begins at a sample of a clip, before transposition.
+    def _beginning(self, clip: int, semitones: float) -> Window:
+        """The window at the beginning of a clip.
 
         A clip with a pitch is transposed, by less if its pitch would leave the range 0 to 127. Other clips are not.
         """
         pitch = self.shards.clips[clip].pitch
-        if pitch is None:
-            return Window(clip, start)
-        window = Window(clip, start, min(max(semitones, -pitch), 127 - pitch))
-        return window._replace(start=int(start / window.speed) // self.align * self.align) if start > 0 else window
+        return Window(clip, 0, 0.0 if pitch is None else min(max(semitones, -pitch), 127 - pitch))
 
-    def _start(self, clip: int, where: float, silence: int) -> int:
-        """The start of a window in a clip, or up to `silence` samples around it; `where` in [0, 1) is random."""
-        ranges = self._starts(clip)
+    def _start(self, window: Window, where: float, silence: int) -> int:
+        """Where a window of a clip starts, or up to `silence` samples around the clip; `where` in [0, 1) is random."""
+        ranges = self._starts(window.clip, window.speed)
         ends = np.cumsum([end - begin for begin, end in ranges])
         place = int(where * ends[-1])
         index = int(np.searchsorted(ends, place, side="right"))
         place += ranges[index][1] - int(ends[index])
-        length = -(-self.shards.clips[clip].length // self.align) * self.align  # round up to whole frames
+        length = -(-self._length(window) // self.align) * self.align  # round up to whole frames
         silence = min(silence, self.crop - self.align) // self.align * self.align
         last = max(length - self.crop, 0)
         last = min(last + -last % self.align + silence, length - self.align)  # so that it contains some of the clip
         start = int(np.clip(place, -silence, last))
         return start - start % self.align
+
+    def _length(self, window: Window) -> int:
+        """The number of samples of a window's clip, after transposition."""
+        return round(self.shards.clips[window.clip].length / window.speed)
 
     def held_out(self) -> Iterator[Batch]:
         """Adjacent windows over all clips (with `whole`, the first of each), the same in every call.
@@ -221,16 +225,16 @@ class Batches:
                 pitches + filler,
             ),
         }  # fmt: skip
-        if any(clip.bandwidth for clip in self.shards.clips):
+        if self.transpose or any(clip.bandwidth for clip in self.shards.clips):
             whole = self.shards.sample_rate / 2
             ends = [
-                min(record.bandwidth * window.speed, whole) if record.bandwidth else whole
+                min((record.bandwidth or whole) * window.speed, whole)
                 for record, window in zip(records, windows, strict=True)
             ]
             batch["bandwidth"] = np.array(ends + [whole] * len(filler), np.float32)
-        for row, (window, record) in enumerate(zip(windows, records, strict=True)):
+        for row, window in enumerate(windows):
             batch["samples"][row] = self._played(window)
-            end = round(record.length / window.speed) - window.start
+            end = self._length(window) - window.start
             batch["real"][row, max(-window.start, 0) : max(min(end, counted), 0)] = True
         if self.noise:
             for row in range(rows):
@@ -242,7 +246,7 @@ class Batches:
         """The samples of a window, float32 [C, context + crop]; zeros before and after the clip."""
         size, speed = self.context + self.crop, window.speed
         margin = MARGIN if window.semitones else 0
-        begin = math.floor((window.start - self.context) * speed) - margin
+        begin = round((window.start - self.context) * speed) - margin
         end = begin + math.ceil(size * speed) + 2 * margin
         first, last = max(begin, 0), min(end, self.shards.clips[window.clip].length)
         samples = np.zeros((self.channels or self.shards.channels, end - begin), np.float32)

@@ -77,13 +77,14 @@ class Family(Trainable):
             shards, "train", training.batch_size, self.crop(training), self.context, training.seed,
             limit=training.validation_windows, align=self.align, whole=bool(self.length) and self.dataset.one_shots,
             host=jax.process_index(), hosts=jax.process_count(), channels=self.dataset.channels,
-            transpose=training.transpose,
+            transpose=training.transpose if self.dataset.pitched else 0.0,
         )  # fmt: skip
         return replace(learned, noise=training.noise * learned.level) if training.noise else learned
 
     def held_out(self, learned: Batches) -> Batches:
-        """The split "valid", or the training sounds if it is empty, without added silence."""
-        return replace(learned, split="valid" if learned.shards.split("valid") else "train", silence=0)
+        """The split "valid", or the training sounds if it is empty, without added silence or transposition."""
+        split = "valid" if learned.shards.split("valid") else "train"
+        return replace(learned, split=split, silence=0, transpose=0.0)
 
     @abstractmethod
     def init(self, key: jax.Array, windows: dict[str, Any]) -> Params: ...

@@ -9,7 +9,8 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CoroutineType
 from typing import Any
@@ -170,10 +171,18 @@ class _WithoutAbandoned:
         self._usual = usual
 
     def __call__(self, unraisable: Any) -> None:
-        coroutine, error = unraisable.object, unraisable.exc_value
-        abandoned = isinstance(coroutine, CoroutineType) and "orbax" in Path(coroutine.cr_code.co_filename).parts
-        if not abandoned and str(error) != "Event loop is closed":
+        error = unraisable.exc_value
+        closed = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+        if not closed and not any("orbax" in Path(file).parts for file in _files(unraisable)):
             self._usual(unraisable)
+
+
+def _files(unraisable: Any) -> Iterator[str]:
+    """The files of the coroutine that an unraisable error names, and of the error's traceback, where it has them."""
+    if isinstance(unraisable.object, CoroutineType):
+        yield unraisable.object.cr_code.co_filename
+    for frame, _ in traceback.walk_tb(unraisable.exc_traceback):
+        yield frame.f_code.co_filename
 
 
 def publish(run: Path, params: Params, meta: dict[str, Any]) -> None:
