@@ -40,7 +40,6 @@ def test_it_begins_with_the_weights_of_the_base_and_says_so(begun: Path, tiny_ru
     assert record["name"] == tiny_run.name
     own, config = api.config_of(tiny_run), api.config_of(begun)
     assert config.model == own.model
-    assert config.training.learning_rate == own.training.learning_rate / 4
     assert f"begun from   {tiny_run.name}" in api.describe(begun)
     assert "begun from" not in api.describe(tiny_run)
     before, after = (flatten(wavesynth.load(run).params) for run in (tiny_run, begun))
@@ -138,7 +137,7 @@ def test_a_preset_of_another_family_is_refused(tmp_path: Path, tiny_shards: Path
 def test_settings_come_from_the_preset_and_the_network_from_the_base():
     base, preset = Base(PUBLISHED), wavesynth.preset("autoencoder-tiny")
     assert base.config(preset).model == api.config_of(PUBLISHED).model != preset.model
-    assert base.config(preset).training == dataclasses.replace(preset.training, learning_rate=1e-3, expected_until=0.0)
+    assert base.config(preset).training == dataclasses.replace(preset.training, expected_until=0.0)
     assert base.shaped(preset).training == preset.training  # in Python a config is used as it is
     assert AdversarialTraining().from_base().generator_from == 0.05
 

@@ -60,7 +60,7 @@ def train(
         source: shards from `prepare`, or a folder of sounds, which is first prepared into RUN/shards.
         run: the folder to write to.
         config: the model and its training settings; None for the preset that suits the sounds (the reason is printed) or, with
-            `resume`, the run's own, or with `base`, the base's own at a quarter of its learning rate.
+            `resume`, the run's own, or with `base`, the base's own.
         sample_rate: Hz, of a folder of sounds; None for that of the base, or the rate that most of the files have, at most
             48,000 Hz.
         mono: mix the sounds of a folder to one channel. Families that are mono always mix them.

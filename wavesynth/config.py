@@ -20,7 +20,6 @@ Optimizer = Literal["adamw", "muon"]
 Schedule = Literal["cosine", "constant"]
 VERSION = "0.1.0"  # of wavesynth; pyproject.toml reads it here
 FORMAT = 2  # of config.json; increased when older versions would misread newer files
-FROM_BASE = 0.25  # of the learning rate, if training begins from another model
 ONE_SHOT_SECONDS = 10.0  # longer clips count as pieces, in which the time since the beginning is irrelevant
 
 # Types shared by several configs.
@@ -178,8 +177,8 @@ class TrainingConfig(Checked):
     seed: Annotated[int, Whole(0, 2**32 - 1)] = 0
 
     def from_base(self) -> Self:
-        """These settings for training that begins from another model: with a quarter of the learning rate."""
-        return dataclasses.replace(self, learning_rate=FROM_BASE * self.learning_rate)
+        """These settings for training that begins from another model. Subclasses leave out what it has learned already."""
+        return self
 
 
 @dataclass(frozen=True)

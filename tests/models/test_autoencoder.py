@@ -203,6 +203,38 @@ def test_a_sound_in_silence_has_gradients(config: AutoencoderConfig):
     assert np.any(found[1])
 
 
+@pytest.mark.parametrize("config", [TINY, SHAPES["stereo"]], ids=["mono", "stereo"])
+def test_features_of_silence_are_zero(config: AutoencoderConfig):
+    params, bind = make(config)
+    sounds = sounds_of(config)
+    sounds[0] = 0
+    sounds[1, :, -4 * config.code_hop :] = 0
+    for part in bind(params).encoder(sounds):
+        assert not np.any(part[0])
+        assert not np.any(part[1, -4:])
+        assert np.all(part[1, :-5])
+
+
+def test_the_smallest_gains_are_finite():
+    """A network that closes all gains of a code plays it evenly."""
+    params, bind = make(TINY)
+    codes, gains = codes_of(TINY), slice(-TINY.gains, None)
+    decoder = params["decoder"]
+    closed, equal = (
+        params | {"decoder": decoder | {
+            "out": decoder["out"].at[:, gains].set(0), "out_bias": decoder["out_bias"].at[gains].set(value)
+        }}
+        for value in (-200.0, 0.0)
+    )  # fmt: skip
+
+    def loss(params: Any) -> jax.Array:
+        return jnp.square(bind(params).decoder(codes, PITCH, KEYS)).sum()
+
+    values, gradients = zip(*(jax.jit(jax.value_and_grad(loss))(each) for each in (closed, equal)), strict=True)
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-6)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients[0]))
+
+
 WRONG = [
     (dict(overlap=3), "overlap is 3: choose one of 2, 4, 8, 16"),
     (dict(overlap=1), "overlap is 1: choose one of"),

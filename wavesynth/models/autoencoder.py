@@ -306,7 +306,8 @@ class Encoder(nnx.Module):
             x += long.astype(x.dtype) @ self.long[...].astype(x.dtype)
         x, codes = self.code_stack(x, None if cache is None else cache["codes"])
         x = plus(x.astype(jnp.float32) @ self.out[...], self.out_bias)
-        mean, log_variance = jnp.split(x, 2, axis=-1)
+        # The decoder makes nothing of silence, so no loss would keep its features near those of sounds.
+        mean, log_variance = jnp.split(jnp.where(level > 0, x, 0.0), 2, axis=-1)
         kept = {
             "samples": known[..., known.shape[2] - config.lookahead - config.lookback :],
             "frames": frames,
@@ -492,8 +493,8 @@ class Decoder(nnx.Module):
         windows = jnp.fft.irfft(spectrum, config.window)
         windows *= jnp.broadcast_to(taper * np.float32(2 / config.overlap), windows.shape)
         gains = gains.reshape(*x.shape[:2], audio, config.gains).transpose(0, 2, 1, 3).reshape(len(x), audio, -1)
-        gains = jax.nn.sigmoid(gains)
-        shaped = gains.reshape(len(x), audio, -1, config.stride * config.gains)
+        shaped = jax.nn.log_sigmoid(gains.reshape(len(x), audio, -1, config.stride * config.gains))
+        shaped = jnp.exp(shaped - shaped.max(axis=3, keepdims=True))  # one of them is 1, so the level is not 0
         level = jnp.sqrt(jnp.square(shaped).mean(axis=3, keepdims=True))  # gains shape a code and leave its power
         return windows, (shaped / level).reshape(gains.shape)
 

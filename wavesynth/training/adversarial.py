@@ -75,7 +75,7 @@ class AdversarialTraining(TrainingConfig):
 
     def from_base(self) -> Self:
         """These settings for training that begins from another generator: the discriminators learn first."""
-        return replace(super().from_base(), generator_from=GENERATOR_FROM)
+        return replace(self, generator_from=GENERATOR_FROM)
 
 
 @dataclass(frozen=True)

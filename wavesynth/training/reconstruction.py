@@ -88,7 +88,7 @@ class ReconstructionTraining(TrainingConfig):
 
     def from_base(self) -> Self:
         """These settings for training that begins from another model, which has learned average powers already."""
-        return dataclasses.replace(super().from_base(), expected_until=0.0)
+        return dataclasses.replace(self, expected_until=0.0)
 
 
 @dataclass(frozen=True)
