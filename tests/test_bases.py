@@ -40,6 +40,7 @@ def test_it_begins_with_the_weights_of_the_base_and_says_so(begun: Path, tiny_ru
     assert record["name"] == tiny_run.name
     own, config = api.config_of(tiny_run), api.config_of(begun)
     assert config.model == own.model
+    assert config.training == dataclasses.replace(own.training, steps=12)
     assert f"begun from   {tiny_run.name}" in api.describe(begun)
     assert "begun from" not in api.describe(tiny_run)
     before, after = (flatten(wavesynth.load(run).params) for run in (tiny_run, begun))

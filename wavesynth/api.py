@@ -59,8 +59,8 @@ def train(
     Args:
         source: shards from `prepare`, or a folder of sounds, which is first prepared into RUN/shards.
         run: the folder to write to.
-        config: the model and its training settings; None for the preset that suits the sounds (the reason is printed) or, with
-            `resume`, the run's own, or with `base`, the base's own.
+        config: the model and its training settings; None for the run's own with `resume`, the base's own with
+            `base`, and otherwise the preset that suits the sounds (the reason is printed).
         sample_rate: Hz, of a folder of sounds; None for that of the base, or the rate that most of the files have, at most
             48,000 Hz.
         mono: mix the sounds of a folder to one channel. Families that are mono always mix them.

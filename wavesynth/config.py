@@ -177,7 +177,7 @@ class TrainingConfig(Checked):
     seed: Annotated[int, Whole(0, 2**32 - 1)] = 0
 
     def from_base(self) -> Self:
-        """These settings for training that begins from another model. Subclasses leave out what it has learned already."""
+        """These settings for training that begins from another model. Subclasses change what then differs."""
         return self
 
 

@@ -3,8 +3,9 @@
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tolerances import sampling
+from tests.tolerances import assert_close, sampling
 from wavesynth.data.batches import Batch, Batches, Window, mono, prefetch
 from wavesynth.data.prepare import prepare
 from wavesynth.data.shards import ClipRecord, Manifest, Shards, ShardWriter
@@ -23,6 +24,7 @@ from wavesynth.errors import UserError
 CROP, CONTEXT = 100, 37
 LENGTHS = (1, 40, 100, 101, 333, 1_000)
 RATE = 8_000
+NONE: Mapping[str, int] = MappingProxyType({})
 
 
 @pytest.fixture(scope="session")
@@ -364,37 +366,43 @@ def test_no_silence_is_what_batches_were_without_it(shards: Shards, align: int):
     assert (batches.batch(3)["start"] >= 0).all()
 
 
-def test_windows_of_sounding_clips_begin_anywhere(shards: Shards):
+@pytest.mark.parametrize("semitones", [-12.0, -5.0, 0.0, 5.0, 11.0])
+def test_windows_of_sounding_clips_begin_anywhere(shards: Shards, semitones: float):
     """Where nothing is silent, windows begin as likely at every place, and beginnings and ends are seen as often as middles."""
     batches = of(shards, align=16)
     for clip, length in enumerate(LENGTHS):
+        length = round(length / 2 ** (semitones / 12))
         rounded = -(-length // 16) * 16
         last = max(rounded - CROP, 0)
         last += -last % 16
         for where in np.linspace(0, 1, 37, endpoint=False):
             start = int(np.clip(int(where * (length + CROP)) - CROP, 0, min(last, rounded - 16)))
-            assert batches._start(Window(clip, 0), where, 0) == start - start % 16
+            assert batches._start(Window(clip, 0, semitones), where, 0) == start - start % 16
 
 
-def test_long_silence_is_left_out(shards: Shards):
+@pytest.mark.parametrize("speed", [0.5, 1, 2])
+def test_long_silence_is_left_out(shards: Shards, speed: float):
     """Of a clip that sounds in two places, every window shows one of them; both attacks are seen at any place in a window."""
     clip = LENGTHS.index(1_000)
     clips = list(shards.clips)
-    clips[clip] = dataclasses.replace(clips[clip], sound=((200, 250), (800, 850)))
+    clips[clip] = dataclasses.replace(clips[clip], sound=((200, 250), (600, 650)))
     quiet = Shards(shards.path, dataclasses.replace(shards.manifest, clips=tuple(clips)))
     batches = of(quiet)
-    starts = {batches._start(Window(clip, 0), where, 0) for where in np.linspace(0, 1, 4_000, endpoint=False)}
-    assert starts == {*range(200 - CROP, 250), *range(800 - CROP, 850)}
-    assert batches.reach[-1] - batches.reach[-2] == len(starts)
+    window = Window(clip, 0, 12 * np.log2(speed))
+    starts = {batches._start(window, where, 0) for where in np.linspace(0, 1, 4_000, endpoint=False)}
+    parts = [(round(begin / speed), round(end / speed)) for begin, end in ((200, 250), (600, 650))]
+    assert starts == {start for begin, end in parts for start in range(max(begin - CROP, 0), end)}
+    if speed == 1:
+        assert batches.reach[-1] - batches.reach[-2] == len(starts)
 
 
-def tones(folder: Path, pitches: dict[str, str], seconds: float = 1.0) -> Shards:
-    """440 Hz in stereo, once for each name, with the pitches that metadata.csv tells."""
+def tones(folder: Path, pitches: dict[str, str], seconds: float = 1.0, rates: Mapping[str, int] = NONE) -> Shards:
+    """440 Hz in stereo, once for each name, with the pitches that metadata.csv tells. rates: of files, if not RATE."""
     (folder / "in").mkdir()
-    length = round(seconds * RATE)
-    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(length) / RATE)
     for index, name in enumerate(pitches):  # lengths differ, because equal files count once
-        soundfile.write(folder / "in" / name, np.stack([tone, -tone / 2], axis=1)[: length - index], RATE)
+        rate = rates.get(name, RATE)
+        tone = 0.5 * np.sin(2 * np.pi * 440 / rate * np.arange(round(seconds * rate) - index))
+        soundfile.write(folder / "in" / name, np.stack([tone, -tone / 2], axis=1), rate)
     lines = ["file,pitch", *(f"{name},{pitch}" for name, pitch in pitches.items())]
     (folder / "in" / "metadata.csv").write_text("\n".join(lines) + "\n")
     prepare(folder / "in", folder / "shards", valid=0.0, test=0.0, workers=1, progress=False)
@@ -425,7 +433,7 @@ def test_transposed_sounds_have_their_pitches(sines: Shards):
         away = (place > -40) & (place < 40) | (np.abs(place - RATE) < 40)  # of a filter that begins or ends there
         expected = np.where(inside, 0.5 * np.sin(2 * np.pi * 440 * place / RATE), 0.0)
         apart = np.abs(samples[0] - expected)[~away].max()
-        assert apart < 0.5 * 2 * np.pi * 440 / RATE * 1.25  # of the steepest slope; places are rounded
+        assert apart < 0.5 * 2 * np.pi * 440 / RATE * 0.6  # of the steepest slope; places are rounded
         np.testing.assert_allclose(samples[1], -samples[0] / 2, atol=2 * 2**-15)
 
 
@@ -460,25 +468,23 @@ def test_transposed_windows_lie_in_the_transposed_sound(sines: Shards, align: in
     ends = batch["start"][notes] + 2_048 - lengths  # of the windows, after those of the sounds
     assert batch["start"].min() == 0
     assert ends.max() < align + 1
-    for lower in (True, False):
-        alike = (pitches[notes] < 69) == lower
-        assert (ends[alike] > -align - 1).mean() > 0.05  # as many windows end with the sound as begin with it
-        assert (batch["start"][notes][alike] == 0).mean() > 0.05
 
 
 def test_short_transposed_sounds_are_in_every_window(tmp_path: Path):
     shards = tones(tmp_path, {"short.wav": "69"}, seconds=0.02)
-    batch = of(shards, 256, crop=4_096, transpose=12.0, silence=4_096, align=32).batch(0)
+    batch = of(shards, 256, crop=128, transpose=12.0, silence=128, align=32).batch(0)
     assert batch["real"].any(axis=1).all()
-    assert np.abs(batch["samples"][..., -4_096:]).max(axis=(1, 2)).min() > 0
+    assert np.abs(batch["samples"][..., -128:]).max(axis=(1, 2)).min() > 0
 
 
-def test_the_band_of_a_transposed_sound_is_transposed(sines: Shards):
-    batch = of(sines, 64, transpose=12.0).batch(0)
+@pytest.mark.parametrize("rate", [RATE, RATE // 2])
+def test_the_band_of_a_transposed_sound_is_transposed(tmp_path: Path, rate: int):
+    shards = tones(tmp_path, {"note.wav": "69", "hum.wav": "", "thrum.wav": ""}, rates={"note.wav": rate})
+    batch = of(shards, 96, transpose=12.0).batch(0)
     pitches = np.asarray(batch["conditions"].constant_pitch)
-    expected = RATE / 2 * np.minimum(2 ** (np.where(np.isnan(pitches), 0, pitches - 69) / 12), 1)
-    np.testing.assert_allclose(batch["bandwidth"], expected, rtol=1e-5)
-    assert batch["bandwidth"].min() < RATE / 3
+    ends = np.where(np.isnan(pitches), RATE, rate * 2 ** ((pitches - 69) / 12)) / 2
+    assert_close(batch["bandwidth"], np.minimum(ends, RATE / 2).astype(np.float32), condition=128)  # of the pitch
+    assert batch["bandwidth"].min() < rate / 3
 
 
 def test_transposed_pitches_stay_midi_numbers(tmp_path: Path):

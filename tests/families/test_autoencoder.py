@@ -135,6 +135,15 @@ def test_baselines(synth: Synth, tiny_shards: Path):
     assert itself["nearest training sound"] == 0
 
 
+def test_only_notes_that_are_learned_are_transposed(synth: Synth, tiny_shards: Path):
+    family, shards = family_of(synth), Shards.open(tiny_shards)
+    learned = family.windows(shards, TRAINING)
+    assert learned.transpose == TRAINING.transpose == 1
+    assert family.held_out(learned).transpose == 0
+    unpitched = AutoencoderFamily(family.model, dataclasses.replace(family.dataset, pitched=False))
+    assert unpitched.windows(shards, TRAINING).transpose == 0
+
+
 def test_windows_begin_where_codes_do(synth: Synth, tiny_shards: Path):
     shards = Shards.open(tiny_shards)
     learned = synth.family.windows(shards, dataclasses.replace(TRAINING, crop_seconds=0.064))
@@ -186,9 +195,11 @@ def test_a_sound_of_any_length_is_encoded(synth: Synth):
 def test_blocks_are_encoded_as_by_the_whole_network(synth: Synth):
     family = family_of(synth)
     sounds = 0.3 * np.random.default_rng(0).standard_normal((2, 1, (2 * BLOCK + 1) * HOP)).astype(np.float32)
+    sounds[1, :, 4 * HOP : (BLOCK + 8) * HOP] = 0
     whole = np.asarray(family.objective(TRAINING).encode(synth.params["coder"], jnp.asarray(sounds))[0])
     found = family.codes(synth.params, sounds)
     assert_close(found, whole, terms=TERMS)
+    assert not found[1, 8 : BLOCK + 4].any()
 
 
 # Sounds.

@@ -182,14 +182,15 @@ def test_after_a_failure_only_what_orbax_abandons_is_silent(tmp_path: Path, monk
 
 
 def abandoned(code: str, file: str, named: bool) -> SimpleNamespace:
-    """What `sys.unraisablehook` gets when code of a file raised; `named`: with the coroutine, as before Python 3.14."""
+    """What `sys.unraisablehook` gets when a coroutine of a file raises. named: it names the coroutine (before Python 3.14)."""
     made: dict[str, Any] = {}
     exec(compile(code, file, "exec"), made)
     coroutine = made["read"]()
     try:
         coroutine.send(None)
     except ValueError as error:
-        return SimpleNamespace(object=coroutine if named else None, exc_value=error, exc_traceback=error.__traceback__)
+        trace = None if named else error.__traceback__
+        return SimpleNamespace(object=coroutine if named else None, exc_value=error, exc_traceback=trace)
     raise AssertionError
 
 

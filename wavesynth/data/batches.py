@@ -130,11 +130,13 @@ class Batches:
         return np.cumsum([sum(end - begin for begin, end in self._starts(clip)) for clip in self.clips])
 
     def _starts(self, clip: int, speed: float = 1.0) -> list[tuple[int, int]]:
-        """The ranges of starts of windows that contain sound of a clip, up to a crop before it. Long silence is left out."""
+        """The ranges of starts of windows that contain sound of a clip, up to a crop before it. Long silence is left out.
+
+        speed: how much faster the clip is played.
+        """
         ranges: list[tuple[int, int]] = []
-        for begin, end in [
-            (round(begin / speed), round(end / speed)) for begin, end in self.shards.clips[clip].sounding
-        ]:
+        for part in self.shards.clips[clip].sounding:
+            begin, end = (round(place / speed) for place in part)
             if ranges and begin - self.crop <= ranges[-1][1]:
                 ranges[-1] = ranges[-1][0], end
             else:
@@ -171,7 +173,10 @@ class Batches:
         return Window(clip, 0, 0.0 if pitch is None else min(max(semitones, -pitch), 127 - pitch))
 
     def _start(self, window: Window, where: float, silence: int) -> int:
-        """Where a window of a clip starts, or up to `silence` samples around the clip; `where` in [0, 1) is random."""
+        """A random start for a window, in its clip or up to `silence` samples around it.
+
+        `where` in [0, 1) is the random number. The window's own start is not used.
+        """
         ranges = self._starts(window.clip, window.speed)
         ends = np.cumsum([end - begin for begin, end in ranges])
         place = int(where * ends[-1])
@@ -245,9 +250,9 @@ class Batches:
     def _played(self, window: Window) -> np.ndarray:
         """The samples of a window, float32 [C, context + crop]; zeros before and after the clip."""
         size, speed = self.context + self.crop, window.speed
-        margin = MARGIN if window.semitones else 0
-        begin = round((window.start - self.context) * speed) - margin
-        end = begin + math.ceil(size * speed) + 2 * margin
+        margin = math.ceil(MARGIN / speed) if window.semitones else 0
+        begin = round((window.start - self.context - margin) * speed)
+        end = begin + math.ceil((size + 2 * margin) * speed)
         first, last = max(begin, 0), min(end, self.shards.clips[window.clip].length)
         samples = np.zeros((self.channels or self.shards.channels, end - begin), np.float32)
         if first < last:
@@ -256,8 +261,7 @@ class Batches:
             return samples
         import soxr
 
-        skipped = round(margin / speed)
-        played = soxr.resample(samples.T, speed, 1.0)[skipped : skipped + size]
+        played = soxr.resample(samples.T, speed, 1.0)[margin : margin + size]
         return np.clip(played.T, -1, 1)
 
     def _noise(self, step: int, row: int) -> np.ndarray:

@@ -56,7 +56,9 @@ class AutoencoderFamily(CodingFamily):
         "autoencoder-small": Config(
             "autoencoder",
             AutoencoderConfig(),
-            ReconstructionTraining(steps=8_000, crop_seconds=0.25, learning_rate=1e-3, ema=0.998),
+            ReconstructionTraining(
+                steps=8_000, crop_seconds=0.25, validation_windows=256, learning_rate=1e-3, ema=0.998
+            ),
         ),
         "autoencoder": Config(
             "autoencoder",

@@ -15,8 +15,9 @@ et al., 2020), and an inverse transform gives the samples (Vocos, Siuzdak, 2023)
 a twentieth of the multiply-adds of an upsampling convolutional decoder.
 
 A code consists of features and a level. The networks see and generate spectra relative to the level. So any sound comes back
-as loud as it was, even a kind that was never trained on. Of stereo sounds, the encoder sees left, right, middle and side. The
-decoder generates filters for left and right and, for each bin and each tone, the correlation of the two.
+as loud as it was, even a kind that was never trained on. Silence has features 0 and level 0. Of stereo sounds, the encoder
+sees left, right, middle and side. The decoder generates filters for left and right and, for each bin and each tone, the
+correlation of the two.
 
 A decoder of sounds without pitches mixes steady tones in place of the pulse train, at frequencies that the training sounds
 have. Training first compares the average power of its noise and tones, which `powers` gives, with that of the sounds.
@@ -291,7 +292,8 @@ class Encoder(nnx.Module):
             cache: the state before them; None if the samples are the whole sound.
 
         Returns:
-            The mean of n codes, the log variance of their features, and the state after them.
+            The mean of n codes, the log variance of their features, and the state after them. Features of silence have the
+            mean 0 and the log variance 0.
         """
         config = self.config
         before = np.zeros((*samples.shape[:2], config.lookback), np.float32) if cache is None else cache["samples"]
@@ -306,7 +308,7 @@ class Encoder(nnx.Module):
             x += long.astype(x.dtype) @ self.long[...].astype(x.dtype)
         x, codes = self.code_stack(x, None if cache is None else cache["codes"])
         x = plus(x.astype(jnp.float32) @ self.out[...], self.out_bias)
-        # The decoder makes nothing of silence, so no loss would keep its features near those of sounds.
+        # Silence is decoded as silence whatever its features are, so no loss would keep them small.
         mean, log_variance = jnp.split(jnp.where(level > 0, x, 0.0), 2, axis=-1)
         kept = {
             "samples": known[..., known.shape[2] - config.lookahead - config.lookback :],
@@ -494,7 +496,8 @@ class Decoder(nnx.Module):
         windows *= jnp.broadcast_to(taper * np.float32(2 / config.overlap), windows.shape)
         gains = gains.reshape(*x.shape[:2], audio, config.gains).transpose(0, 2, 1, 3).reshape(len(x), audio, -1)
         shaped = jax.nn.log_sigmoid(gains.reshape(len(x), audio, -1, config.stride * config.gains))
-        shaped = jnp.exp(shaped - shaped.max(axis=3, keepdims=True))  # one of them is 1, so the level is not 0
+        loudest = jax.lax.stop_gradient(shaped.max(axis=3, keepdims=True))
+        shaped = jnp.exp(shaped - loudest)  # the loudest is 1, so the level is not 0
         level = jnp.sqrt(jnp.square(shaped).mean(axis=3, keepdims=True))  # gains shape a code and leave its power
         return windows, (shaped / level).reshape(gains.shape)
 

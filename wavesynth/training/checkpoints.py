@@ -178,7 +178,7 @@ class _WithoutAbandoned:
 
 
 def _files(unraisable: Any) -> Iterator[str]:
-    """The files of the coroutine that an unraisable error names, and of the error's traceback, where it has them."""
+    """The source files of an unraisable error: of its coroutine, if it is named (before Python 3.14), and of its traceback."""
     if isinstance(unraisable.object, CoroutineType):
         yield unraisable.object.cr_code.co_filename
     for frame, _ in traceback.walk_tb(unraisable.exc_traceback):

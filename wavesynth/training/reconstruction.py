@@ -52,7 +52,8 @@ class ReconstructionTraining(TrainingConfig):
 
     Attributes:
         convergence_weight: weight of the spectral convergence, decibels: it counts the loudest parts of the spectrum.
-        kl_target: KL divergence of a code frame from the standard Gaussian that is not penalised, nats.
+        kl_target: KL divergence of a code from the standard Gaussian that is not penalised, nats; the mean over codes that are
+            not silent.
         kl_weight: weight of the divergence above `kl_target`, decibels of spectral loss per nat.
         pitch_adversary: weight of the loss that hides the pitch from a probe that predicts it from the code; 0 turns the probe
             off. The decoder is conditioned on the pitch, so if the code does not contain it, the player controls it.
@@ -217,7 +218,9 @@ class Reconstruction:
         own, noise, chance = jax.random.split(key, 3)
         mean, log_variance = self.encode(coder, batch["samples"])
         features, level = jnp.split(mean, [log_variance.shape[-1]], axis=-1)
-        drawn = features + jnp.exp(log_variance / 2) * jax.random.normal(own, features.shape)
+        sounding = jnp.all(level > 0, axis=-1, keepdims=True)
+        spread = jnp.where(sounding, jnp.exp(log_variance / 2), 0.0)  # the codes of silence are always the same
+        drawn = features + spread * jax.random.normal(own, features.shape)
         codes = jnp.concatenate([drawn, level], axis=-1)
         if phase == EXPECTED:
             made, metrics = sounds, {"average": self._expected(coder, codes, batch)}
@@ -227,7 +230,8 @@ class Reconstruction:
                 "distance": distance(made, sounds, batch["real"], self.sample_rate, self.mel)[0],
                 "spectral": self.spectral(made, sounds),
             }
-        metrics["kl"] = kl_divergence(features, log_variance).mean()
+        divergence = jnp.where(sounding[..., 0], kl_divergence(features, log_variance), 0.0)
+        metrics["kl"] = divergence.sum() / jnp.maximum(sounding.sum(), 1)
         loss = metrics["average" if phase == EXPECTED else "spectral"] + training.kl_weight * jax.nn.relu(
             metrics["kl"] - training.kl_target
         )
