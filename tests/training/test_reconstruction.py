@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.tolerances import assert_close
 from wavesynth.audio.spectral import band_limited, log_mel_distance, relative_mel
 from wavesynth.conditions import Conditions
 from wavesynth.errors import UserError
@@ -128,6 +129,27 @@ def test_codes_that_hold_too_much_are_pulled_to_the_middle(target: float, pulled
             assert (np.sign(place) * own[name] > scale).all()
         else:
             assert (np.abs(own[name]) <= scale).all()
+
+
+def test_codes_of_silence_have_no_noise_and_do_not_count():
+    params, batch, decoded = parameters(), batch_of(), []
+    level = jnp.array([1.0, 0.0, 2.0, 0.0])[:, None, None]
+
+    def leveled(coder: Any, sounds: jax.Array) -> tuple[jax.Array, jax.Array]:
+        mean, log_variance = encode(coder, sounds)
+        return jnp.concatenate([mean, jnp.broadcast_to(level, (ROWS, FRAMES, 1))], axis=-1), log_variance
+
+    def kept(coder: Any, codes: jax.Array, conditions: Conditions, keys: jax.Array) -> jax.Array:
+        decoded.append(codes)
+        return decode(coder, codes, conditions, keys)
+
+    own = replace(objective(replace(TRAINING, pitch_adversary=0.0)), encode=leveled, decode=kept)
+    _, (metrics, _, mean) = own._coder_loss(params["coder"], params, batch, jax.random.key(0), SPECTRAL)
+    moved = np.any(np.asarray(decoded[0] != mean), axis=(1, 2))
+    np.testing.assert_array_equal(moved, [True, False, True, False])
+    apart = kl_divergence(*encode(params["coder"], batch["samples"]))
+    assert_close(metrics["kl"], apart[::2].mean(), terms=apart.size)
+    assert metrics["kl"] != apart.mean()
 
 
 def test_the_probe_learns_pitches_and_the_coder_hides_them():
