@@ -317,6 +317,7 @@ def _publish(
     step: int, value: float,
 ) -> None:  # fmt: skip
     """Publishes weights. If the run replaces another, its first published weights trigger the replacement."""
+    params = jax.device_get(params)  # as in the rehearsal, whose compiled programs serve again
     run.publish(params | family.memory(params, learned), {"step": step, objective.metric: value})
     if run.replaces:
         states.moved(run.take_place)

@@ -18,7 +18,7 @@ from wavesynth.audio.stereo import mid_side
 from wavesynth.config import Width
 from wavesynth.errors import UserError
 from wavesynth.fields import Checked, Count, Real, Whole
-from wavesynth.models.layers import zeros
+from wavesynth.models.layers import gaussian, zeros
 from wavesynth.models.polyphase import strided
 
 SPECTRAL_FLOOR = 1e-3  # of a magnitude, 60 dB below full scale; spectral discriminators do not see what is quieter
@@ -80,7 +80,7 @@ class DiscriminatorsConfig(Checked):
 
 def normal(rngs: nnx.Rngs, *shape: int, gain: float = 1.0) -> nnx.Param:
     """Gaussian weights [..., inputs, outputs] of variance gain^2 / fan_in, where the fan-in is all but the outputs."""
-    return nnx.Param(jax.random.normal(rngs.params(), shape) * (gain / math.sqrt(math.prod(shape[:-1]))))
+    return gaussian(rngs, *shape, scale=gain / math.sqrt(math.prod(shape[:-1])))
 
 
 def plus(x: Float[Array, "*batch outputs"], bias: nnx.Param) -> Float[Array, "*batch outputs"]:

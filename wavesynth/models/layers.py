@@ -5,7 +5,9 @@ halves of a gate into whole rows. A training step with 20 layers of 64 channels 
 [time, channels].
 """
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from wavesynth.errors import UserError
 
 MOST_REMEMBERED = 2**26  # cached values of one stream: 256 MB
 OCTAVE = 12.0  # semitones
+DRAWN = 2**18  # numbers
 PITCH_FEATURES = 12  # for MIDI pitches 0 to 127, and the octave above
 UNROLLED = 4  # examples unrolled in one program on a CPU; more take long to compile
 
@@ -36,9 +39,24 @@ def check_remembered(name: str, channels: int, places: int) -> None:
         )
 
 
+def gaussian(rngs: nnx.Rngs, *shape: int, scale: float = 1.0) -> nnx.Param:
+    """Parameters that begin as Gaussian numbers of standard deviation `scale`.
+
+    They are the first of at least `DRAWN` numbers, so that one compiled program draws for most shapes. To compile one for each
+    takes longer than to draw.
+    """
+    count = max(DRAWN, 1 << (math.prod(shape) - 1).bit_length())
+    return nnx.Param(_scaled(jax.random.normal(rngs.params(), (count,)), scale, shape))
+
+
+@partial(jax.jit, static_argnames="shape")
+def _scaled(drawn: jax.Array, scale: float, shape: tuple[int, ...]) -> jax.Array:
+    return scale * drawn[: math.prod(shape)].reshape(shape)
+
+
 def dense(rngs: nnx.Rngs, inputs: int, outputs: int, scale: float = 1.0) -> nnx.Param:
     """A matrix [inputs, outputs] of variance scale^2 / inputs."""
-    return nnx.Param(jax.random.normal(rngs.params(), (inputs, outputs)) * (scale / np.sqrt(inputs)))
+    return gaussian(rngs, inputs, outputs, scale=scale / math.sqrt(inputs))
 
 
 def zeros(*shape: int) -> nnx.Param:

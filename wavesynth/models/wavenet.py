@@ -25,7 +25,16 @@ from wavesynth.audio import mulaw
 from wavesynth.config import Width
 from wavesynth.errors import UserError
 from wavesynth.fields import Checked, Real, Whole
-from wavesynth.models.layers import affine, check_remembered, dense, gate, over_examples, shifted_copies, zeros
+from wavesynth.models.layers import (
+    affine,
+    check_remembered,
+    dense,
+    gate,
+    gaussian,
+    over_examples,
+    shifted_copies,
+    zeros,
+)
 from wavesynth.models.likelihoods import MIN_LOG_SCALE, LogisticMixture, MulawSoftmax, Quantization, quantize
 
 ALIGN = 16  # float32 in one AVX-512 register
@@ -189,7 +198,7 @@ class WaveNet(nnx.Module):
         self.config = config
         layers = len(config.dilations)
         if config.output == "softmax":
-            self.front = nnx.Param(jax.random.normal(rngs.params(), (config.taps, mulaw.CODES, config.channels)))
+            self.front = gaussian(rngs, config.taps, mulaw.CODES, config.channels)
         else:
             self.front = dense(rngs, config.inputs, config.channels)
             self.fixed_whitening = nnx.Param(jnp.eye(config.inputs))
@@ -197,7 +206,7 @@ class WaveNet(nnx.Module):
             self.fixed_log_scale = zeros()
         self.front_bias = zeros(config.channels)
         if config.labels:
-            self.label_table = nnx.Param(jax.random.normal(rngs.params(), (config.labels, config.vector_channels)))
+            self.label_table = gaussian(rngs, config.labels, config.vector_channels)
         if config.vector_channels:
             self.vector_projection = dense(rngs, config.vector_channels, layers * 2 * config.channels, scale=0.5)
         if config.frame_channels:

@@ -27,7 +27,7 @@ from wavesynth.audio.mulaw import compand
 from wavesynth.config import Width
 from wavesynth.errors import UserError
 from wavesynth.fields import Real, Whole
-from wavesynth.models.layers import affine, dense, over_examples, product, shifted_copies, zeros
+from wavesynth.models.layers import affine, dense, gaussian, over_examples, product, shifted_copies, zeros
 from wavesynth.models.wavenet import MOST_CONTEXT, WaveNetConfig
 
 WIDTH = 3  # taps of every convolution
@@ -103,9 +103,9 @@ class Encoder(nnx.Module):
     def __init__(self, config: WaveNetAutoencoderConfig, *, rngs: nnx.Rngs) -> None:
         self.config = config
         self.front = dense(rngs, WIDTH * config.encoder_stride, config.encoder_channels)
-        self.front_bias = nnx.Param(FIRST_BIAS * jax.random.normal(rngs.params(), (config.encoder_channels,)))
+        self.front_bias = gaussian(rngs, config.encoder_channels, scale=FIRST_BIAS)
         self.layers = nnx.List([EncoderLayer(config, dilation, rngs=rngs) for dilation in config.encoder_dilations])
-        self.directions = nnx.Param(jax.random.normal(rngs.params(), (config.encoder_channels, config.code_channels)))
+        self.directions = gaussian(rngs, config.encoder_channels, config.code_channels)
 
     def __call__(self, samples: Float[Array, "batch time"]) -> Float[Array, "batch codes code_channels"]:
         """The codes of sounds, T / code_hop of them.

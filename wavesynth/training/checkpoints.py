@@ -10,13 +10,13 @@ import os
 import shutil
 import sys
 import traceback
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CoroutineType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from wavesynth import strict_tensors
@@ -26,6 +26,7 @@ from wavesynth.strict_tensors import Described
 from wavesynth.training.state import Params, TrainState
 
 WEIGHTS = "model.safetensors"
+_CHECKSUM = "crc32"  # its name in the metadata of a state
 _SMALL_FILES = 2**19  # bytes of a state besides its arrays
 _MAKE_ROOM = "free some space or repair the disk, and continue with --resume"
 _REMEDY = "use the config.json and the weights that were written together, or train again"
@@ -78,7 +79,7 @@ class States:
         """
         step = int(state.step)
         content = self._ocp.args.Composite(
-            state=self._ocp.args.StandardSave(state), meta=self._ocp.args.JsonSave(meta | {"sum": int(_sum(state))})
+            state=self._ocp.args.StandardSave(state), meta=self._ocp.args.JsonSave(meta | {_CHECKSUM: _checksum(state)})
         )
 
         def save() -> None:
@@ -109,7 +110,7 @@ class States:
             found = self._manager.item_metadata(step)["state"].tree
             _compare(_shapes(found), _shapes(template), str(self._folder / str(step)))
             restored = self._manager.restore(step, args=wanted)
-            if restored["meta"].pop("sum", None) != int(_sum(restored["state"])):
+            if restored["meta"].pop(_CHECKSUM, None) != _checksum(restored["state"]):
                 raise ValueError("its checksum differs")
             return restored
 
@@ -226,25 +227,12 @@ def _compare(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, .
             raise UserError(f"{place}: {name} is {list(found[name])}, the model's is {list(expected[name])}: {_REMEDY}")
 
 
-@jax.jit
-def _sum(state: TrainState) -> jax.Array:
-    """A 32-bit checksum of a state, because Orbax does not detect changed bytes.
-
-    Each word is mixed with its position by MurmurHash3's finalizer (Appleby, 2011), so that swapped words are detected too.
-    """
-    total = jnp.zeros((), jnp.uint32)
-    for index, leaf in enumerate(jax.tree.leaves(state)):
-        flat = jnp.ravel(leaf)
-        words = jax.lax.bitcast_convert_type(flat, f"uint{8 * flat.dtype.itemsize}").astype(jnp.uint32)
-        places = _mixed(jnp.arange(len(flat), dtype=jnp.uint32) + jnp.uint32(index * 0x9E3779B1 % 2**32))
-        total += jnp.sum(_mixed(words ^ places), dtype=jnp.uint32)
+def _checksum(state: TrainState) -> int:
+    """The CRC-32 of a state's bytes, because Orbax does not detect changed bytes."""
+    total = 0
+    for leaf in jax.tree.leaves(state):
+        total = zlib.crc32(np.asarray(leaf).tobytes(), total)
     return total
-
-
-def _mixed(words: jax.Array) -> jax.Array:
-    words = (words ^ (words >> 16)) * jnp.uint32(0x85EBCA6B)
-    words = (words ^ (words >> 13)) * jnp.uint32(0xC2B2AE35)
-    return words ^ (words >> 16)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
