@@ -15,6 +15,7 @@ from wavesynth.training.state import (
     Pace,
     TrainState,
     apply_gradients,
+    block_shape,
     create,
     learning_rate,
     make_optimizer,
@@ -134,6 +135,21 @@ def test_muons_betas_are_those_of_the_training(beta1: float, beta2: float, remem
     for name in ("bias", "w"):
         apart = float(jnp.abs(moves[0][name] - moves[1][name]).max()) / float(jnp.abs(moves[0][name]).max())
         assert (apart > 1e-2) if name in remembers else (apart <= 4 * EPS), name
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+@pytest.mark.parametrize("shape", [(576, 192), (192, 655), (50, 513), (32, 192), (1, 48)])
+def test_muon_moves_the_blocks_of_a_matrix_orthogonally(shape: tuple[int, int], scale: float):
+    training = TrainingConfig(steps=9, warmup=0, clip=1e9, optimizer="muon")
+    gradient = {"w": jnp.asarray(scale * np.random.default_rng(0).standard_normal(shape, np.float32))}
+    optimizer = make_optimizer(training)
+    update = -np.asarray(optimizer.update(gradient, optimizer.init(gradient), gradient)[0]["w"])
+    row_blocks, rows, column_blocks, columns = block_shape(shape)
+    blocks = update.reshape(row_blocks, rows, column_blocks, columns).transpose(0, 2, 1, 3).reshape(-1, rows, columns)
+    assert min(rows, columns) <= 64
+    stretches = np.linalg.svd(blocks, compute_uv=False) / (0.2 * math.sqrt(max(rows, columns)))
+    assert 0.5 < stretches.min() <= stretches.max() < 1.3  # 1 if the iteration had converged
+    assert float((update * np.asarray(gradient["w"])).sum()) > 0
 
 
 def test_gradients_are_clipped_together():
