@@ -57,7 +57,7 @@ class AutoencoderFamily(CodingFamily):
             "autoencoder",
             AutoencoderConfig(),
             ReconstructionTraining(
-                steps=8_000, crop_seconds=0.25, validation_windows=256, learning_rate=1e-3, ema=0.998
+                steps=8_000, crop_seconds=0.25, validation_windows=256, optimizer="muon", learning_rate=3e-3, ema=0.998
             ),
         ),
         "autoencoder": Config(
