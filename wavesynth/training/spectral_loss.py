@@ -12,7 +12,7 @@ from wavesynth.audio.spectral import RANGE_DB, RESOLUTIONS, mel_levels, relative
 from wavesynth.audio.stereo import mid_side
 
 FINE_DB = 110.0  # from the sounds' level to the floor of fine spectra and band powers, below the noise of 16 bits
-IMAGE_DB = 50.0  # likewise, of middle and side; further down, the side of nearly mono sounds would dominate
+IMAGE_DB = 70.0  # likewise, of middle and side; further down, the side of nearly mono sounds would dominate
 FAINT_DB = 40.0  # below that level, sounds count less in the spectral convergence
 
 
