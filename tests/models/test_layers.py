@@ -1,11 +1,18 @@
-"""Layers over examples, whose programs have a bounded length, and features of pitches."""
+"""Fresh weights, layers over examples, whose programs have a bounded length, and features of pitches."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from wavesynth.models.layers import UNROLLED, over_examples, pitch_features
+from wavesynth.models.layers import DRAWN, UNROLLED, gaussian, over_examples, pitch_features
+
+
+@pytest.mark.parametrize("shape", [(3,), (5, 7), (2, 3, 4), (128, 128), (DRAWN + 1,), (50, 513)])
+def test_fresh_weights_are_gaussian_numbers_of_their_key(shape: tuple[int, ...]):
+    drawn = gaussian(nnx.Rngs(4), *shape, scale=0.5)[...]
+    np.testing.assert_array_equal(drawn, 0.5 * jax.random.normal(nnx.Rngs(4).params(), shape))
 
 
 @pytest.mark.parametrize("size", [1, 4, 5, 8, 11, 18])

@@ -19,7 +19,7 @@ from wavesynth.errors import UserError
 
 MOST_REMEMBERED = 2**26  # cached values of one stream: 256 MB
 OCTAVE = 12.0  # semitones
-DRAWN = 2**18  # numbers
+DRAWN = 4**7  # numbers
 PITCH_FEATURES = 12  # for MIDI pitches 0 to 127, and the octave above
 UNROLLED = 4  # examples unrolled in one program on a CPU; more take long to compile
 
@@ -42,10 +42,10 @@ def check_remembered(name: str, channels: int, places: int) -> None:
 def gaussian(rngs: nnx.Rngs, *shape: int, scale: float = 1.0) -> nnx.Param:
     """Parameters that begin as Gaussian numbers of standard deviation `scale`.
 
-    They are the first of at least `DRAWN` numbers, so that one compiled program draws for most shapes. To compile one for each
-    takes longer than to draw.
+    They are those of `jax.random.normal`, but drawn in lengths that are powers of 4, so that few programs are compiled for the
+    shapes of a model. Compiling takes longer than drawing.
     """
-    count = max(DRAWN, 1 << (math.prod(shape) - 1).bit_length())
+    count = max(DRAWN, 4 ** math.ceil((math.prod(shape) - 1).bit_length() / 2))
     return nnx.Param(_scaled(jax.random.normal(rngs.params(), (count,)), scale, shape))
 
 
