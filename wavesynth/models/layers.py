@@ -19,7 +19,7 @@ from wavesynth.errors import UserError
 
 MOST_REMEMBERED = 2**26  # cached values of one stream: 256 MB
 OCTAVE = 12.0  # semitones
-DRAWN = 4**7  # numbers
+DRAWN = 4**7  # random numbers drawn at least for fresh weights
 PITCH_FEATURES = 12  # for MIDI pitches 0 to 127, and the octave above
 UNROLLED = 4  # examples unrolled in one program on a CPU; more take long to compile
 
